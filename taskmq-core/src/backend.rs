@@ -1,0 +1,64 @@
+use std::fmt;
+
+use crate::{Error, Result};
+
+/// One of the three kinds of database.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Backend {
+    /// SQLite, in a file.
+    Sqlite,
+    /// PostgreSQL.
+    Postgres,
+    /// MariaDB or MySQL.
+    Mysql,
+}
+
+impl Backend {
+    /// All three.
+    pub const ALL: [Backend; 3] = [Backend::Sqlite, Backend::Postgres, Backend::Mysql];
+
+    /// The database that a `DATABASE_URL` means, by the same rules as diesel_cli: `postgres://` and
+    /// `postgresql://`, `mysql://`, and anything else is the path of a SQLite file.
+    ///
+    /// # Errors
+    /// [`Error::Unsupported`] for a URL of some other database.
+    ///
+    /// ```
+    /// use taskmq_core::Backend;
+    /// assert_eq!(Backend::of_url("postgres://localhost/app")?, Backend::Postgres);
+    /// assert_eq!(Backend::of_url("app.db")?, Backend::Sqlite);
+    /// # Ok::<(), taskmq_core::Error>(())
+    /// ```
+    pub fn of_url(url: &str) -> Result<Self> {
+        match url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
+            Some("postgres" | "postgresql") => Ok(Backend::Postgres),
+            Some("mysql") => Ok(Backend::Mysql),
+            None | Some("sqlite" | "file") => Ok(Backend::Sqlite),
+            Some("mariadb") => Err(Error::Unsupported(
+                "write a MariaDB URL as mysql://..., which is what Diesel reads".to_owned(),
+            )),
+            Some(other) => Err(Error::Unsupported(format!(
+                "{other}:// is no database that taskmq knows: use a file's path for SQLite, postgres:// or mysql://"
+            ))),
+        }
+    }
+
+    /// The name of the feature, of the migrations' folder and of the command line's `--backend`.
+    pub fn feature(self) -> &'static str {
+        match self {
+            Backend::Sqlite => "sqlite",
+            Backend::Postgres => "postgres",
+            Backend::Mysql => "mysql",
+        }
+    }
+}
+
+impl fmt::Display for Backend {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Backend::Sqlite => "SQLite",
+            Backend::Postgres => "PostgreSQL",
+            Backend::Mysql => "MariaDB/MySQL",
+        })
+    }
+}

@@ -1,0 +1,366 @@
+//! Every operation on the queue, in the order in which a message meets them.
+//!
+//! One module per database has all of that database's SQL: `sqlite`, `postgres`, `mysql`.
+
+#[cfg(feature = "mysql")]
+pub(crate) mod mysql;
+#[cfg(feature = "postgres")]
+pub(crate) mod postgres;
+#[cfg(feature = "sqlite")]
+pub(crate) mod sqlite;
+
+mod rows;
+
+use std::time::Duration;
+
+use crate::message::{FailedAttempt, Message, TopicStats};
+use crate::produce::MessageRecord;
+use crate::{Backend, Error, MessageId, Produced, Result, Retention, State};
+
+/// What a database does to carry the queue; Diesel's three connections do it.
+///
+/// Each method is its own transaction, except [`produce`](Self::produce) and [`produce_many`](Self::produce_many),
+/// which are one statement each and so join whatever transaction is open.
+pub trait Broker: sealed::Sealed {
+    /// Which database this is.
+    fn backend(&self) -> Backend;
+
+    /// The version of the taskmq tables.
+    ///
+    /// # Errors
+    /// [`Error::NotMigrated`](crate::Error::NotMigrated) when there are none.
+    fn schema_version(&mut self) -> Result<i32>;
+
+    /// Stores a message.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn produce(&mut self, message: &MessageRecord) -> Result<Produced>;
+
+    /// Stores many messages with one statement and says how many; those whose unique key is taken are left out.
+    ///
+    /// # Errors
+    /// What the database reports; then none is stored.
+    fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize>;
+
+    /// Leases due messages to a worker: within a topic by priority, then due time, then id; topics in the order given.
+    /// Nothing is leased to a worker that has no row in `taskmq_workers`.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>>;
+
+    /// Leases one message that is set aside to run alone, and notes that it is all this worker runs, so that the
+    /// worker's death would prove it guilty.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn claim_alone(&mut self, worker_id: i64, topics: &[&str]) -> Result<Option<Claimed>>;
+
+    /// How long until a message of these topics is due: zero when one is, `None` when there is none at all.
+    /// Only reads.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>>;
+
+    /// Writes the outcomes of attempts, each if and only if its lease still holds, and gives the ids of those that
+    /// had lost it. An outcome that was written before (its reply got lost) counts as written.
+    ///
+    /// # Errors
+    /// What the database reports; then none is written, or, if the connection died, perhaps all.
+    fn settle(&mut self, worker: &WorkerIdentity, settlements: &[Settlement]) -> Result<Vec<MessageId>>;
+
+    /// Begins the transaction of a transactional consumer; on SQLite it has the write lock from the start.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn begin(&mut self) -> Result<()>;
+
+    /// Acknowledges one message as part of the open transaction. `false`: its lease is lost, so roll back.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool>;
+
+    /// Commits the open transaction.
+    ///
+    /// # Errors
+    /// What the database reports; whether it committed is not known then.
+    fn commit(&mut self) -> Result<()>;
+
+    /// Undoes the open transaction.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn rollback(&mut self) -> Result<()>;
+
+    /// Gives back every message that this worker holds but does not know of (the reply to a claim got lost).
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId]) -> Result<usize>;
+
+    /// Enters a worker that begins.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn register(&mut self, worker: &WorkerIdentity) -> Result<()>;
+
+    /// Takes the worker's lock on this connection, which must live as long as the worker.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn lock(&mut self, worker_id: i64) -> Result<Lock>;
+
+    /// Moves the worker's counter on. `false` when its row is gone: the others have given it up.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn beat(&mut self, worker_id: i64) -> Result<bool>;
+
+    /// The other workers as they look now, and ids that hold messages without being workers.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn peers(&mut self, worker_id: i64) -> Result<Vec<Peer>>;
+
+    /// Removes a dead worker, if its counter still is what it was, and gives its messages back. A message that was
+    /// all it ran is charged with a crash; one that was there at the second death in a row is set aside to run alone.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn rescue(&mut self, peer: &Peer) -> Result<usize>;
+
+    /// Whether any message is set aside to run alone.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn any_set_aside(&mut self) -> Result<bool>;
+
+    /// Notes that the worker may run more than one message again.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn alone_ended(&mut self, worker_id: i64) -> Result<()>;
+
+    /// Removes a worker that ends.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn deregister(&mut self, worker_id: i64) -> Result<()>;
+
+    /// Deletes up to `limit` done messages whose retention is over, and says how many.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn purge(&mut self, limit: i64) -> Result<usize>;
+
+    /// Every topic that has a message, live or finished, with its figures.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn topics(&mut self) -> Result<Vec<TopicStats>>;
+
+    /// Messages, live ones first and in the order in which they are to run, then finished ones, newest first.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn messages(&mut self, filter: &MessageFilter) -> Result<Vec<Message>>;
+
+    /// One message.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn message(&mut self, id: MessageId) -> Result<Option<Message>>;
+
+    /// A message's failed attempts, the first one first.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn failures(&mut self, id: MessageId) -> Result<Vec<FailedAttempt>>;
+
+    /// Makes a dead or cancelled message live again, due at once and with all its attempts before it; one that
+    /// waits for its time is made due. Its failures are kept.
+    ///
+    /// # Errors
+    /// [`Error::Message`](crate::Error::Message) when there is none, or when it is running or done.
+    fn retry(&mut self, id: MessageId) -> Result<()>;
+}
+
+pub(crate) mod sealed {
+    pub trait Sealed {}
+}
+
+/// What a worker asks for.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim<'a> {
+    /// Who.
+    pub worker_id: i64,
+    /// Of which topics, the first one first.
+    pub topics: &'a [&'a str],
+    /// At most how many.
+    pub limit: i64,
+}
+
+/// A leased message.
+#[derive(Clone, Debug)]
+pub struct Claimed {
+    /// Its id.
+    pub id: MessageId,
+    /// Its topic.
+    pub topic: String,
+    /// The number of this attempt, from 1; with the worker's id it is the lease.
+    pub attempt: i32,
+    /// How many attempts ended their process.
+    pub crashes: i16,
+    /// Its own bound on attempts.
+    pub max_attempts: Option<i16>,
+    /// Its headers, a JSON object.
+    pub headers: Option<String>,
+    /// Its payload, JSON.
+    pub payload: String,
+}
+
+/// One attempt's end.
+#[derive(Clone, Debug)]
+pub struct Settlement {
+    /// The message.
+    pub id: MessageId,
+    /// The attempt.
+    pub attempt: i32,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// How an attempt ended.
+#[derive(Clone, Debug)]
+pub enum Outcome {
+    /// It succeeded.
+    Done {
+        /// What the consumer returned, as JSON.
+        result: Option<String>,
+        /// How long it is kept.
+        retention: Retention,
+    },
+    /// It failed and is to be tried again.
+    Retry {
+        /// After this long.
+        delay: Duration,
+        /// `taskmq_failures.kind`.
+        kind: &'static str,
+        /// Why.
+        error: String,
+    },
+    /// It failed for good.
+    Dead {
+        /// `taskmq_failures.kind`; `None` when this attempt never began.
+        kind: Option<&'static str>,
+        /// Why.
+        error: String,
+    },
+    /// It did not begin, or is to begin anew: the attempt does not count.
+    HandBack,
+}
+
+/// A worker's entry in `taskmq_workers`.
+#[derive(Clone, Debug)]
+pub struct WorkerIdentity {
+    /// Random, new at every start.
+    pub id: i64,
+    /// The machine.
+    pub host: String,
+    /// The process.
+    pub pid: i32,
+    /// Its topics, separated by commas.
+    pub topics: String,
+    /// How many handlers run at once.
+    pub concurrency: i32,
+}
+
+impl WorkerIdentity {
+    /// `host:pid`.
+    pub fn label(&self) -> String {
+        format!("{}:{}", self.host, self.pid)
+    }
+}
+
+/// What became of taking a worker's lock.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Lock {
+    /// This connection has it.
+    Held,
+    /// Another session has it still: the worker's own former one, which the server has not given up yet.
+    Busy,
+    /// This database has no such locks (or a session cannot be relied on), so only the beats count.
+    Unsupported,
+}
+
+/// Another worker, as it looks.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Peer {
+    /// Its id.
+    pub id: i64,
+    /// Its counter; `None`: there is no such worker, yet messages are leased to it.
+    pub beat: Option<i64>,
+    /// Whether its lock is free; `None` where there are no locks.
+    pub lock_free: Option<bool>,
+}
+
+/// Which messages to list.
+#[derive(Clone, Debug)]
+pub struct MessageFilter {
+    /// Of one topic only.
+    pub topic: Option<String>,
+    /// In one state only.
+    pub state: Option<State>,
+    /// At most how many.
+    pub limit: i64,
+}
+
+/// The message that is proven to have ended its process: all that it ran, or all that it held.
+fn culprit(alone_with: Option<MessageId>, held: &[MessageId]) -> Option<MessageId> {
+    match (alone_with, held) {
+        (Some(id), held) => held.contains(&id).then_some(id),
+        (None, [id]) => Some(*id),
+        (None, _) => None,
+    }
+}
+
+fn no_such_message(id: MessageId) -> Error {
+    Error::Message { id, problem: "there is none of this id".to_owned() }
+}
+
+fn check_retriable(message: &Message) -> Result<()> {
+    let problem = match message.state {
+        State::Running => "it is running",
+        State::Done => "it is done; produce it again if it is to run again",
+        State::Ready | State::Scheduled | State::Retrying | State::Dead | State::Cancelled => return Ok(()),
+    };
+    Err(Error::Message { id: message.id, problem: problem.to_owned() })
+}
+
+fn taken_key(id: MessageId, error: diesel::result::Error) -> Error {
+    use diesel::result::{DatabaseErrorKind, Error as Diesel};
+    match error {
+        Diesel::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::Message {
+            id,
+            problem: "another live message of its topic has its unique key by now".to_owned(),
+        },
+        error => error.into(),
+    }
+}
+
+/// A database URL that may be shown: with `***` in place of a password.
+pub(crate) fn without_password(url: &str) -> String {
+    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
+    let rest = rest.split('?').next().unwrap_or(rest);
+    // A password may have any character, an @ too: the last one ends it.
+    match rest.rsplit_once('@') {
+        Some((user, host)) => match user.split_once(':') {
+            Some((name, _)) => format!("{scheme}://{name}:***@{host}"),
+            None => format!("{scheme}://{user}@{host}"),
+        },
+        None => format!("{scheme}://{rest}"),
+    }
+}

@@ -1,0 +1,682 @@
+//! All SQL for SQLite. One writer at a time is SQLite's own rule: every write here is one `BEGIN IMMEDIATE`
+//! transaction of a few milliseconds, so no lock of ours is needed on a row.
+
+use std::path::Path;
+use std::time::Duration;
+
+use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
+use diesel::sqlite::Sqlite;
+
+use super::rows;
+use super::{Broker, Claim, Claimed, Lock, MessageFilter, Outcome, Peer, Settlement, WorkerIdentity, sealed};
+use crate::message::{FailedAttempt, Message, TopicStats};
+use crate::produce::MessageRecord;
+use crate::statement::{execute, load};
+use crate::{Backend, Error, MessageId, Produced, Result, Retention};
+
+/// The time now, in the one form in which the tables have times.
+macro_rules! now {
+    () => {
+        "strftime('%Y-%m-%d %H:%M:%f', 'now')"
+    };
+}
+
+/// A time as microseconds since 1970.
+macro_rules! micros {
+    ($column:literal) => {
+        concat!("CAST(unixepoch(", $column, ", 'subsec') * 1000 AS INTEGER) * 1000")
+    };
+}
+
+/// The columns of a live message in the order of `rows::MessageSql`.
+macro_rules! live {
+    () => {
+        concat!(
+            "id, topic, CASE WHEN worker_id > 0 THEN 'running' WHEN attempts > 0 AND run_at > ",
+            now!(),
+            " THEN 'retrying'
+             WHEN run_at > ",
+            now!(),
+            " THEN 'scheduled' ELSE 'ready' END AS state, priority, attempts, crashes, max_attempts, ",
+            micros!("created_at"),
+            ", ",
+            micros!("run_at"),
+            ", ",
+            micros!("claimed_at"),
+            ", NULL, worker_id, unique_key, headers, payload, NULL, NULL"
+        )
+    };
+}
+
+/// The columns of a finished message in the order of `rows::MessageSql`.
+macro_rules! finished {
+    () => {
+        concat!(
+            "id, topic, state, priority, attempts, crashes, max_attempts, ",
+            micros!("created_at"),
+            ", ",
+            micros!("run_at"),
+            ", ",
+            micros!("claimed_at"),
+            ", ",
+            micros!("finished_at"),
+            ", worker_id, unique_key, headers, payload, result, error"
+        )
+    };
+}
+
+pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
+    let failed = |reason: String| Error::Connect { database: format!("the SQLite file {url}"), reason };
+    let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("file:")).unwrap_or(url);
+    let path = path.split('?').next().unwrap_or(path);
+    if path != ":memory:" && !path.is_empty() && !Path::new(path).exists() {
+        return Err(failed(
+            "there is no such file; `diesel migration run` or `taskmq-cli migrate` makes it".to_owned(),
+        ));
+    }
+    let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.to_string()))?;
+    conn.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+        .map_err(|e| failed(e.to_string()))?;
+    Ok(conn)
+}
+
+/// The file of the main database; `None` for one in memory.
+pub(crate) fn file_of(conn: &mut SqliteConnection) -> Result<Option<String>> {
+    let files: Vec<String> =
+        load!(conn, Sqlite => Text, "SELECT file FROM pragma_database_list WHERE name = 'main'")?;
+    Ok(files.into_iter().next().filter(|file| !file.is_empty()))
+}
+
+/// Changes whenever another connection has committed.
+pub(crate) fn data_version(conn: &mut SqliteConnection) -> Result<i64> {
+    let versions: Vec<i64> = load!(conn, Sqlite => BigInt, "PRAGMA data_version")?;
+    Ok(versions.first().copied().unwrap_or_default())
+}
+
+/// The version of the SQLite library.
+pub(crate) fn library_version(conn: &mut SqliteConnection) -> Result<String> {
+    let versions: Vec<String> = load!(conn, Sqlite => Text, "SELECT sqlite_version()")?;
+    Ok(versions.into_iter().next().unwrap_or_default())
+}
+
+impl sealed::Sealed for SqliteConnection {}
+
+impl Broker for SqliteConnection {
+    fn backend(&self) -> Backend {
+        Backend::Sqlite
+    }
+
+    fn schema_version(&mut self) -> Result<i32> {
+        let version: Vec<i32> =
+            load!(self, Sqlite => Integer, "SELECT coalesce(max(version), 0) FROM taskmq_schema")?;
+        Ok(version.first().copied().unwrap_or_default())
+    }
+
+    fn produce(&mut self, message: &MessageRecord) -> Result<Produced> {
+        let delay = delay_modifier(message.delay_micros);
+        // The other message can end between the two statements; then this one is stored after all.
+        loop {
+            let stored: Vec<i64> = load!(
+                self, Sqlite => BigInt,
+                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
+                 VALUES (?, ?, strftime('%Y-%m-%d %H:%M:%f', 'now', ?), ?, ?, ?, ?)
+                 ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+                 RETURNING id",
+                Text = &message.topic,
+                SmallInt = message.priority,
+                Text = &delay,
+                Nullable<SmallInt> = message.max_attempts,
+                Nullable<Text> = message.unique_key.as_deref(),
+                Nullable<Text> = message.headers.as_deref(),
+                Text = &message.payload,
+            )?;
+            if let Some(id) = stored.first() {
+                return Ok(Produced::New(*id));
+            }
+            let existing: Vec<i64> = load!(
+                self, Sqlite => BigInt,
+                "SELECT id FROM taskmq_messages WHERE topic = ? AND unique_key = ?",
+                Text = &message.topic,
+                Nullable<Text> = message.unique_key.as_deref(),
+            )?;
+            if let Some(id) = existing.first() {
+                return Ok(Produced::Existing(*id));
+            }
+        }
+    }
+
+    fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
+        let records = serde_json::to_string(messages)
+            .map_err(|source| Error::Encode { what: "the messages", source })?;
+        Ok(execute!(
+            self, Sqlite,
+            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
+             SELECT value ->> 'topic', value ->> 'priority',
+                    strftime('%Y-%m-%d %H:%M:%f', 'now', ((value ->> 'delay_micros') / 1000000.0) || ' seconds'),
+                    value ->> 'max_attempts', value ->> 'unique_key', value ->> 'headers', value ->> 'payload'
+             FROM json_each(?) WHERE true
+             ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING",
+            Text = records,
+        )?)
+    }
+
+    fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+        self.immediate_transaction(|conn| {
+            let mut claimed = Vec::new();
+            if !worker_exists(conn, claim.worker_id)? {
+                return Ok(claimed);
+            }
+            for topic in claim.topics {
+                let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
+                while let Some(priority) = lane {
+                    let room = claim.limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
+                    if room <= 0 {
+                        return Ok(claimed);
+                    }
+                    claimed.extend(claim_lane(conn, claim.worker_id, topic, priority, room)?);
+                    lane = next_lane(conn, topic, i32::from(priority))?;
+                }
+            }
+            Ok(claimed)
+        })
+    }
+
+    fn claim_alone(&mut self, worker_id: i64, topics: &[&str]) -> Result<Option<Claimed>> {
+        let topics = json_list(topics)?;
+        let find = |conn: &mut Self| -> Result<Option<i64>> {
+            let ids: Vec<i64> = load!(
+                conn, Sqlite => BigInt,
+                concat!("SELECT id FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0
+                 AND topic IN (SELECT value FROM json_each(?)) AND run_at <= ", now!(), "
+                 ORDER BY priority DESC, run_at, id LIMIT 1"),
+                Text = &topics,
+            )?;
+            Ok(ids.first().copied())
+        };
+        // Without the write lock first: an idle worker asks this again and again.
+        if find(self)?.is_none() {
+            return Ok(None);
+        }
+        self.immediate_transaction(|conn| {
+            let Some(id) = find(conn)? else { return Ok(None) };
+            if !worker_exists(conn, worker_id)? {
+                return Ok(None);
+            }
+            execute!(conn, Sqlite, "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?", BigInt = id, BigInt = worker_id)?;
+            let rows: Vec<ClaimedRow> = load!(
+                conn, Sqlite => ClaimedSql,
+                concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
+                 WHERE id = ? RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
+                BigInt = worker_id,
+                BigInt = id,
+            )?;
+            Ok(rows.into_iter().map(claimed_row).next())
+        })
+    }
+
+    fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {
+        let mut soonest: Option<i64> = None;
+        for topic in topics {
+            let mut lane = next_lane(self, topic, i32::from(i16::MAX) + 1)?;
+            while let Some(priority) = lane {
+                let wait: Vec<i64> = load!(
+                    self, Sqlite => BigInt,
+                    "SELECT max(0, CAST((julianday(run_at) - julianday('now')) * 86400000 AS INTEGER)) FROM taskmq_messages
+                     WHERE worker_id = 0 AND topic = ? AND priority = ? ORDER BY run_at LIMIT 1",
+                    Text = *topic,
+                    SmallInt = priority,
+                )?;
+                soonest = soonest.into_iter().chain(wait).min();
+                if soonest == Some(0) {
+                    return Ok(Some(Duration::ZERO));
+                }
+                lane = next_lane(self, topic, i32::from(priority))?;
+            }
+        }
+        Ok(soonest.map(|millis| Duration::from_millis(millis.unsigned_abs())))
+    }
+
+    fn settle(&mut self, worker: &WorkerIdentity, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
+        self.immediate_transaction(|conn| {
+            let mut lost = Vec::new();
+            for settlement in settlements {
+                if !settle_one(conn, worker, settlement)? && !settled_before(conn, worker.id, settlement)? {
+                    lost.push(settlement.id);
+                }
+            }
+            Ok(lost)
+        })
+    }
+
+    fn begin(&mut self) -> Result<()> {
+        Ok(AnsiTransactionManager::begin_transaction_sql(self, "BEGIN IMMEDIATE")?)
+    }
+
+    fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
+        settle_one(self, worker, settlement)
+    }
+
+    fn commit(&mut self) -> Result<()> {
+        Ok(AnsiTransactionManager::commit_transaction(self)?)
+    }
+
+    fn rollback(&mut self) -> Result<()> {
+        Ok(AnsiTransactionManager::rollback_transaction(self)?)
+    }
+
+    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId]) -> Result<usize> {
+        let known = json_list(known)?;
+        Ok(execute!(
+            self,
+            Sqlite,
+            "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1
+             WHERE worker_id = ? AND worker_id <> 0 AND id NOT IN (SELECT value FROM json_each(?))",
+            BigInt = worker_id,
+            Text = known,
+        )?)
+    }
+
+    fn register(&mut self, worker: &WorkerIdentity) -> Result<()> {
+        execute!(
+            self,
+            Sqlite,
+            "INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency, locked) VALUES (?, ?, ?, ?, ?, ?, TRUE)",
+            BigInt = worker.id,
+            Text = &worker.host,
+            Integer = worker.pid,
+            Text = env!("CARGO_PKG_VERSION"),
+            Text = &worker.topics,
+            Integer = worker.concurrency,
+        )?;
+        Ok(())
+    }
+
+    /// A connection to SQLite cannot hold a lock for a session: the worker locks a file of its own instead.
+    fn lock(&mut self, _worker_id: i64) -> Result<Lock> {
+        Ok(Lock::Unsupported)
+    }
+
+    /// Only looks: the file lock tells who lives, and an idle worker should not take the write lock every second.
+    fn beat(&mut self, worker_id: i64) -> Result<bool> {
+        worker_exists(self, worker_id)
+    }
+
+    fn peers(&mut self, worker_id: i64) -> Result<Vec<Peer>> {
+        let rows: Vec<(i64, Option<i64>)> = load!(
+            self, Sqlite => (BigInt, Nullable<BigInt>),
+            "SELECT id, beat FROM taskmq_workers WHERE id <> ?
+             UNION ALL
+             SELECT DISTINCT worker_id, NULL FROM taskmq_messages
+             WHERE worker_id <> 0 AND worker_id > 0 AND worker_id NOT IN (SELECT id FROM taskmq_workers)",
+            BigInt = worker_id,
+        )?;
+        Ok(rows.into_iter().map(|(id, beat)| Peer { id, beat, lock_free: None }).collect())
+    }
+
+    fn rescue(&mut self, peer: &Peer) -> Result<usize> {
+        self.immediate_transaction(|conn| {
+            let dead: Vec<(Option<i64>, String)> = load!(
+                conn, Sqlite => (Nullable<BigInt>, Text),
+                "DELETE FROM taskmq_workers WHERE id = ? AND beat = ? RETURNING alone_with, host || ':' || pid",
+                BigInt = peer.id,
+                BigInt = peer.beat.unwrap_or_default(),
+            )?;
+            if dead.is_empty() && peer.beat.is_some() {
+                return Ok(0); // it moved after all, or another worker was faster
+            }
+            let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
+            let held: Vec<i64> = load!(
+                conn, Sqlite => BigInt,
+                "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0",
+                BigInt = peer.id,
+            )?;
+            if let Some(culprit) = super::culprit(alone_with, &held) {
+                execute!(
+                    conn, Sqlite,
+                    "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
+                     SELECT id, attempts + suspicions, 'crash', 'the worker process died while it ran this message', ?
+                     FROM taskmq_messages WHERE id = ? AND worker_id = ?",
+                    Text = &label,
+                    BigInt = culprit,
+                    BigInt = peer.id,
+                )?;
+                execute!(
+                    conn, Sqlite,
+                    "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE 0 END,
+                     attempts = attempts + suspicions, crashes = crashes + 1 + suspicions, suspicions = 0
+                     WHERE id = ? AND worker_id = ?",
+                    BigInt = culprit,
+                    BigInt = peer.id,
+                )?;
+            }
+            if alone_with.is_some() {
+                // The others that it held had not begun.
+                execute!(
+                    conn, Sqlite,
+                    "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE worker_id = ? AND worker_id <> 0",
+                    BigInt = peer.id,
+                )?;
+            } else {
+                execute!(
+                    conn, Sqlite,
+                    "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE 0 END,
+                     attempts = attempts - 1, suspicions = suspicions + 1 WHERE worker_id = ? AND worker_id <> 0",
+                    BigInt = peer.id,
+                )?;
+            }
+            Ok(held.len())
+        })
+    }
+
+    fn any_set_aside(&mut self) -> Result<bool> {
+        let found: Vec<i64> = load!(self, Sqlite => BigInt, "SELECT id FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0 LIMIT 1")?;
+        Ok(!found.is_empty())
+    }
+
+    fn alone_ended(&mut self, worker_id: i64) -> Result<()> {
+        execute!(
+            self,
+            Sqlite,
+            "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ?",
+            BigInt = worker_id
+        )?;
+        Ok(())
+    }
+
+    fn deregister(&mut self, worker_id: i64) -> Result<()> {
+        execute!(self, Sqlite, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
+        Ok(())
+    }
+
+    fn purge(&mut self, limit: i64) -> Result<usize> {
+        // Without the write lock first: most of the time there is nothing.
+        let find = |conn: &mut Self| -> Result<Vec<i64>> {
+            Ok(load!(
+                conn, Sqlite => BigInt,
+                concat!("SELECT id FROM taskmq_archive WHERE keep_until IS NOT NULL AND keep_until <= ", now!(), " LIMIT ?"),
+                BigInt = limit,
+            )?)
+        };
+        if find(self)?.is_empty() {
+            return Ok(0);
+        }
+        self.immediate_transaction(|conn| {
+            let ids = json_list(&find(conn)?)?;
+            execute!(
+                conn,
+                Sqlite,
+                "DELETE FROM taskmq_failures WHERE message_id IN (SELECT value FROM json_each(?))",
+                Text = &ids
+            )?;
+            Ok(execute!(
+                conn,
+                Sqlite,
+                "DELETE FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))",
+                Text = &ids
+            )?)
+        })
+    }
+
+    fn topics(&mut self) -> Result<Vec<TopicStats>> {
+        let rows = load!(
+            self, Sqlite => rows::StatsSql,
+            concat!("SELECT topic, CASE WHEN worker_id > 0 THEN 'running' WHEN attempts > 0 AND run_at > ", now!(), " THEN 'retrying'
+                WHEN run_at > ", now!(), " THEN 'scheduled' ELSE 'ready' END, count(*) FROM taskmq_messages GROUP BY 1, 2
+             UNION ALL SELECT topic, state, count(*) FROM taskmq_archive GROUP BY 1, 2")
+        )?;
+        Ok(rows::topic_stats(rows))
+    }
+
+    fn messages(&mut self, filter: &MessageFilter) -> Result<Vec<Message>> {
+        let state = filter.state.map(|s| s.as_str());
+        let found: Vec<rows::MessageRow> = load!(
+            self, Sqlite => rows::MessageSql,
+            concat!("SELECT * FROM (SELECT ", live!(), " FROM taskmq_messages WHERE topic = coalesce(?, topic)
+                ORDER BY topic, priority DESC, run_at, id) WHERE state = coalesce(?, state)
+             UNION ALL
+             SELECT * FROM (SELECT ", finished!(), " FROM taskmq_archive
+                WHERE topic = coalesce(?, topic) AND state = coalesce(?, state) ORDER BY id DESC)
+             LIMIT ?"),
+            Nullable<Text> = filter.topic.as_deref(),
+            Nullable<Text> = state,
+            Nullable<Text> = filter.topic.as_deref(),
+            Nullable<Text> = state,
+            BigInt = filter.limit,
+        )?;
+        Ok(found.into_iter().map(rows::message).collect())
+    }
+
+    fn message(&mut self, id: MessageId) -> Result<Option<Message>> {
+        let found: Vec<rows::MessageRow> = load!(
+            self, Sqlite => rows::MessageSql,
+            concat!("SELECT ", live!(), " FROM taskmq_messages WHERE id = ? UNION ALL
+             SELECT ", finished!(), " FROM taskmq_archive WHERE id = ?"),
+            BigInt = id,
+            BigInt = id,
+        )?;
+        Ok(found.into_iter().map(rows::message).next())
+    }
+
+    fn failures(&mut self, id: MessageId) -> Result<Vec<FailedAttempt>> {
+        let found: Vec<(i32, String, String, String, i64)> = load!(
+            self, Sqlite => rows::FailureSql,
+            concat!("SELECT attempt, kind, error, worker, ", micros!("failed_at"), " FROM taskmq_failures WHERE message_id = ? ORDER BY id"),
+            BigInt = id,
+        )?;
+        Ok(found.into_iter().map(rows::failed_attempt).collect())
+    }
+
+    fn retry(&mut self, id: MessageId) -> Result<()> {
+        self.immediate_transaction(|conn| {
+            let Some(message) = conn.message(id)? else {
+                return Err(super::no_such_message(id));
+            };
+            super::check_retriable(&message)?;
+            if message.state.is_finished() {
+                execute!(
+                    conn, Sqlite,
+                    "INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
+                     SELECT id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload
+                     FROM taskmq_archive WHERE id = ?",
+                    BigInt = id,
+                )
+                .map_err(|e| super::taken_key(id, e))?;
+                execute!(conn, Sqlite, "DELETE FROM taskmq_archive WHERE id = ?", BigInt = id)?;
+            } else {
+                execute!(
+                    conn, Sqlite,
+                    concat!("UPDATE taskmq_messages SET run_at = ", now!(), ", worker_id = 0 WHERE id = ? AND worker_id <= 0 AND run_at > ", now!()),
+                    BigInt = id,
+                )?;
+            }
+            Ok(())
+        })
+    }
+}
+
+type ClaimedSql = (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, Text);
+type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, String);
+
+fn claimed_row(row: ClaimedRow) -> Claimed {
+    let (id, topic, attempt, crashes, max_attempts, headers, payload, _run_at) = row;
+    Claimed { id, topic, attempt, crashes, max_attempts, headers, payload }
+}
+
+fn worker_exists(conn: &mut SqliteConnection, worker_id: i64) -> Result<bool> {
+    let found: Vec<i64> =
+        load!(conn, Sqlite => BigInt, "SELECT id FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
+    Ok(!found.is_empty())
+}
+
+/// The highest priority below `below` of which the topic has any message that nobody holds.
+fn next_lane(conn: &mut SqliteConnection, topic: &str, below: i32) -> Result<Option<i16>> {
+    let found: Vec<i16> = load!(
+        conn, Sqlite => SmallInt,
+        "SELECT priority FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority < ? ORDER BY priority DESC LIMIT 1",
+        Text = topic,
+        Integer = below,
+    )?;
+    Ok(found.first().copied())
+}
+
+fn claim_lane(
+    conn: &mut SqliteConnection,
+    worker_id: i64,
+    topic: &str,
+    priority: i16,
+    limit: i64,
+) -> Result<Vec<Claimed>> {
+    let mut rows: Vec<ClaimedRow> = load!(
+        conn, Sqlite => ClaimedSql,
+        concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
+         WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
+                      ORDER BY run_at, id LIMIT ?)
+         RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
+        BigInt = worker_id,
+        Text = topic,
+        SmallInt = priority,
+        BigInt = limit,
+    )?;
+    // RETURNING promises no order.
+    rows.sort_by(|a, b| (&a.7, a.0).cmp(&(&b.7, b.0)));
+    Ok(rows.into_iter().map(claimed_row).collect())
+}
+
+/// `false` when the lease is lost.
+fn settle_one(conn: &mut SqliteConnection, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
+    let Settlement { id, attempt, outcome } = settlement;
+    let touched = match outcome {
+        Outcome::Done { result, retention } => {
+            if let Some(keep) = keep_seconds(*retention) {
+                execute!(
+                    conn, Sqlite,
+                    concat!("INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id,
+                        attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
+                     SELECT id, topic, 'done', priority, run_at, created_at, claimed_at,
+                        strftime('%Y-%m-%d %H:%M:%f', 'now', ? || ' seconds'), worker_id,
+                        attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, ?
+                     FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?"),
+                    Nullable<BigInt> = keep,
+                    Nullable<Text> = result.as_deref(),
+                    BigInt = *id,
+                    BigInt = worker.id,
+                    Integer = *attempt,
+                )?;
+            } else if *attempt > 1 {
+                execute!(conn, Sqlite, "DELETE FROM taskmq_failures WHERE message_id = ?", BigInt = *id)?;
+            }
+            delete_held(conn, worker.id, *id, *attempt)?
+        }
+        Outcome::Retry { delay, kind, error } => {
+            let touched = execute!(
+                conn, Sqlite,
+                "UPDATE taskmq_messages SET worker_id = 0, suspicions = 0, run_at = strftime('%Y-%m-%d %H:%M:%f', 'now', ?)
+                 WHERE id = ? AND worker_id = ? AND attempts = ?",
+                Text = &delay_modifier(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX)),
+                BigInt = *id,
+                BigInt = worker.id,
+                Integer = *attempt,
+            )?;
+            if touched > 0 {
+                insert_failure(conn, worker, *id, *attempt, kind, error)?;
+            }
+            touched
+        }
+        Outcome::Dead { kind, error } => {
+            let touched = execute!(
+                conn, Sqlite,
+                "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id,
+                    attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, error)
+                 SELECT id, topic, 'dead', priority, run_at, created_at, claimed_at, worker_id,
+                    attempts - ?, crashes, max_attempts, unique_key, ordering_key, headers, payload, ?
+                 FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?",
+                Integer = i32::from(kind.is_none()),
+                Text = error,
+                BigInt = *id,
+                BigInt = worker.id,
+                Integer = *attempt,
+            )?;
+            if touched > 0 {
+                delete_held(conn, worker.id, *id, *attempt)?;
+                if let Some(kind) = kind {
+                    insert_failure(conn, worker, *id, *attempt, kind, error)?;
+                }
+            }
+            touched
+        }
+        Outcome::HandBack => execute!(
+            conn,
+            Sqlite,
+            "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE id = ? AND worker_id = ? AND attempts = ?",
+            BigInt = *id,
+            BigInt = worker.id,
+            Integer = *attempt,
+        )?,
+    };
+    Ok(touched > 0)
+}
+
+fn delete_held(conn: &mut SqliteConnection, worker_id: i64, id: MessageId, attempt: i32) -> Result<usize> {
+    Ok(execute!(
+        conn,
+        Sqlite,
+        "DELETE FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?",
+        BigInt = id,
+        BigInt = worker_id,
+        Integer = attempt,
+    )?)
+}
+
+fn insert_failure(
+    conn: &mut SqliteConnection,
+    worker: &WorkerIdentity,
+    id: MessageId,
+    attempt: i32,
+    kind: &str,
+    error: &str,
+) -> Result<()> {
+    execute!(
+        conn,
+        Sqlite,
+        "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker) VALUES (?, ?, ?, ?, ?)",
+        BigInt = id,
+        Integer = attempt,
+        Text = kind,
+        Text = error,
+        Text = worker.label(),
+    )?;
+    Ok(())
+}
+
+/// Whether this very lease has written its end already, in a transaction whose reply was lost.
+fn settled_before(conn: &mut SqliteConnection, worker_id: i64, settlement: &Settlement) -> Result<bool> {
+    let found: Vec<i64> = load!(
+        conn, Sqlite => BigInt,
+        "SELECT id FROM taskmq_archive WHERE id = ? AND worker_id = ? AND attempts = ?",
+        BigInt = settlement.id,
+        BigInt = worker_id,
+        Integer = settlement.attempt,
+    )?;
+    Ok(!found.is_empty())
+}
+
+/// `None`: not at all; `Some(None)`: for ever.
+fn keep_seconds(retention: Retention) -> Option<Option<i64>> {
+    match retention {
+        Retention::None => None,
+        Retention::For(time) => Some(Some(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))),
+        Retention::Forever => Some(None),
+    }
+}
+
+fn delay_modifier(micros: i64) -> String {
+    // SQLite's times have milliseconds; rounding up keeps a delay from ending early.
+    let millis = micros.unsigned_abs().div_ceil(1000);
+    format!("+{}.{:03} seconds", millis / 1000, millis % 1000)
+}
+
+fn json_list<T: serde::Serialize>(items: &[T]) -> Result<String> {
+    serde_json::to_string(items).map_err(|source| Error::Encode { what: "a list", source })
+}

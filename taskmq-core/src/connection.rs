@@ -1,0 +1,120 @@
+use crate::Backend;
+use crate::broker::Broker;
+
+/// A connection of the host on which messages can be produced: Diesel's three, pooled ones, and any type of the
+/// host's own that can lend one of these.
+///
+/// ```
+/// # #[cfg(feature = "sqlite")] mod m {
+/// use taskmq_core::{BrokerConnection, broker::Broker};
+///
+/// struct Db { main: diesel::SqliteConnection, requests: u64 }
+///
+/// impl BrokerConnection for Db {
+///     fn broker(&mut self) -> &mut dyn Broker { &mut self.main }
+/// }
+/// # }
+/// ```
+pub trait BrokerConnection {
+    /// The operations of the queue on this connection, inside its transaction if it has one open.
+    fn broker(&mut self) -> &mut dyn Broker;
+}
+
+#[cfg(feature = "sqlite")]
+impl BrokerConnection for diesel::SqliteConnection {
+    fn broker(&mut self) -> &mut dyn Broker {
+        self
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl BrokerConnection for diesel::PgConnection {
+    fn broker(&mut self) -> &mut dyn Broker {
+        self
+    }
+}
+
+#[cfg(feature = "mysql")]
+impl BrokerConnection for diesel::MysqlConnection {
+    fn broker(&mut self) -> &mut dyn Broker {
+        self
+    }
+}
+
+#[cfg(feature = "worker")]
+impl<M> BrokerConnection for diesel::r2d2::PooledConnection<M>
+where
+    M: diesel::r2d2::ManageConnection,
+    M::Connection: BrokerConnection,
+{
+    fn broker(&mut self) -> &mut dyn Broker {
+        (**self).broker()
+    }
+}
+
+impl<C: BrokerConnection + ?Sized> BrokerConnection for &mut C {
+    fn broker(&mut self) -> &mut dyn Broker {
+        (**self).broker()
+    }
+}
+
+/// A connection whose database is chosen at run time, by its URL.
+#[allow(missing_debug_implementations, reason = "Diesel's connections have none")]
+#[non_exhaustive]
+pub enum AnyConnection {
+    /// To SQLite.
+    #[cfg(feature = "sqlite")]
+    Sqlite(diesel::SqliteConnection),
+    /// To PostgreSQL.
+    #[cfg(feature = "postgres")]
+    Postgres(diesel::PgConnection),
+    /// To MariaDB or MySQL.
+    #[cfg(feature = "mysql")]
+    Mysql(diesel::MysqlConnection),
+}
+
+impl AnyConnection {
+    /// Opens a connection set up as the queue needs it: SQLite in WAL mode with a busy timeout, PostgreSQL with
+    /// keepalives, MariaDB and MySQL with `READ COMMITTED`, all in UTC.
+    ///
+    /// # Errors
+    /// [`Error::Connect`](crate::Error::Connect) with the driver's words and without the password,
+    /// [`Error::BackendMissing`](crate::Error::BackendMissing) when this program was built without that database.
+    pub fn establish(url: &str) -> crate::Result<Self> {
+        match Backend::of_url(url)? {
+            #[cfg(feature = "sqlite")]
+            Backend::Sqlite => crate::broker::sqlite::connect(url).map(Self::Sqlite),
+            #[cfg(feature = "postgres")]
+            Backend::Postgres => crate::broker::postgres::connect(url).map(Self::Postgres),
+            #[cfg(feature = "mysql")]
+            Backend::Mysql => crate::broker::mysql::connect(url).map(Self::Mysql),
+            #[allow(unreachable_patterns, reason = "reached when a feature is off")]
+            missing => Err(crate::Error::BackendMissing(missing)),
+        }
+    }
+
+    /// Which database it is connected to.
+    pub fn backend(&self) -> Backend {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => Backend::Sqlite,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(_) => Backend::Postgres,
+            #[cfg(feature = "mysql")]
+            Self::Mysql(_) => Backend::Mysql,
+        }
+    }
+}
+
+impl BrokerConnection for AnyConnection {
+    fn broker(&mut self) -> &mut dyn Broker {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(conn) => conn,
+            #[cfg(feature = "postgres")]
+            Self::Postgres(conn) => conn,
+            #[cfg(feature = "mysql")]
+            Self::Mysql(conn) => conn,
+        }
+    }
+}

@@ -1,0 +1,113 @@
+use std::fmt;
+use std::time::Duration;
+
+/// Why an attempt failed, and what is to become of the message.
+///
+/// Any error turns into one that is retried with the consumer's backoff. A handler that knows better says so:
+/// ```
+/// use taskmq_core::{Failure, task_consumer};
+/// use std::time::Duration;
+///
+/// #[task_consumer(topic = "pay")]
+/// fn pay(amount: i64) -> Result<(), Failure> {
+///     if amount < 0 {
+///         return Err(Failure::dead("a negative amount can never be paid"));
+///     }
+///     if bank_is_closed() {
+///         return Err(Failure::retry_in(Duration::from_secs(3600), "the bank is closed"));
+///     }
+///     std::fs::write("/dev/null", amount.to_string())?; // `?` works for every error
+///     Ok(())
+/// }
+/// # fn bank_is_closed() -> bool { false }
+/// ```
+#[derive(Debug, Clone)]
+pub struct Failure {
+    pub(crate) kind: FailureKind,
+    pub(crate) error: String,
+    pub(crate) verdict: Verdict,
+}
+
+/// What a failed attempt failed of, as `taskmq_failures.kind` has it. A `crash` is written by the rescue.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum FailureKind {
+    Error,
+    Panic,
+    Timeout,
+    Payload,
+}
+
+impl FailureKind {
+    #[cfg(feature = "worker")]
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            FailureKind::Error => "error",
+            FailureKind::Panic => "panic",
+            FailureKind::Timeout => "timeout",
+            FailureKind::Payload => "payload",
+        }
+    }
+}
+
+/// What is to become of the message.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Verdict {
+    Retry,
+    RetryIn(Duration),
+    Dead,
+}
+
+impl Failure {
+    /// Retried with the consumer's backoff until its attempts are used up.
+    pub fn new(error: impl fmt::Display) -> Self {
+        Self::of_kind(FailureKind::Error, error, Verdict::Retry)
+    }
+
+    /// Retried after this delay, instead of the backoff's, until its attempts are used up.
+    pub fn retry_in(delay: Duration, error: impl fmt::Display) -> Self {
+        Self::of_kind(FailureKind::Error, error, Verdict::RetryIn(delay.min(crate::limits::MAX_DELAY)))
+    }
+
+    /// Dead-lettered at once.
+    pub fn dead(error: impl fmt::Display) -> Self {
+        Self::of_kind(FailureKind::Error, error, Verdict::Dead)
+    }
+
+    pub(crate) fn payload(type_name: &str, error: &serde_json::Error) -> Self {
+        let text = format!("the payload does not fit {type_name}: {error}");
+        Self::of_kind(FailureKind::Payload, text, Verdict::Dead)
+    }
+
+    pub(crate) fn of_kind(kind: FailureKind, error: impl fmt::Display, verdict: Verdict) -> Self {
+        // The alternate form makes anyhow and its kin print their chain of causes.
+        Self { kind, error: format!("{error:#}"), verdict }
+    }
+}
+
+impl fmt::Display for Failure {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.error)
+    }
+}
+
+// As with `anyhow::Error`, this `From` is what makes `?` work, and the reason why `Failure` is no `Error` itself.
+impl<E: std::error::Error> From<E> for Failure {
+    fn from(error: E) -> Self {
+        Failure::new(with_causes(&error))
+    }
+}
+
+fn with_causes(error: &dyn std::error::Error) -> String {
+    let mut text = error.to_string();
+    let mut cause = error.source();
+    while let Some(error) = cause {
+        let words = error.to_string();
+        // Many errors repeat their cause in their own words.
+        if !text.contains(&words) {
+            text.push_str(": ");
+            text.push_str(&words);
+        }
+        cause = error.source();
+    }
+    text
+}

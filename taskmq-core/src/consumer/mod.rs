@@ -1,0 +1,216 @@
+//! What handles the messages of a topic.
+//!
+//! # The handler function
+//! ```
+//! use taskmq_core::{Context, task_consumer};
+//! # #[derive(serde::Serialize, serde::Deserialize)] struct Mail { to: String }
+//! # struct Smtp;
+//! # impl Smtp { fn send(&self, _: &Mail) -> Result<(), std::io::Error> { Ok(()) } }
+//! #[task_consumer(topic = "mail", max_attempts = 5, timeout = "30s", backoff = "2s..10m")]
+//! fn send(mail: Mail, ctx: &Context, smtp: &Smtp) -> Result<(), std::io::Error> {
+//!     if ctx.attempt() > 1 { /* it may have been sent already */ }
+//!     smtp.send(&mail)
+//! }
+//! ```
+//! Its first parameter is the payload, any `serde` type. It may also take, in any order, a `&Context`, shared state
+//! of the application as `&T` (given to [`Worker::state`](crate::Worker)), and one connection as
+//! `&mut SqliteConnection`, `&mut PgConnection` or `&mut MysqlConnection`. With a connection it is a
+//! *transactional consumer*: what it writes there and the acknowledgement commit together, or not at all.
+//!
+//! It returns nothing, a value that can be serialised (kept as the message's result), or a `Result` of that. An
+//! error can be anything that can be shown; return a [`Failure`](crate::Failure) to give up at once or to choose the delay.
+//!
+//! # Options
+//! | option | meaning | default |
+//! |---|---|---|
+//! | `topic = "..."` | the topic, see [`limits::check_topic`](crate::limits::check_topic) | none: it must be given |
+//! | `max_attempts = N` | dead-lettered when this many attempts have failed, 1 to 1000 | 20 |
+//! | `timeout = "30s"` | a longer attempt is given up and counts as failed | none |
+//! | `backoff = "1s..1h"` | the first and the longest delay before a retry; it doubles each time, with jitter | `"1s..1h"` |
+//! | `priority = N` | of the messages that the typed producer makes, -32768 to 32767, higher first | 0 |
+//! | `retention = "24h"` | how long a done message is kept; `"0s"`: not at all, `"forever"`: until a person deletes it | `"24h"` |
+
+pub(crate) mod call;
+pub(crate) mod context;
+pub(crate) mod failure;
+pub(crate) mod registry;
+pub(crate) mod returned;
+
+use std::any::{TypeId, type_name};
+use std::fmt;
+use std::time::Duration;
+
+use crate::Backend;
+use call::{Call, HandlerResult};
+
+/// A topic's handler and its options; [`task_consumer`](crate::task_consumer) makes one of a function.
+#[derive(Clone)]
+pub struct Consumer {
+    pub(crate) topic: &'static str,
+    pub(crate) name: &'static str,
+    pub(crate) handler: Handler,
+    pub(crate) max_attempts: u16,
+    pub(crate) timeout: Option<Duration>,
+    pub(crate) backoff: Backoff,
+    pub(crate) retention: Retention,
+    pub(crate) states: Vec<(TypeId, &'static str)>,
+}
+
+/// How the function is called.
+#[derive(Clone, Copy)]
+pub(crate) enum Handler {
+    Sync(fn(&Call<'_>) -> HandlerResult),
+    #[cfg(feature = "async")]
+    Async(for<'a> fn(&'a Call<'a>) -> call::HandlerFuture<'a>),
+    Transactional {
+        backend: Backend,
+        run: fn(&Call<'_>, &mut crate::AnyConnection) -> HandlerResult,
+    },
+}
+
+/// The delay before a retry: `first` after the first failure, doubled after each further one, never more than
+/// `longest`; each is multiplied by a random factor from 0.5 to 1.5, so that what failed together is not retried together.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Backoff {
+    /// After the first failure.
+    pub first: Duration,
+    /// The bound.
+    pub longest: Duration,
+}
+
+impl Backoff {
+    /// The delay after the attempt of this number (from 1) failed, before jitter.
+    ///
+    /// ```
+    /// use std::time::Duration;
+    /// let backoff = taskmq_core::Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(60) };
+    /// assert_eq!(backoff.after(3), Duration::from_secs(4));
+    /// assert_eq!(backoff.after(1_000_000), Duration::from_secs(60));
+    /// ```
+    pub fn after(&self, attempt: u32) -> Duration {
+        let factor = 2_u32.checked_pow(attempt.saturating_sub(1)).unwrap_or(u32::MAX);
+        self.first.saturating_mul(factor).min(self.longest)
+    }
+
+    #[cfg(feature = "worker")]
+    pub(crate) fn after_with_jitter(&self, attempt: u32) -> Duration {
+        self.after(attempt).mul_f64(0.5 + fastrand::f64())
+    }
+}
+
+/// How long a done message is kept in `taskmq_archive`. Dead and cancelled ones are kept until a person deletes them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Retention {
+    /// Not at all: the fastest.
+    None,
+    /// This long after it was done.
+    For(Duration),
+    /// Until a person deletes it.
+    Forever,
+}
+
+impl Consumer {
+    /// A consumer that runs `handler`; `name` is the function's path, for messages to people.
+    pub fn new(topic: &'static str, name: &'static str, handler: fn(&Call<'_>) -> HandlerResult) -> Self {
+        Self::with_handler(topic, name, Handler::Sync(handler))
+    }
+
+    /// As [`new`](Self::new), for an `async` handler.
+    #[cfg(feature = "async")]
+    pub fn new_async(
+        topic: &'static str,
+        name: &'static str,
+        handler: for<'a> fn(&'a Call<'a>) -> call::HandlerFuture<'a>,
+    ) -> Self {
+        Self::with_handler(topic, name, Handler::Async(handler))
+    }
+
+    /// As [`new`](Self::new), for a handler that commits together with the acknowledgement.
+    pub fn new_transactional(
+        topic: &'static str,
+        name: &'static str,
+        backend: Backend,
+        run: fn(&Call<'_>, &mut crate::AnyConnection) -> HandlerResult,
+    ) -> Self {
+        Self::with_handler(topic, name, Handler::Transactional { backend, run })
+    }
+
+    fn with_handler(topic: &'static str, name: &'static str, handler: Handler) -> Self {
+        Self {
+            topic,
+            name,
+            handler,
+            max_attempts: 20,
+            timeout: None,
+            backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(3600) },
+            retention: Retention::For(Duration::from_secs(24 * 3600)),
+            states: Vec::new(),
+        }
+    }
+
+    /// The topic whose messages it takes.
+    pub fn topic(&self) -> &'static str {
+        self.topic
+    }
+
+    /// The path of the function.
+    pub fn name(&self) -> &'static str {
+        self.name
+    }
+
+    /// Dead-lettered when this many attempts have failed (at least 1). Default 20.
+    #[must_use]
+    pub fn max_attempts(mut self, attempts: u16) -> Self {
+        self.max_attempts = attempts.max(1);
+        self
+    }
+
+    /// A longer attempt is given up and counts as failed. Default: none.
+    #[must_use]
+    pub fn timeout(mut self, timeout: Duration) -> Self {
+        self.timeout = Some(timeout);
+        self
+    }
+
+    /// The delays before retries. Default: 1 s to 1 h.
+    #[must_use]
+    pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        self.backoff = Backoff { first, longest };
+        self
+    }
+
+    /// How long done messages are kept. Default: 24 hours.
+    #[must_use]
+    pub fn retention(mut self, retention: Retention) -> Self {
+        self.retention = retention;
+        self
+    }
+
+    /// The worker must have state of type `T` before it may run this consumer.
+    #[must_use]
+    pub fn needs_state<T: Send + Sync + 'static>(mut self) -> Self {
+        self.states.push((TypeId::of::<T>(), type_name::<T>()));
+        self
+    }
+}
+
+impl fmt::Debug for Consumer {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Consumer")
+            .field("topic", &self.topic)
+            .field("name", &self.name)
+            .finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn backoff_grows_to_its_bound_and_never_overflows() {
+        let backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(2) };
+        let delays: Vec<_> = [1, 2, 3, 4, 5, 310, u32::MAX].map(|n| backoff.after(n).as_millis()).into();
+        assert_eq!(delays, [250, 500, 1000, 2000, 2000, 2000, 2000]);
+    }
+}

@@ -1,0 +1,159 @@
+use crate::{Backend, MessageId};
+
+/// What can go wrong with the queue itself (a handler's own error is a [`Failure`](crate::Failure)).
+#[derive(Debug, thiserror::Error)]
+#[non_exhaustive]
+pub enum Error {
+    /// A topic that breaks the rules of [`limits::check_topic`](crate::limits::check_topic).
+    #[error("topic {topic:?} cannot be used: {problem}")]
+    Topic {
+        /// The topic, cut to 100 characters.
+        topic: String,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A unique key or ordering key that cannot be stored.
+    #[error("{what} cannot be used: {problem}")]
+    Key {
+        /// Which key.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
+    /// A payload or headers that cannot be written as JSON.
+    #[error("{what} cannot be written as JSON: {source}")]
+    Encode {
+        /// The payload, or the headers.
+        what: &'static str,
+        /// The encoder's own words.
+        source: serde_json::Error,
+    },
+    /// A payload or headers beyond [`limits::MAX_PAYLOAD_BYTES`](crate::limits::MAX_PAYLOAD_BYTES).
+    #[error(
+        "{what} has {bytes} bytes of JSON, the limit is {limit}: store it elsewhere and send a reference"
+    )]
+    TooLarge {
+        /// The payload, or the headers.
+        what: &'static str,
+        /// Its size.
+        bytes: usize,
+        /// The limit.
+        limit: usize,
+    },
+    /// A delay beyond [`limits::MAX_DELAY`](crate::limits::MAX_DELAY).
+    #[error("a delay of {} days is too long, the limit is {} days", .delay.as_secs() / 86_400, crate::limits::MAX_DELAY.as_secs() / 86_400)]
+    Delay {
+        /// The delay that was asked for.
+        delay: std::time::Duration,
+    },
+    /// SQLite's one write lock could not be had.
+    #[error(
+        "the SQLite database is locked by another writer: begin a transaction that will produce with \
+         `immediate_transaction` instead of `transaction`, and set `PRAGMA busy_timeout = 5000` on the connection"
+    )]
+    Locked(#[source] diesel::result::Error),
+    /// The taskmq tables are not there.
+    #[error("this database has no taskmq tables: run `diesel migration run` or `taskmq-cli migrate`")]
+    NotMigrated(#[source] diesel::result::Error),
+    /// The tables are of a version that this program does not know.
+    #[error(
+        "the taskmq tables have schema version {found}, this program works with {needed}: {}",
+        if found < needed { "run `taskmq-cli init` and then the migrations" } else { "update taskmq-core in Cargo.toml" }
+    )]
+    SchemaVersion {
+        /// The version in the database.
+        found: i32,
+        /// The version that this program works with.
+        needed: i32,
+    },
+    /// `DATABASE_URL` is nowhere to be found.
+    #[error(
+        "no database: set DATABASE_URL in the environment or in a .env file, for instance DATABASE_URL=app.db"
+    )]
+    NoDatabaseUrl,
+    /// The URL names a database that this program was built without.
+    #[error("this program was built without {0}: add the feature `{feature}` to taskmq-core", feature = .0.feature())]
+    BackendMissing(Backend),
+    /// A connection could not be opened.
+    #[error("cannot connect to {database}: {reason}")]
+    Connect {
+        /// Which database, without any password.
+        database: String,
+        /// The driver's own words.
+        reason: String,
+    },
+    /// The file or server is of a kind on which the queue cannot be safe.
+    #[error("{0}")]
+    Unsupported(String),
+    /// Two consumers of one topic.
+    #[error(
+        "two consumers of topic {topic:?}: {first} and {second}; a topic has one consumer, so rename one topic"
+    )]
+    DuplicateConsumer {
+        /// The topic.
+        topic: String,
+        /// The path of one function.
+        first: &'static str,
+        /// The path of the other.
+        second: &'static str,
+    },
+    /// A consumer that the worker cannot run.
+    #[error("consumer {consumer} cannot run: {problem}")]
+    Consumer {
+        /// The path of the function.
+        consumer: &'static str,
+        /// What is missing, and what to do.
+        problem: String,
+    },
+    /// A worker without anything to do.
+    #[error("{0}")]
+    Configuration(String),
+    /// A message that is not there, or not in the state that the operation needs.
+    #[error("message {id}: {problem}")]
+    Message {
+        /// Its id.
+        id: MessageId,
+        /// Why the operation cannot be done.
+        problem: String,
+    },
+    /// An incarnation of a worker that other workers have given up.
+    #[error("this worker was given up by the others (it could not be reached); what it ran is run elsewhere")]
+    WorkerLost,
+    /// Anything else that the database reports.
+    #[error("the database failed: {0}")]
+    Database(#[source] diesel::result::Error),
+    /// The lock file of a worker beside the SQLite file.
+    #[error("cannot use the lock file {path}: {source}")]
+    LockFile {
+        /// Which file.
+        path: String,
+        /// The operating system's own words.
+        source: std::io::Error,
+    },
+    /// The operating system gave no random numbers.
+    #[error("the operating system gave no random numbers: {0}")]
+    Random(String),
+}
+
+/// The result of every operation on the queue.
+pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl From<diesel::result::Error> for Error {
+    fn from(error: diesel::result::Error) -> Self {
+        use diesel::result::Error as Diesel;
+        // Diesel has no kinds for these, so the drivers' words decide.
+        if let Diesel::DatabaseError(_, info) = &error {
+            let text = info.message();
+            if text.contains("database is locked") || text.contains("database table is locked") {
+                return Error::Locked(error);
+            }
+            let missing = text.contains("no such table")
+                || text.contains("does not exist") && text.contains("relation")
+                || text.contains("doesn't exist") && text.contains("Table");
+            if missing && text.contains("taskmq_") {
+                return Error::NotMigrated(error);
+            }
+        }
+        Error::Database(error)
+    }
+}

@@ -1,0 +1,48 @@
+use std::time::Duration;
+
+use clap::{Parser, ValueEnum};
+
+/// The worker's flags. Each may also be set in the environment or in `.env`; a flag wins.
+#[derive(Clone, Debug, Parser)]
+#[command(name = "worker", about = "Runs the consumers of this program until Ctrl-C or SIGTERM", version)]
+pub struct WorkerArgs {
+    /// The database, for instance app.db, postgres://user@host/name or mysql://user@host/name
+    #[arg(long, env = "DATABASE_URL", hide_env_values = true)]
+    pub database_url: Option<String>,
+
+    /// How many handlers run at once
+    #[arg(long, env = "TASKMQ_CONCURRENCY", default_value_t = 10, value_parser = parse_concurrency)]
+    pub concurrency: usize,
+
+    /// Only these topics, separated by commas [default: every topic that has a consumer]
+    #[arg(long, env = "TASKMQ_TOPICS", value_delimiter = ',')]
+    pub topics: Vec<String>,
+
+    /// How long running handlers may go on after the worker was told to stop
+    #[arg(long, env = "TASKMQ_SHUTDOWN_TIMEOUT", default_value = "30s", value_parser = humantime::parse_duration)]
+    pub shutdown_timeout: Duration,
+
+    /// Stop as soon as no message is left
+    #[arg(long)]
+    pub until_empty: bool,
+
+    /// How to log: text for people, json for programs. RUST_LOG=taskmq_core=debug shows more
+    #[arg(long, env = "TASKMQ_LOG", default_value = "text")]
+    pub log: LogFormat,
+}
+
+/// How the worker logs.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// One line for a person.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+fn parse_concurrency(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(number @ 1..=10_000) => Ok(number),
+        _ => Err("it must be a number from 1 to 10000".to_owned()),
+    }
+}

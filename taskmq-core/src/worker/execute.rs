@@ -1,0 +1,156 @@
+//! One attempt: calls the handler, and makes an outcome of whatever happens.
+
+use std::cell::RefCell;
+use std::panic::{AssertUnwindSafe, catch_unwind};
+use std::sync::Once;
+
+use crate::broker::{Claimed, Outcome, Settlement, WorkerIdentity};
+use crate::consumer::call::{Call, HandlerResult};
+use crate::consumer::failure::{FailureKind, Verdict};
+use crate::consumer::{Consumer, Handler};
+use crate::limits::{MAX_PAYLOAD_BYTES, clean_error};
+use crate::{AnyConnection, BrokerConnection, Context, Failure};
+
+use super::Setup;
+
+/// Runs a handler on this thread. `None`: it wrote its own outcome, together with the acknowledgement.
+pub(super) fn run(
+    setup: &Setup,
+    worker: &WorkerIdentity,
+    consumer: &Consumer,
+    claimed: &Claimed,
+    context: &Context,
+) -> Ran {
+    let call = Call { payload: &claimed.payload, context, states: &setup.states };
+    match consumer.handler {
+        Handler::Sync(handler) => Ran::Outcome(outcome(consumer, context, guarded(|| handler(&call)))),
+        Handler::Transactional { run, .. } => {
+            match transactional(setup, worker, consumer, claimed, &call, run) {
+                Ok(()) => Ran::Settled,
+                Err(failure) => Ran::Outcome(outcome(consumer, context, Err(failure))),
+            }
+        }
+        #[cfg(feature = "async")]
+        Handler::Async(_) => Ran::Outcome(Outcome::HandBack), // never sent to a thread
+    }
+}
+
+/// What became of an attempt.
+#[derive(Debug)]
+pub(super) enum Ran {
+    /// It ended so, which is still to be written.
+    Outcome(Outcome),
+    /// It committed its own end.
+    Settled,
+}
+
+/// The handler's writes and the acknowledgement in one transaction. The lease is checked by the acknowledgement: if it
+/// is lost, nothing of the handler's is committed.
+fn transactional(
+    setup: &Setup,
+    worker: &WorkerIdentity,
+    consumer: &Consumer,
+    claimed: &Claimed,
+    call: &Call<'_>,
+    run: fn(&Call<'_>, &mut AnyConnection) -> HandlerResult,
+) -> Result<(), Failure> {
+    let mut conn =
+        setup.pool.get().map_err(|e| Failure::new(format!("no connection for its transaction: {e}")))?;
+    let conn: &mut AnyConnection = &mut conn;
+    conn.broker().begin().map_err(Failure::from)?;
+    let ended = guarded(|| run(call, conn)).and_then(|result| {
+        let outcome = Outcome::Done { result, retention: consumer.retention };
+        let settlement = Settlement { id: claimed.id, attempt: claimed.attempt, outcome };
+        if conn.broker().ack(worker, &settlement)? {
+            Ok(conn.broker().commit()?)
+        } else {
+            Err(Failure::new("its lease was lost while it ran; nothing that it wrote was committed"))
+        }
+    });
+    if ended.is_err() {
+        // The first error is the one to tell; a connection on which even this fails is thrown away by the pool.
+        let _ = conn.broker().rollback();
+    }
+    ended
+}
+
+/// Turns a handler's result into what is written.
+pub(super) fn outcome(consumer: &Consumer, context: &Context, result: HandlerResult) -> Outcome {
+    match result {
+        Ok(Some(json)) if json.len() > MAX_PAYLOAD_BYTES => {
+            tracing::warn!(
+                topic = consumer.topic,
+                id = context.id(),
+                "{} #{}: its result of {} bytes is too large to keep",
+                consumer.topic,
+                context.id(),
+                json.len()
+            );
+            Outcome::Done { result: None, retention: consumer.retention }
+        }
+        Ok(result) => Outcome::Done { result, retention: consumer.retention },
+        Err(failure) => {
+            let kind = failure.kind.as_str();
+            let error = clean_error(&failure.error);
+            match failure.verdict {
+                Verdict::Dead => Outcome::Dead { kind: Some(kind), error },
+                _ if context.attempt() >= context.max_attempts() => Outcome::Dead { kind: Some(kind), error },
+                Verdict::RetryIn(delay) => Outcome::Retry { delay, kind, error },
+                Verdict::Retry => Outcome::Retry {
+                    delay: consumer.backoff.after_with_jitter(context.attempt()),
+                    kind,
+                    error,
+                },
+            }
+        }
+    }
+}
+
+pub(super) fn timed_out(consumer: &Consumer, context: &Context) -> Outcome {
+    let limit = consumer.timeout.unwrap_or_default();
+    let error = format!("it ran longer than its timeout of {}", humantime::format_duration(limit));
+    outcome(consumer, context, Err(Failure::of_kind(FailureKind::Timeout, error, Verdict::Retry)))
+}
+
+thread_local! {
+    static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// The prefix of the names of the threads on which handlers run.
+pub(super) const THREAD_PREFIX: &str = "taskmq-handler";
+
+fn guarded(handler: impl FnOnce() -> HandlerResult) -> HandlerResult {
+    catch_unwind(AssertUnwindSafe(handler)).unwrap_or_else(|payload| {
+        let words = LAST_PANIC.take().unwrap_or_else(|| panic_words(&*payload));
+        Err(panicked(&words))
+    })
+}
+
+pub(super) fn panicked(words: &str) -> Failure {
+    Failure::of_kind(FailureKind::Panic, words, Verdict::Retry)
+}
+
+pub(super) fn panic_words(payload: &(dyn std::any::Any + Send)) -> String {
+    let words = payload
+        .downcast_ref::<&str>()
+        .copied()
+        .or_else(|| payload.downcast_ref::<String>().map(String::as_str));
+    format!("panicked: {}", words.unwrap_or("with something that is no text"))
+}
+
+/// A handler's panic is an attempt's failure and is reported as such, with its place; Rust's own words about it would
+/// only come in between. Panics of other threads are as they were.
+pub(super) fn install_panic_hook() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let previous = std::panic::take_hook();
+        std::panic::set_hook(Box::new(move |info| {
+            if !std::thread::current().name().is_some_and(|name| name.starts_with(THREAD_PREFIX)) {
+                return previous(info);
+            }
+            let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
+            let words = info.payload_as_str().unwrap_or("with something that is no text");
+            LAST_PANIC.set(Some(format!("panicked{place}: {words}")));
+        }));
+    });
+}

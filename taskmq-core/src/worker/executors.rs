@@ -1,0 +1,413 @@
+//! The threads (and, for `async` consumers, the runtime) on which handlers run.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::{Arc, Condvar, Mutex, PoisonError};
+use std::thread;
+use std::time::{Duration, Instant};
+
+use crossbeam_channel::{Receiver, Sender, unbounded};
+
+use super::execute::{self, Ran};
+use super::report::Report;
+use super::{Setup, execute::THREAD_PREFIX};
+use crate::broker::{Claimed, Outcome, Settlement, WorkerIdentity};
+use crate::consumer::context::Cancellation;
+use crate::consumer::{Consumer, Handler};
+use crate::{Context, Error, MessageId, Result};
+
+/// What the dispatching thread waits for.
+#[derive(Debug)]
+pub(super) enum Event {
+    /// An attempt ended.
+    Finished(Finished),
+    /// Look around: the worker is to stop, or is lost.
+    Wake,
+}
+
+/// An attempt that ended.
+#[derive(Debug)]
+pub(super) struct Finished {
+    pub(super) id: MessageId,
+    pub(super) topic: &'static str,
+    pub(super) attempt: u32,
+    pub(super) max_attempts: u32,
+    pub(super) took: Duration,
+    /// Its beginning was shown, so its end is too.
+    pub(super) shown: bool,
+    /// `None`: it committed its own end.
+    pub(super) settlement: Option<Settlement>,
+}
+
+/// A message on its way to a handler.
+#[derive(Debug)]
+struct Assignment {
+    claimed: Claimed,
+    consumer: Consumer,
+    context: Context,
+}
+
+/// The message that a thread or task runs. Whoever takes it out reports its end: the handler's thread when it
+/// returns, or the watch over time-outs when that came first.
+type Slot = Arc<Mutex<Option<Running>>>;
+
+#[derive(Debug)]
+struct Running {
+    consumer: Consumer,
+    context: Context,
+    began: Instant,
+    shown: bool,
+}
+
+/// Runs at most `concurrency` handlers at once.
+#[derive(Debug)]
+pub(super) struct Executors {
+    shared: Arc<Shared>,
+    assignments: Sender<Assignment>,
+    unbegun: Receiver<Assignment>,
+    #[cfg(feature = "async")]
+    runtime: Option<asynchronous::Lane>,
+}
+
+#[derive(Debug)]
+struct Shared {
+    setup: Arc<Setup>,
+    worker: WorkerIdentity,
+    report: Arc<Report>,
+    events: Sender<Event>,
+    queue: Receiver<Assignment>,
+    slots: Mutex<Vec<Slot>>,
+    places: Places,
+    threads: AtomicUsize,
+}
+
+impl Executors {
+    pub(super) fn start(
+        setup: &Arc<Setup>,
+        worker: &WorkerIdentity,
+        report: &Arc<Report>,
+        events: &Sender<Event>,
+    ) -> Result<Self> {
+        execute::install_panic_hook();
+        let (assignments, queue) = unbounded();
+        let shared = Arc::new(Shared {
+            setup: Arc::clone(setup),
+            worker: worker.clone(),
+            report: Arc::clone(report),
+            events: events.clone(),
+            queue: queue.clone(),
+            slots: Mutex::default(),
+            places: Places::new(setup.concurrency),
+            threads: AtomicUsize::new(0),
+        });
+        if setup.registry.iter().any(|c| !is_async(c)) {
+            for _ in 0..setup.concurrency {
+                spawn(&shared)?;
+            }
+        }
+        Ok(Self {
+            #[cfg(feature = "async")]
+            runtime: setup
+                .registry
+                .iter()
+                .any(is_async)
+                .then(|| asynchronous::Lane::start(&shared))
+                .transpose()?,
+            shared,
+            assignments,
+            unbegun: queue,
+        })
+    }
+
+    /// Takes a message that is to run as soon as there is room.
+    pub(super) fn assign(&self, claimed: Claimed, consumer: &Consumer, context: Context) {
+        let assignment = Assignment { claimed, consumer: consumer.clone(), context };
+        #[cfg(feature = "async")]
+        if is_async(consumer) {
+            if let Some(lane) = &self.runtime {
+                lane.assign(assignment);
+            }
+            return;
+        }
+        // It cannot fail: `unbegun` keeps the channel open.
+        let _ = self.assignments.send(assignment);
+    }
+
+    /// Takes back everything that has not begun.
+    pub(super) fn take_unbegun(&self) -> Vec<(MessageId, i32)> {
+        let unbegun = self.unbegun.try_iter();
+        #[cfg(feature = "async")]
+        let unbegun = unbegun.chain(self.runtime.iter().flat_map(|lane| lane.unbegun.try_iter()));
+        unbegun.map(|a| (a.claimed.id, a.claimed.attempt)).collect()
+    }
+
+    /// Reports handlers that ran out of time. Their threads are replaced, for a thread cannot be stopped.
+    pub(super) fn watch_timeouts(&self) -> Result<()> {
+        let slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        for slot in slots {
+            let late = {
+                let mut running = slot.lock().unwrap_or_else(PoisonError::into_inner);
+                running.take_if(|r| r.consumer.timeout.is_some_and(|limit| r.began.elapsed() > limit))
+            };
+            let Some(late) = late else { continue };
+            late.context.cancellation.cancel();
+            let outcome = execute::timed_out(&late.consumer, &late.context);
+            self.shared.places.give_back();
+            self.shared.finish(late, Ran::Outcome(outcome));
+            self.shared
+                .slots
+                .lock()
+                .unwrap_or_else(PoisonError::into_inner)
+                .retain(|other| !Arc::ptr_eq(other, &slot));
+            spawn(&self.shared)?;
+        }
+        Ok(())
+    }
+
+    /// Tells every running handler that nobody waits for it any more.
+    pub(super) fn cancel_all(&self) {
+        for slot in self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+            if let Some(running) = &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
+                running.context.cancellation.cancel();
+            }
+        }
+        #[cfg(feature = "async")]
+        if let Some(lane) = &self.runtime {
+            lane.cancel_all();
+        }
+    }
+}
+
+fn is_async(consumer: &Consumer) -> bool {
+    match consumer.handler {
+        Handler::Sync(_) | Handler::Transactional { .. } => false,
+        #[cfg(feature = "async")]
+        Handler::Async(_) => true,
+    }
+}
+
+fn spawn(shared: &Arc<Shared>) -> Result<()> {
+    let slot: Slot = Slot::default();
+    shared.slots.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));
+    let number = shared.threads.fetch_add(1, Ordering::Relaxed);
+    let shared = Arc::clone(shared);
+    thread::Builder::new()
+        .name(format!("{THREAD_PREFIX}-{number}"))
+        .spawn(move || work(&shared, &slot))
+        .map_err(|e| Error::Configuration(format!("cannot start a thread for handlers: {e}")))?;
+    Ok(())
+}
+
+/// A thread's life: takes messages and runs them, until the worker ends or the watch has given the thread up.
+fn work(shared: &Shared, slot: &Slot) {
+    while let Ok(assignment) = shared.queue.recv() {
+        shared.places.wait();
+        let Assignment { claimed, consumer, context } = assignment;
+        let running = shared.begin(consumer.clone(), context.clone());
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        let ran = execute::run(&shared.setup, &shared.worker, &consumer, &claimed, &context);
+        let Some(running) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+            tracing::warn!(
+                topic = context.topic(),
+                id = context.id(),
+                "{} #{}: the handler returned after its time-out; what it returned is not used",
+                context.topic(),
+                context.id()
+            );
+            return; // its place was given back when it was given up
+        };
+        shared.places.give_back();
+        shared.finish(running, ran);
+    }
+}
+
+impl Shared {
+    fn begin(&self, consumer: Consumer, context: Context) -> Running {
+        let shown = self.report.began(&context);
+        Running { consumer, context, began: Instant::now(), shown }
+    }
+
+    fn finish(&self, running: Running, ran: Ran) {
+        let Running { consumer, context, began, shown } = running;
+        let settlement = match ran {
+            Ran::Settled => None,
+            Ran::Outcome(outcome) => Some(settlement(&context, outcome)),
+        };
+        // It fails only when the dispatching thread is gone, and then nobody wants to know.
+        let _ = self.events.send(Event::Finished(Finished {
+            id: context.id(),
+            topic: consumer.topic,
+            attempt: context.attempt(),
+            max_attempts: context.max_attempts(),
+            took: began.elapsed(),
+            shown,
+            settlement,
+        }));
+    }
+}
+
+fn settlement(context: &Context, outcome: Outcome) -> Settlement {
+    Settlement { id: context.id(), attempt: i32::try_from(context.attempt()).unwrap_or(i32::MAX), outcome }
+}
+
+/// The context of an attempt, and the flag that cancels it.
+pub(super) fn context(claimed: &Claimed, consumer: &Consumer, worker_id: i64) -> Context {
+    let max_attempts =
+        claimed.max_attempts.and_then(|n| u32::try_from(n).ok()).unwrap_or(u32::from(consumer.max_attempts));
+    Context {
+        id: claimed.id,
+        topic: consumer.topic,
+        attempt: u32::try_from(claimed.attempt).unwrap_or(1),
+        max_attempts: max_attempts.max(1),
+        worker_id,
+        // Another program may have stored headers that are no texts; they are not worth a dead letter.
+        headers: claimed
+            .headers
+            .as_deref()
+            .and_then(|json| serde_json::from_str(json).ok())
+            .unwrap_or_default(),
+        cancellation: Cancellation::default(),
+    }
+}
+
+/// Places for running handlers, shared by threads and tasks.
+#[derive(Debug)]
+struct Places {
+    free: Mutex<usize>,
+    freed: Condvar,
+}
+
+impl Places {
+    fn new(number: usize) -> Self {
+        Self { free: Mutex::new(number), freed: Condvar::new() }
+    }
+
+    fn wait(&self) {
+        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
+        while *free == 0 {
+            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        }
+        *free -= 1;
+    }
+
+    fn give_back(&self) {
+        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
+        self.freed.notify_one();
+    }
+}
+
+#[cfg(feature = "async")]
+mod asynchronous {
+    //! `async` consumers: one thread hands their messages to a runtime as places become free.
+
+    use super::{
+        Arc, Assignment, Handler, Mutex, PoisonError, Receiver, Result, Sender, Shared, Slot, thread,
+        unbounded,
+    };
+    use super::{Error, Ran, execute};
+    use crate::Failure;
+    use crate::consumer::call::Call;
+    use crate::consumer::failure::Verdict;
+
+    #[derive(Debug)]
+    pub(super) struct Lane {
+        assignments: Sender<Assignment>,
+        pub(super) unbegun: Receiver<Assignment>,
+        running: Arc<Mutex<Vec<Slot>>>,
+    }
+
+    impl Lane {
+        pub(super) fn start(shared: &Arc<Shared>) -> Result<Self> {
+            let failed = |e: std::io::Error| {
+                Error::Configuration(format!("cannot start the runtime of async consumers: {e}"))
+            };
+            let runtime = tokio::runtime::Builder::new_multi_thread()
+                .thread_name(format!("{}-async", execute::THREAD_PREFIX))
+                .enable_all()
+                .build()
+                .map_err(failed)?;
+            let (assignments, queue) = unbounded::<Assignment>();
+            let running: Arc<Mutex<Vec<Slot>>> = Arc::default();
+            let (lane_queue, lane_running, shared) =
+                (queue.clone(), Arc::clone(&running), Arc::clone(shared));
+            thread::Builder::new()
+                .name("taskmq-async".to_owned())
+                .spawn(move || {
+                    loop {
+                        shared.places.wait();
+                        let Ok(assignment) = lane_queue.recv() else { break };
+                        let slot = Slot::default();
+                        lane_running.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));
+                        runtime.spawn(attempt(
+                            Arc::clone(&shared),
+                            assignment,
+                            slot,
+                            Arc::clone(&lane_running),
+                        ));
+                    }
+                    runtime.shutdown_background();
+                })
+                .map_err(failed)?;
+            Ok(Self { assignments, unbegun: queue, running })
+        }
+
+        pub(super) fn assign(&self, assignment: Assignment) {
+            let _ = self.assignments.send(assignment);
+        }
+
+        pub(super) fn cancel_all(&self) {
+            for slot in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+                if let Some(running) = &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
+                    running.context.cancellation.cancel();
+                }
+            }
+        }
+    }
+
+    async fn attempt(
+        shared: Arc<Shared>,
+        assignment: Assignment,
+        slot: Slot,
+        running: Arc<Mutex<Vec<Slot>>>,
+    ) {
+        let Assignment { claimed, consumer, context } = assignment;
+        let begun = shared.begin(consumer.clone(), context.clone());
+        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+        let (states, handler_context, timeout) =
+            (Arc::clone(&shared.setup.states), context.clone(), consumer.timeout);
+        let Handler::Async(handler) = consumer.handler else { return };
+        // A task of its own, for the runtime catches the panics of tasks.
+        let task = tokio::spawn(async move {
+            handler(&Call { payload: &claimed.payload, context: &handler_context, states: &states }).await
+        });
+        let abort = task.abort_handle();
+        let ended = match timeout {
+            Some(limit) => tokio::time::timeout(limit, task).await,
+            None => Ok(task.await),
+        };
+        let outcome = match ended {
+            Err(_) => {
+                abort.abort();
+                context.cancellation.cancel();
+                execute::timed_out(&consumer, &context)
+            }
+            Ok(Ok(result)) => execute::outcome(&consumer, &context, result),
+            Ok(Err(join)) => {
+                let failure = match join.try_into_panic() {
+                    Ok(payload) => execute::panicked(&execute::panic_words(&*payload)),
+                    Err(_) => Failure::of_kind(
+                        crate::consumer::failure::FailureKind::Error,
+                        "it was cancelled",
+                        Verdict::Retry,
+                    ),
+                };
+                execute::outcome(&consumer, &context, Err(failure))
+            }
+        };
+        running.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(other, &slot));
+        let begun = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        shared.places.give_back();
+        if let Some(begun) = begun {
+            shared.finish(begun, Ran::Outcome(outcome));
+        }
+    }
+}
