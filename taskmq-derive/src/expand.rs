@@ -53,6 +53,10 @@ pub(crate) fn consumer(function: &ItemFn, options: &Options, handler: &Handler) 
 pub(crate) fn refused(function: &ItemFn, options: Option<Error>, handler: Option<Error>) -> TokenStream {
     let (name, vis) = (&function.sig.ident, &function.vis);
     let errors = options.into_iter().chain(handler).map(|e| e.to_compile_error());
+    if function.sig.receiver().is_some() {
+        // Inside an `impl` there can be no struct.
+        return quote!(#function #(#errors)*);
+    }
     quote! {
         #function
         #[allow(non_camel_case_types, dead_code)]

@@ -66,6 +66,21 @@ macro_rules! finished {
     };
 }
 
+/// The rest of the statement that stores many messages, given as a JSON array. Without a character set its texts would
+/// go through that of the database, which may be latin1.
+macro_rules! many {
+    () => {
+        "taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
+         SELECT topic, priority,
+                IF(delay_micros = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + delay_micros / 1000000)),
+                max_attempts, unique_key, headers, payload
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (
+            topic VARCHAR(100) PATH '$.topic', priority SMALLINT PATH '$.priority', delay_micros BIGINT PATH '$.delay_micros',
+            max_attempts SMALLINT PATH '$.max_attempts', unique_key VARCHAR(255) CHARACTER SET utf8mb4 PATH '$.unique_key',
+            headers LONGTEXT CHARACTER SET utf8mb4 PATH '$.headers', payload LONGTEXT CHARACTER SET utf8mb4 PATH '$.payload')) m"
+    };
+}
+
 pub(crate) fn connect(url: &str) -> Result<MysqlConnection> {
     let failed = |reason: String| Error::Connect { database: super::without_password(url), reason };
     let mut conn = MysqlConnection::establish(url).map_err(|e| failed(e.to_string()))?;
@@ -160,20 +175,14 @@ impl Broker for MysqlConnection {
     }
 
     fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
-        Ok(execute!(
-            self, Mysql,
-            // With the no-op update a row whose key is taken counts as none; IGNORE would swallow other errors too.
-            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
-             SELECT topic, priority,
-                    IF(delay_micros = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + delay_micros / 1000000)),
-                    max_attempts, unique_key, headers, payload
-             FROM JSON_TABLE(?, '$[*]' COLUMNS (
-                topic VARCHAR(100) PATH '$.topic', priority SMALLINT PATH '$.priority', delay_micros BIGINT PATH '$.delay_micros',
-                max_attempts SMALLINT PATH '$.max_attempts', unique_key VARCHAR(255) PATH '$.unique_key',
-                headers LONGTEXT PATH '$.headers', payload LONGTEXT PATH '$.payload')) m
-             ON DUPLICATE KEY UPDATE taskmq_messages.topic = taskmq_messages.topic",
-            Text = json(messages)?,
-        )?)
+        let records = json(messages)?;
+        // IGNORE swallows more errors than that of a taken key, so it is only there where there are keys; all else
+        // that it could swallow was checked before.
+        Ok(if messages.iter().any(|m| m.unique_key.is_some()) {
+            execute!(self, Mysql, concat!("INSERT IGNORE INTO ", many!()), Text = records)?
+        } else {
+            execute!(self, Mysql, concat!("INSERT INTO ", many!()), Text = records)?
+        })
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
@@ -654,7 +663,7 @@ fn settle_done(conn: &mut MysqlConnection, settlements: &[&Settlement]) -> Resul
          SELECT m.id, m.topic, 'done', m.priority, m.run_at, m.created_at, m.claimed_at,
             CURRENT_TIMESTAMP(6) + INTERVAL s.keep SECOND, m.worker_id, m.attempts,
             m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, s.result
-         FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', keep BIGINT PATH '$.keep', result LONGTEXT PATH '$.result')) s
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', keep BIGINT PATH '$.keep', result LONGTEXT CHARACTER SET utf8mb4 PATH '$.result')) s
          STRAIGHT_JOIN taskmq_messages m ON m.id = s.id
          WHERE s.keep IS NULL OR s.keep > 0",
         Text = &done,

@@ -552,12 +552,12 @@ fn settle_one(conn: &mut SqliteConnection, worker: &WorkerIdentity, settlement: 
             if let Some(keep) = keep_seconds(*retention) {
                 execute!(
                     conn, Sqlite,
-                    concat!("INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id,
+                    "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id,
                         attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
                      SELECT id, topic, 'done', priority, run_at, created_at, claimed_at,
                         strftime('%Y-%m-%d %H:%M:%f', 'now', ? || ' seconds'), worker_id,
                         attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, ?
-                     FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?"),
+                     FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?",
                     Nullable<BigInt> = keep,
                     Nullable<Text> = result.as_deref(),
                     BigInt = *id,

@@ -202,6 +202,10 @@ impl Dispatcher<'_> {
         for finished in self.finished.drain(..) {
             self.running.remove(&finished.id);
             self.report.ended(&finished, lost.contains(&finished.id));
+            if let Some(Outcome::Retry { delay, .. }) = finished.settlement.map(|s| s.outcome) {
+                let at = Instant::now() + delay;
+                self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
+            }
         }
         if self.alone && self.running.is_empty() {
             conn_of(&mut self.conn)?.broker().alone_ended(self.worker.id)?;
@@ -397,11 +401,11 @@ impl Dispatcher<'_> {
         let mut unbegun = Some(unbegun);
         loop {
             let written = self.connect().and_then(|()| {
-                if let Some(settlements) = unbegun.take_if(|s| !s.is_empty()) {
-                    if let Err(error) = conn_of(&mut self.conn)?.broker().settle(&self.worker, &settlements) {
-                        unbegun = Some(settlements);
-                        return Err(error);
-                    }
+                if let Some(settlements) = unbegun.take_if(|s| !s.is_empty())
+                    && let Err(error) = conn_of(&mut self.conn)?.broker().settle(&self.worker, &settlements)
+                {
+                    unbegun = Some(settlements);
+                    return Err(error);
                 }
                 self.settle()
             });

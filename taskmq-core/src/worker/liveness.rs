@@ -204,7 +204,7 @@ impl Keeper {
         }
         let doubtful = self.watch(&mut session)?;
         self.beats = self.beats.wrapping_add(1);
-        if self.beats % HOUSEKEEPING == 0 && !self.stop.is_stopping() {
+        if self.beats.is_multiple_of(HOUSEKEEPING) && !self.stop.is_stopping() {
             let broker = session.conn.broker();
             while broker.purge(1000)? == 1000 && !self.stop.is_stopping() {}
             self.note_set_aside(&mut session)?;

@@ -1,0 +1,36 @@
+use taskmq_core::BrokerConnection;
+use taskmq_core::broker::MessageFilter;
+
+use crate::cli::MessagesArgs;
+use crate::error::Result;
+use crate::{database, output};
+
+pub(crate) fn run(args: &MessagesArgs, url: Option<&str>) -> Result<()> {
+    let filter = MessageFilter { topic: args.topic.clone(), state: args.state, limit: args.limit };
+    let messages = database::connect(url)?.broker().messages(&filter)?;
+    if args.json {
+        output::json(&messages.iter().map(output::value).collect::<Vec<_>>());
+    } else if messages.is_empty() {
+        println!("no such messages");
+    } else {
+        let rows: Vec<Vec<String>> = messages
+            .iter()
+            .map(|m| {
+                vec![
+                    m.id.to_string(),
+                    output::cell(&m.topic, 24),
+                    m.state.to_string(),
+                    m.priority.to_string(),
+                    m.attempts.to_string(),
+                    m.finished_at.unwrap_or(m.run_at).format("%F %T").to_string(),
+                    output::cell(m.error.as_deref().unwrap_or_else(|| m.payload.get()), 50),
+                ]
+            })
+            .collect();
+        output::table(
+            &["ID", "TOPIC", "STATE", "PRIORITY", "ATTEMPTS", "DUE OR FINISHED (UTC)", "PAYLOAD OR ERROR"],
+            &rows,
+        );
+    }
+    Ok(())
+}

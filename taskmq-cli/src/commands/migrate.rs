@@ -1,0 +1,132 @@
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+use diesel::Connection;
+use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationHarness};
+use taskmq_core::Backend;
+
+use crate::error::{Error, Result};
+use crate::init::project;
+
+/// Two that run at once would do the same migration twice, for Diesel takes no lock.
+const LOCK_LIMIT: Duration = Duration::from_secs(60);
+
+pub(crate) fn run(url: Option<&str>) -> Result<()> {
+    let url = url.ok_or(taskmq_core::Error::NoDatabaseUrl)?;
+    let current = std::env::current_dir().map_err(Error::file("."))?;
+    let folder: PathBuf = project::migrations_folder(&current)?;
+    if !folder.is_dir() {
+        return Err(Error::Refused(format!(
+            "{} does not exist: run `taskmq-cli init` first",
+            folder.display()
+        )));
+    }
+    let migrations = FileBasedMigrations::from_path(&folder)
+        .map_err(|e| Error::Failed(format!("the migrations in {} cannot be read: {e}", folder.display())))?;
+    let has_taskmq = std::fs::read_dir(&folder)
+        .map_err(Error::file(&folder))?
+        .flatten()
+        .any(|entry| entry.file_name().to_string_lossy().ends_with("_taskmq"));
+    let count = match Backend::of_url(url)? {
+        #[cfg(feature = "sqlite")]
+        Backend::Sqlite => {
+            let lock = sqlite_lock(url)?;
+            let count = establish::<diesel::SqliteConnection>(url)
+                .and_then(|mut conn| pending(&mut conn, migrations));
+            drop(lock);
+            let _ = std::fs::remove_file(lock_path(url));
+            count?
+        }
+        #[cfg(feature = "postgres")]
+        Backend::Postgres => {
+            let mut conn = establish::<diesel::PgConnection>(url)?;
+            until_locked(|| {
+                diesel::select(diesel::dsl::sql::<diesel::sql_types::Bool>(
+                    "pg_try_advisory_lock(1952541037)",
+                ))
+                .get_result(&mut conn)
+            })?;
+            pending(&mut conn, migrations)?
+        }
+        #[cfg(feature = "mysql")]
+        Backend::Mysql => {
+            let mut conn = establish::<diesel::MysqlConnection>(url)?;
+            until_locked(|| {
+                let got: i32 = diesel::select(diesel::dsl::sql::<diesel::sql_types::Integer>(
+                    "GET_LOCK('taskmq:migrate', 1)",
+                ))
+                .get_result(&mut conn)?;
+                Ok(got == 1)
+            })?;
+            pending(&mut conn, migrations)?
+        }
+        #[allow(unreachable_patterns, reason = "reached when a feature is off")]
+        backend => return Err(Error::BackendMissing { backend }),
+    };
+    if count == 0 {
+        println!("nothing to do: every migration in {} has been run", folder.display());
+    }
+    if !has_taskmq {
+        println!("none of them is taskmq's: run `taskmq-cli init`");
+    }
+    Ok(())
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use diesel::RunQueryDsl;
+
+fn establish<C: Connection>(url: &str) -> Result<C> {
+    C::establish(url).map_err(|e| Error::Failed(format!("cannot connect to the database: {e}")))
+}
+
+fn pending<C, DB>(conn: &mut C, migrations: FileBasedMigrations) -> Result<usize>
+where
+    DB: diesel::backend::Backend,
+    C: MigrationHarness<DB> + Connection<Backend = DB> + 'static,
+{
+    let mut harness = HarnessWithOutput::write_to_stdout(conn);
+    harness
+        .run_pending_migrations(migrations)
+        .map(|versions| versions.len())
+        .map_err(|e| Error::Failed(format!("a migration failed: {e}")))
+}
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+fn until_locked(mut lock: impl FnMut() -> diesel::QueryResult<bool>) -> Result<()> {
+    let began = Instant::now();
+    while !lock().map_err(|e| Error::Failed(format!("cannot lock the migrations: {e}")))? {
+        wait(began)?;
+    }
+    Ok(())
+}
+
+fn wait(began: Instant) -> Result<()> {
+    if began.elapsed() > LOCK_LIMIT {
+        return Err(Error::Failed(
+            "another program has been running migrations for a minute; try again when it is done".to_owned(),
+        ));
+    }
+    std::thread::sleep(Duration::from_millis(100));
+    Ok(())
+}
+
+#[cfg(feature = "sqlite")]
+fn lock_path(url: &str) -> String {
+    format!("{}-taskmq-migrate.lock", url.trim_start_matches("sqlite://"))
+}
+
+#[cfg(feature = "sqlite")]
+fn sqlite_lock(url: &str) -> Result<std::fs::File> {
+    let path = lock_path(url);
+    let file = std::fs::OpenOptions::new()
+        .create(true)
+        .truncate(false)
+        .write(true)
+        .open(&path)
+        .map_err(Error::file(&path))?;
+    let began = Instant::now();
+    while file.try_lock().is_err() {
+        wait(began)?;
+    }
+    Ok(file)
+}

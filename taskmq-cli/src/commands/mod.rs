@@ -1,0 +1,8 @@
+//! One module for each command that works on a database.
+
+pub(crate) mod messages;
+pub(crate) mod migrate;
+pub(crate) mod produce;
+pub(crate) mod retry;
+pub(crate) mod show;
+pub(crate) mod topics;

@@ -1,0 +1,116 @@
+use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::path::Path;
+
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use diesel::Connection as _;
+use indicatif::{ProgressBar, ProgressStyle};
+use serde_json::value::RawValue;
+use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, Produced, produce_many};
+
+use crate::cli::ProduceArgs;
+use crate::error::{Error, Result};
+use crate::{database, output};
+
+/// So many lines are one statement.
+const BATCH: usize = 1000;
+
+pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
+    taskmq_core::limits::check_topic(&args.topic)?;
+    if let Some(file) = &args.file {
+        return produce_file(args, file, url);
+    }
+    let text = match args.payload.as_deref() {
+        Some("-") | None => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(Error::file("standard input"))?;
+            text
+        }
+        Some(text) => text.to_owned(),
+    };
+    let payload = parse("the payload", &text)?;
+    let mut conn = database::connect(url)?;
+    let produced = message(args, &payload).produce(&mut conn)?;
+    if args.json {
+        let row = conn.broker().message(produced.id())?.map(output::value);
+        output::json(&row.into_iter().collect::<Vec<_>>());
+    } else {
+        match produced {
+            Produced::New(id) => println!("produced message {id} of topic {}", args.topic),
+            Produced::Existing(id) => {
+                println!("message {id} of topic {} has this unique key already", args.topic)
+            }
+        }
+    }
+    Ok(())
+}
+
+fn message<'a>(args: &'a ProduceArgs, payload: &RawValue) -> NewMessage<'a> {
+    let mut message = NewMessage::new(&*args.topic, payload).priority(args.priority);
+    if let Some(delay) = args.delay {
+        message = message.delay(delay);
+    }
+    if let Some(key) = &args.unique {
+        message = message.unique(&**key);
+    }
+    args.header.iter().fold(message, |message, (name, text)| message.header(&**name, &**text))
+}
+
+/// Passed on as it was written; only what is no JSON at all is refused.
+fn parse(what: &str, text: &str) -> Result<Box<RawValue>> {
+    serde_json::from_str(text.trim_start_matches('\u{feff}'))
+        .map_err(|e| Error::Json { what: what.to_owned(), reason: e.to_string() })
+}
+
+fn produce_file(args: &ProduceArgs, path: &Path, url: Option<&str>) -> Result<()> {
+    let file = std::fs::File::open(path).map_err(Error::file(path))?;
+    let size = file.metadata().map_err(Error::file(path))?.len();
+    let mut conn = database::connect(url)?;
+    let bar = if std::io::stderr().is_terminal() { ProgressBar::new(size) } else { ProgressBar::hidden() };
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}") {
+        bar.set_style(style);
+    }
+    let count = match &mut conn {
+        #[cfg(feature = "sqlite")]
+        AnyConnection::Sqlite(conn) => {
+            conn.immediate_transaction(|conn| produce_lines(conn, args, path, file, &bar))
+        }
+        #[cfg(feature = "postgres")]
+        AnyConnection::Postgres(conn) => conn.transaction(|conn| produce_lines(conn, args, path, file, &bar)),
+        #[cfg(feature = "mysql")]
+        AnyConnection::Mysql(conn) => conn.transaction(|conn| produce_lines(conn, args, path, file, &bar)),
+        _ => Err(Error::Failed("this database is not known".to_owned())),
+    }?;
+    bar.finish_and_clear();
+    if args.json {
+        output::json(&[serde_json::json!({"topic": args.topic, "produced": count})]);
+    } else {
+        println!("produced {count} messages of topic {}", args.topic);
+    }
+    Ok(())
+}
+
+fn produce_lines(
+    conn: &mut impl BrokerConnection,
+    args: &ProduceArgs,
+    path: &Path,
+    file: std::fs::File,
+    bar: &ProgressBar,
+) -> Result<usize> {
+    let mut batch = Vec::with_capacity(BATCH);
+    let mut count = 0;
+    for (index, line) in BufReader::new(bar.wrap_read(file)).lines().enumerate() {
+        let line = line.map_err(|source| Error::Json {
+            what: format!("{} line {}", path.display(), index + 1),
+            reason: source.to_string(),
+        })?;
+        if line.trim().is_empty() {
+            continue;
+        }
+        let payload = parse(&format!("{} line {}", path.display(), index + 1), &line)?;
+        batch.push(message(args, &payload));
+        if batch.len() == BATCH {
+            count += produce_many(conn, batch.drain(..))?;
+        }
+    }
+    Ok(count + produce_many(conn, batch)?)
+}

@@ -1,0 +1,64 @@
+use serde_json::Value;
+use taskmq_core::BrokerConnection;
+
+use crate::cli::ShowArgs;
+use crate::error::{Error, Result};
+use crate::{database, output};
+
+pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
+    let mut conn = database::connect(url)?;
+    let Some(message) = conn.broker().message(args.id)? else {
+        return Err(Error::Failed(format!("message {}: there is none of this id", args.id)));
+    };
+    let failures = conn.broker().failures(args.id)?;
+    if args.json {
+        let mut row = output::value(&message);
+        row["failures"] = output::value(&failures);
+        output::json(&[row]);
+        return Ok(());
+    }
+    let line = |name: &str, text: String| println!("{name:<13}{}", output::printable(&text));
+    line("message", message.id.to_string());
+    line("topic", message.topic);
+    line("state", message.state.to_string());
+    line("priority", message.priority.to_string());
+    line("attempts", message.attempts.to_string());
+    if message.crashes > 0 {
+        line("crashes", message.crashes.to_string());
+    }
+    line("produced", message.created_at.to_rfc3339());
+    line("due", message.run_at.to_rfc3339());
+    if let Some(at) = message.finished_at {
+        line("finished", at.to_rfc3339());
+    }
+    if let Some(key) = message.unique_key {
+        line("unique key", key);
+    }
+    if let Some(headers) = message.headers {
+        line("headers", headers.get().to_owned());
+    }
+    if let Some(error) = message.error {
+        line("error", error);
+    }
+    if let Some(result) = message.result {
+        line("result", result.get().to_owned());
+    }
+    line("payload", pretty(message.payload.get()));
+    for failure in failures {
+        let at = failure.failed_at.to_rfc3339();
+        line(
+            "failure",
+            format!(
+                "attempt {} at {at} on {}, {}: {}",
+                failure.attempt, failure.worker, failure.kind, failure.error
+            ),
+        );
+    }
+    Ok(())
+}
+
+fn pretty(json: &str) -> String {
+    serde_json::from_str::<Value>(json)
+        .and_then(|v| serde_json::to_string_pretty(&v))
+        .unwrap_or_else(|_| json.to_owned())
+}

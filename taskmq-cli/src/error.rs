@@ -1,0 +1,53 @@
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+use taskmq_core::Backend;
+
+/// What went wrong, in words that say what to do.
+#[derive(Debug, thiserror::Error)]
+pub(crate) enum Error {
+    #[error("{0}")]
+    Refused(String),
+    #[error("{path}: {source}")]
+    File { path: PathBuf, source: std::io::Error },
+    #[error("{0}")]
+    Queue(taskmq_core::Error),
+    #[error("this taskmq-cli was built without {backend}: cargo install taskmq-cli --features {feature}", feature = .backend.feature())]
+    BackendMissing { backend: Backend },
+    #[error("{what} is no JSON: {reason}{}", if cfg!(windows) { "; in cmd.exe write \"{\\\"key\\\": 1}\"" } else { "" })]
+    Json { what: String, reason: String },
+    #[error("{0}")]
+    Failed(String),
+}
+
+pub(crate) type Result<T> = std::result::Result<T, Error>;
+
+impl Error {
+    /// 2 for what was refused before anything was done, 1 for what failed.
+    pub(crate) fn exit_code(&self) -> ExitCode {
+        match self {
+            Error::Refused(_) | Error::Json { .. } | Error::BackendMissing { .. } => ExitCode::from(2),
+            Error::File { .. } | Error::Queue(_) | Error::Failed(_) => ExitCode::FAILURE,
+        }
+    }
+
+    pub(crate) fn file(path: impl Into<PathBuf>) -> impl FnOnce(std::io::Error) -> Self {
+        let path = path.into();
+        move |source| Error::File { path, source }
+    }
+}
+
+impl From<taskmq_core::Error> for Error {
+    fn from(error: taskmq_core::Error) -> Self {
+        match error {
+            taskmq_core::Error::BackendMissing(backend) => Error::BackendMissing { backend },
+            error => Error::Queue(error),
+        }
+    }
+}
+
+impl From<diesel::result::Error> for Error {
+    fn from(error: diesel::result::Error) -> Self {
+        taskmq_core::Error::from(error).into()
+    }
+}

@@ -1,0 +1,59 @@
+//! Adds `mod` lines to a Rust file, and touches nothing else in it.
+
+use std::path::Path;
+
+use syn::spanned::Spanned;
+
+use crate::error::{Error, Result};
+
+/// The file's new text with these modules declared; the old text when it has them.
+pub(crate) fn with_modules(path: &Path, text: &str, modules: &[&str], declaration: &str) -> Result<String> {
+    let code = text.trim_start_matches('\u{feff}');
+    let file = syn::parse_file(code).map_err(|e| {
+        Error::Refused(format!(
+            "{} is no valid Rust ({e} at line {}): mend it first",
+            path.display(),
+            e.span().start().line
+        ))
+    })?;
+    let missing: Vec<&str> = modules
+        .iter()
+        .copied()
+        .filter(|name| {
+            !file.items.iter().any(|item| matches!(item, syn::Item::Mod(module) if module.ident == name))
+        })
+        .collect();
+    if missing.is_empty() {
+        return Ok(text.to_owned());
+    }
+    let newline = if text.contains("\r\n") { "\r\n" } else { "\n" };
+    let lines: String = missing.iter().map(|name| format!("{declaration} {name};{newline}")).collect();
+    // After the last `mod` line; else before the first item; else at the end.
+    let is_file = |item: &&syn::Item| matches!(item, syn::Item::Mod(module) if module.content.is_none());
+    let last_module = file.items.iter().rfind(is_file);
+    let (line, blank) = match (last_module, file.items.first()) {
+        (Some(module), _) => (module.span().end().line, false),
+        (None, Some(item)) => (item.span().start().line.saturating_sub(1), true),
+        (None, None) => (code.lines().count(), false),
+    };
+    let mut out = String::with_capacity(text.len() + lines.len());
+    out.push_str(&text[..text.len() - code.len()]);
+    let mut rest = code;
+    for _ in 0..line {
+        let end = rest.find('\n').map_or(rest.len(), |at| at + 1);
+        out.push_str(&rest[..end]);
+        rest = &rest[end..];
+    }
+    if !out.is_empty() && !out.ends_with('\n') && !out.ends_with('\u{feff}') {
+        out.push_str(newline);
+    }
+    out.push_str(&lines);
+    if blank {
+        out.push_str(newline);
+    }
+    out.push_str(rest);
+    syn::parse_file(out.trim_start_matches('\u{feff}')).map_err(|e| {
+        Error::Refused(format!("add these lines to {} by hand ({e}):\n{lines}", path.display()))
+    })?;
+    Ok(out)
+}

@@ -1,0 +1,40 @@
+//! `taskmq-cli`: sets taskmq up in a Diesel project, and produces and looks at its messages.
+#![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to a person")]
+
+mod cli;
+mod commands;
+mod database;
+mod error;
+mod init;
+mod output;
+
+use std::process::ExitCode;
+
+use clap::Parser;
+use cli::{Cli, Command};
+
+fn main() -> ExitCode {
+    // As diesel_cli does; a missing file is no error, and what the environment already has wins.
+    let _ = dotenvy::dotenv();
+    let cli = Cli::parse();
+    match run(&cli) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: {}", output::printable(&error.to_string()));
+            error.exit_code()
+        }
+    }
+}
+
+fn run(cli: &Cli) -> error::Result<()> {
+    let url = cli.database_url.as_deref();
+    match &cli.command {
+        Command::Init(args) => init::run(args, url),
+        Command::Migrate => commands::migrate::run(url),
+        Command::Produce(args) => commands::produce::run(args, url),
+        Command::Topics(args) => commands::topics::run(args, url),
+        Command::Messages(args) => commands::messages::run(args, url),
+        Command::Show(args) => commands::show::run(args, url),
+        Command::Retry(args) => commands::retry::run(args, url),
+    }
+}

@@ -1,0 +1,35 @@
+//! The promises of the queue, one case each, on every database.
+
+mod claim;
+mod dead;
+mod fencing;
+mod produce;
+mod rescue;
+mod worker;
+
+use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, WorkerIdentity};
+use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Retention};
+
+/// Enters a worker by hand.
+fn worker(conn: &mut AnyConnection, id: i64) -> WorkerIdentity {
+    let worker =
+        WorkerIdentity { id, host: "host".to_owned(), pid: 1, topics: "t".to_owned(), concurrency: 1 };
+    conn.broker().register(&worker).expect("registers");
+    worker
+}
+
+fn claim(broker: &mut dyn Broker, worker: &WorkerIdentity, topics: &[&str], limit: i64) -> Vec<Claimed> {
+    broker.claim(&Claim { worker_id: worker.id, topics, limit }).expect("claims")
+}
+
+fn ids(claimed: &[Claimed]) -> Vec<MessageId> {
+    claimed.iter().map(|c| c.id).collect()
+}
+
+fn done(claimed: &Claimed) -> Settlement {
+    end(claimed, Outcome::Done { result: None, retention: Retention::Forever })
+}
+
+fn end(claimed: &Claimed, outcome: Outcome) -> Settlement {
+    Settlement { id: claimed.id, attempt: claimed.attempt, outcome }
+}

@@ -1,0 +1,99 @@
+use taskmq_core::broker::{Lock, Peer, Settlement};
+use taskmq_core::{Backend, BrokerConnection, NewMessage, produce, produce_many};
+use taskmq_tests::databases::TestDatabase;
+
+use super::{claim, done, worker};
+
+each_database! {
+    a_dead_workers_messages_are_given_back_without_blame,
+    a_worker_that_moved_is_not_rescued,
+    what_was_there_at_two_deaths_runs_alone_and_the_culprit_is_charged,
+    messages_of_a_worker_that_is_not_there_are_seen,
+    the_lock_of_a_worker_is_free_when_its_connection_ends,
+}
+
+fn dead(id: i64) -> Peer {
+    Peer { id, beat: Some(0), lock_free: Some(true) }
+}
+
+fn a_dead_workers_messages_are_given_back_without_blame(db: &TestDatabase) {
+    let mut conn = db.connect();
+    produce_many(&mut conn, (0..10).map(|n| NewMessage::new("t", &n))).expect("produces");
+    let (first, second) = (worker(&mut conn, 1), worker(&mut conn, 2));
+    let before = claim(conn.broker(), &first, &["t"], 10);
+    assert_eq!(conn.broker().rescue(&dead(1)).expect("rescues"), 10);
+    assert_eq!(conn.broker().rescue(&dead(1)).expect("rescues"), 0, "only once");
+    let after = claim(conn.broker(), &second, &["t"], 10);
+    assert_eq!(super::ids(&after), super::ids(&before));
+    assert!(after.iter().all(|c| (c.attempt, c.crashes) == (1, 0)));
+}
+
+fn a_worker_that_moved_is_not_rescued(db: &TestDatabase) {
+    if db.backend() == Backend::Sqlite {
+        return; // there no counter moves: the file's lock tells
+    }
+    let mut conn = db.connect();
+    produce(&mut conn, "t", &1).expect("produces");
+    let w = worker(&mut conn, 1);
+    claim(conn.broker(), &w, &["t"], 1);
+    assert!(conn.broker().beat(w.id).expect("beats"));
+    assert_eq!(conn.broker().rescue(&dead(1)).expect("looks"), 0);
+    assert!(conn.broker().beat(w.id).expect("beats"), "it still lives");
+}
+
+fn what_was_there_at_two_deaths_runs_alone_and_the_culprit_is_charged(db: &TestDatabase) {
+    let mut conn = db.connect();
+    produce_many(&mut conn, (0..3).map(|n| NewMessage::new("t", &n))).expect("produces");
+    for id in 1..=2 {
+        let w = worker(&mut conn, id);
+        assert_eq!(claim(conn.broker(), &w, &["t"], 10).len(), 3);
+        conn.broker().rescue(&dead(id)).expect("rescues");
+    }
+    assert!(conn.broker().any_set_aside().expect("reads"));
+    let innocent_worker = worker(&mut conn, 3);
+    assert!(
+        claim(conn.broker(), &innocent_worker, &["t"], 10).is_empty(),
+        "they are claimed one by one only"
+    );
+    let innocent = conn.broker().claim_alone(3, &["t"]).expect("claims").expect("is there");
+    assert_eq!((innocent.attempt, innocent.crashes), (1, 0));
+    conn.broker().settle(&innocent_worker, &[done(&innocent)]).expect("settles");
+    conn.broker().alone_ended(3).expect("writes");
+    let culprit = conn.broker().claim_alone(3, &["t"]).expect("claims").expect("is there");
+    conn.broker().rescue(&dead(3)).expect("rescues");
+    worker(&mut conn, 4);
+    let again = conn.broker().claim_alone(4, &["t"]).expect("claims").expect("is there");
+    assert_eq!(again.id, culprit.id);
+    assert_eq!((again.attempt, again.crashes), (4, 3), "all three deaths are its own");
+    assert_eq!(conn.broker().failures(again.id).expect("reads").len(), 1);
+}
+
+fn messages_of_a_worker_that_is_not_there_are_seen(db: &TestDatabase) {
+    let mut conn = db.connect();
+    produce(&mut conn, "t", &1).expect("produces");
+    let w = worker(&mut conn, 1);
+    let claimed: Vec<Settlement> = claim(conn.broker(), &w, &["t"], 1).iter().map(done).collect();
+    conn.broker().deregister(1).expect("deregisters");
+    let peers = conn.broker().peers(2).expect("reads");
+    assert_eq!(peers, [Peer { id: 1, beat: None, lock_free: None }]);
+    assert_eq!(conn.broker().rescue(&peers[0]).expect("rescues"), 1);
+    assert_eq!(conn.broker().settle(&w, &claimed).expect("settles").len(), 1);
+}
+
+fn the_lock_of_a_worker_is_free_when_its_connection_ends(db: &TestDatabase) {
+    let (mut conn, mut session) = (db.connect(), db.connect());
+    let w = worker(&mut conn, i64::MAX - 5);
+    if db.backend() == Backend::Sqlite {
+        assert_eq!(session.broker().lock(w.id).expect("asks"), Lock::Unsupported);
+        return;
+    }
+    assert_eq!(session.broker().lock(w.id).expect("locks"), Lock::Held);
+    assert_eq!(conn.broker().lock(w.id).expect("asks"), Lock::Busy);
+    assert_eq!(conn.broker().peers(1).expect("reads")[0].lock_free, Some(false));
+    drop(session);
+    let began = std::time::Instant::now();
+    while conn.broker().peers(1).expect("reads")[0].lock_free != Some(true) {
+        assert!(began.elapsed().as_secs() < 5, "the lock is still held");
+        std::thread::yield_now();
+    }
+}

@@ -1,0 +1,7 @@
+//! What taskmq promises, tried on real databases and with real processes.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+#[macro_use]
+mod each_database;
+mod contract;
+mod processes;

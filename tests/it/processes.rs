@@ -1,0 +1,248 @@
+//! Real worker processes on every database: shared work, sudden death, poison, and signals.
+
+use std::collections::BTreeMap;
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+use taskmq_core::broker::MessageFilter;
+use taskmq_core::{BrokerConnection, NewMessage, State, produce, produce_many};
+use taskmq_tests::databases::TestDatabase;
+
+each_database! {
+    eight_workers_share_ten_thousand_messages,
+    a_killed_workers_messages_run_elsewhere_within_five_seconds,
+    a_message_that_kills_its_process_is_found_out_and_no_other_is_blamed,
+    a_signal_stops_a_worker_cleanly,
+    a_second_signal_ends_it_at_once,
+    workers_that_are_stopped_and_continued_do_not_end_what_they_lost,
+}
+
+/// Worker processes and the file in which their handlers write what they do.
+struct Workers<'a> {
+    db: &'a TestDatabase,
+    folder: tempfile::TempDir,
+    children: Vec<Child>,
+}
+
+#[derive(Debug)]
+struct Entry {
+    what: String,
+    number: i64,
+    pid: u32,
+}
+
+impl<'a> Workers<'a> {
+    fn new(db: &'a TestDatabase) -> Self {
+        Self { db, folder: tempfile::tempdir().expect("a folder"), children: Vec::new() }
+    }
+
+    fn start(&mut self, args: &[&str]) -> usize {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_test-worker"))
+            .args(args)
+            .env("DATABASE_URL", self.db.url())
+            .env("TEST_JOURNAL", self.journal_path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("starts");
+        self.children.push(child);
+        self.children.len() - 1
+    }
+
+    fn journal_path(&self) -> PathBuf {
+        self.folder.path().join("journal")
+    }
+
+    fn journal(&self) -> Vec<Entry> {
+        let text = std::fs::read_to_string(self.journal_path()).unwrap_or_default();
+        let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        complete
+            .lines()
+            .map(|line| {
+                let words: Vec<&str> = line.split(' ').collect();
+                Entry {
+                    what: words[0].to_owned(),
+                    number: words[1].parse().expect("a number"),
+                    pid: words[3].parse().expect("a pid"),
+                }
+            })
+            .collect()
+    }
+
+    fn signal(&self, at: usize, name: &str) {
+        let pid = self.children[at].id().to_string();
+        assert!(
+            Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs").success()
+        );
+    }
+
+    fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    fn wait(&self, what: &str, limit: Duration, mut until: impl FnMut() -> bool) -> Duration {
+        let began = Instant::now();
+        while !until() {
+            assert!(began.elapsed() < limit, "not within {limit:?}: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        began.elapsed()
+    }
+}
+
+impl Drop for Workers<'_> {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
+
+const LONG: Duration = Duration::from_secs(90);
+
+fn eight_workers_share_ten_thousand_messages(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db);
+    produce_many(&mut conn, (0..10_000).map(|n| NewMessage::new("note", &n))).expect("produces");
+    for _ in 0..8 {
+        workers.start(&["--until-empty", "--concurrency", "2"]);
+    }
+    workers.wait("all is done", LONG, || conn.broker().topics().expect("reads")[0].done == 10_000);
+    let mut counts: BTreeMap<i64, u32> = BTreeMap::new();
+    for entry in workers.journal() {
+        *counts.entry(entry.number).or_default() += 1;
+    }
+    assert_eq!(counts.len(), 10_000);
+    assert!(counts.values().all(|&n| n == 1), "a message ran twice");
+}
+
+fn a_killed_workers_messages_run_elsewhere_within_five_seconds(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db);
+    produce_many(&mut conn, (0..60).map(|n| NewMessage::new("slow", &n))).expect("produces");
+    let victim = workers.start(&["--concurrency", "4"]);
+    workers.start(&["--concurrency", "4"]);
+    let victim_pid = workers.children[victim].id();
+    workers.wait("both work", LONG, || {
+        let journal = workers.journal();
+        journal.iter().any(|e| e.pid == victim_pid && e.what == "end")
+            && journal.iter().any(|e| e.pid != victim_pid)
+    });
+    workers.signal(victim, "KILL");
+    let taken = workers.wait("its messages are taken over", LONG, || {
+        let journal = workers.journal();
+        let began = |e: &&Entry| e.what == "begin" && e.pid == victim_pid;
+        journal
+            .iter()
+            .filter(began)
+            .all(|b| journal.iter().any(|e| e.number == b.number && (e.what == "end" || e.pid != victim_pid)))
+    });
+    assert!(taken < Duration::from_secs(5), "{taken:?}");
+    workers.wait("all is done", LONG, || conn.broker().topics().expect("reads")[0].done == 60);
+    let journal = workers.journal();
+    for number in 0..60 {
+        let ends = journal.iter().filter(|e| e.number == number && e.what == "end").count();
+        let at_the_victim = journal.iter().any(|e| e.number == number && e.pid == victim_pid);
+        assert!(ends == 1 || ends == 2 && at_the_victim, "message {number} ended {ends} times");
+    }
+}
+
+fn a_message_that_kills_its_process_is_found_out_and_no_other_is_blamed(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db);
+    produce_many(&mut conn, (0..40).map(|n| NewMessage::new("poison", &n))).expect("produces");
+    let mut starts = 0;
+    let began = Instant::now();
+    loop {
+        let stats = conn.broker().topics().expect("reads").remove(0);
+        if stats.done == 39 && stats.dead == 1 {
+            break;
+        }
+        assert!(began.elapsed() < LONG, "{stats:?}\n{}", workers.log());
+        // What a supervisor does: start it again when it died.
+        if workers.children.last_mut().is_none_or(|child| child.try_wait().expect("asks").is_some()) {
+            starts += 1;
+            workers.start(&["--concurrency", "4"]);
+        }
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    assert_eq!(starts, 4, "three deaths, as many as its attempts, and the worker that then lives");
+    let filter = MessageFilter { topic: None, state: Some(State::Dead), limit: 10 };
+    let dead = conn.broker().messages(&filter).expect("lists").remove(0);
+    assert_eq!((dead.payload.get(), dead.attempts, dead.crashes), ("13", 3, 3));
+    assert!(dead.error.expect("a reason").contains("worker process"));
+    let done = MessageFilter { topic: None, state: Some(State::Done), limit: 100 };
+    assert!(conn.broker().messages(&done).expect("lists").iter().all(|m| (m.attempts, m.crashes) == (1, 0)));
+}
+
+fn a_signal_stops_a_worker_cleanly(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db);
+    produce_many(&mut conn, (0..20).map(|n| NewMessage::new("slow", &n))).expect("produces");
+    let at = workers.start(&["--concurrency", "2"]);
+    workers.wait("it works", LONG, || !workers.journal().is_empty());
+    workers.signal(at, "TERM");
+    let status = workers.children[at].wait().expect("ends");
+    assert!(status.success(), "{status}\n{}", workers.log());
+    let journal = workers.journal();
+    let (begun, ended) = (
+        journal.iter().filter(|e| e.what == "begin").count(),
+        journal.iter().filter(|e| e.what == "end").count(),
+    );
+    assert_eq!(begun, ended, "what ran was finished");
+    let stats = conn.broker().topics().expect("reads").remove(0);
+    assert_eq!((stats.running, stats.done, stats.ready), (0, ended as i64, 20 - ended as i64));
+}
+
+fn a_second_signal_ends_it_at_once(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db);
+    produce(&mut conn, "long", &1).expect("produces");
+    let at = workers.start(&[]);
+    workers.wait("it works", LONG, || !workers.journal().is_empty());
+    workers.signal(at, "TERM");
+    workers.wait("it says so", LONG, || workers.log().contains("stopping"));
+    workers.signal(at, "TERM");
+    let status = workers.children[at].wait().expect("ends");
+    assert_eq!(status.code(), Some(130), "{}", workers.log());
+    workers.start(&[]);
+    workers.wait("it runs elsewhere", LONG, || workers.journal().len() == 2);
+}
+
+fn workers_that_are_stopped_and_continued_do_not_end_what_they_lost(db: &TestDatabase) {
+    if db.backend() == taskmq_core::Backend::Sqlite {
+        return; // a stopped process keeps its file's lock, and so its messages
+    }
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db);
+    let id = produce(&mut conn, "slow", &1).expect("produces");
+    let stalled = workers.start(&[]);
+    workers.wait("it works", LONG, || !workers.journal().is_empty());
+    workers.signal(stalled, "STOP");
+    let other = workers.start(&[]);
+    let other_pid = workers.children[other].id();
+    workers.wait("it runs elsewhere", LONG, || {
+        workers.journal().iter().any(|e| e.pid == other_pid && e.what == "end")
+    });
+    workers.wait("it is done", LONG, || {
+        conn.broker().message(id).expect("reads").expect("is there").state == State::Done
+    });
+    let settled_by = conn.broker().message(id).expect("reads").expect("is there").worker_id;
+    workers.signal(stalled, "CONT");
+    workers.wait("it notices", LONG, || workers.log().contains("given up by the others"));
+    assert_eq!(conn.broker().message(id).expect("reads").expect("is there").worker_id, settled_by);
+    // It works on, as another worker.
+    workers.signal(other, "TERM");
+    let next = produce(&mut conn, "slow", &2).expect("produces");
+    workers.wait("it works again", LONG, || {
+        conn.broker().message(next).expect("reads").expect("is there").state == State::Done
+    });
+}
