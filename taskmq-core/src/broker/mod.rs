@@ -28,7 +28,7 @@ pub trait Broker: sealed::Sealed {
     /// The version of the taskmq tables.
     ///
     /// # Errors
-    /// [`Error::NotMigrated`](crate::Error::NotMigrated) when there are none.
+    /// [`Error::NotMigrated`] when there are none.
     fn schema_version(&mut self) -> Result<i32>;
 
     /// Stores a message.
@@ -184,7 +184,7 @@ pub trait Broker: sealed::Sealed {
     /// waits for its time is made due. Its failures are kept.
     ///
     /// # Errors
-    /// [`Error::Message`](crate::Error::Message) when there is none, or when it is running or done.
+    /// [`Error::Message`] when there is none, or when it is running or done.
     fn retry(&mut self, id: MessageId) -> Result<()>;
 }
 

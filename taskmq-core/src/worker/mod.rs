@@ -1,6 +1,6 @@
 //! Runs consumers: claims their messages, calls their handlers, and writes the outcomes back.
 //!
-//! A worker is a few threads: [`dispatch`] claims and settles, `executors` run the handlers, and `liveness` keeps the
+//! A worker is a few threads: `dispatch` claims and settles, `executors` run the handlers, and `liveness` keeps the
 //! worker's leases and rescues those of dead workers, on a connection that nothing else uses.
 
 mod args;

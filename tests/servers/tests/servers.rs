@@ -1,5 +1,4 @@
 //! The servers do what the tests that use them rely on.
-#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 use std::path::{Path, PathBuf};
 use std::process::Command;
