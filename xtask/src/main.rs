@@ -2,6 +2,7 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
 mod ci;
+mod demo;
 mod packages;
 mod tests;
 
@@ -10,7 +11,8 @@ use std::process::ExitCode;
 
 const USAGE: &str = "\
 cargo xtask test [FILTER] [-- ARGUMENTS OF THE TESTS]   all tests, with PostgreSQL and MariaDB servers of their own
-cargo xtask ci                                          format, lints, documentation, features, then all tests";
+cargo xtask ci                                          format, lints, documentation, features, then all tests
+cargo xtask demo [OPTIONS OF THE EXAMPLE]               the example load-testing, on DATABASE_URL or a SQLite file";
 
 fn main() -> ExitCode {
     match run() {
@@ -28,6 +30,7 @@ fn run() -> Result<(), String> {
     let arguments: Vec<String> = std::env::args().skip(1).collect();
     match arguments.split_first() {
         Some((command, rest)) if command == "test" => tests::run(rest),
+        Some((command, rest)) if command == "demo" => demo::run(rest),
         Some((command, [])) if command == "ci" => ci::run(),
         _ => Err(USAGE.to_owned()),
     }

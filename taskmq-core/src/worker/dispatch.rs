@@ -60,7 +60,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         running: HashMap::new(),
         finished: Vec::new(),
         failed_settlements: 0,
-        rate: Rate::default(),
+        pace: Pace::default(),
         turn: 0,
         maybe_due: true,
         due_at: None,
@@ -100,7 +100,7 @@ struct Dispatcher<'a> {
     /// Ended, and to be written.
     finished: Vec<Finished>,
     failed_settlements: u32,
-    rate: Rate,
+    pace: Pace,
     /// Which topic comes first in the next claim.
     turn: usize,
     /// There may be messages that are due.
@@ -250,7 +250,7 @@ impl Dispatcher<'_> {
         if self.due_at.is_some_and(|at| at <= Instant::now()) {
             self.maybe_due = true;
         }
-        let ahead = (self.rate.per_second() * AHEAD.as_secs_f64()) as usize;
+        let ahead = self.pace.within(AHEAD, self.setup.concurrency);
         let target = self.setup.concurrency + ahead.min(2 * BATCH);
         let held = self.running.len();
         if !self.maybe_due || held >= self.setup.concurrency.max(target / 2) {
@@ -381,7 +381,7 @@ impl Dispatcher<'_> {
 
     fn take(&mut self, event: Event) {
         if let Event::Finished(finished) = event {
-            self.rate.count();
+            self.pace.count(finished.took);
             self.finished.push(finished);
         }
     }
@@ -445,34 +445,21 @@ fn conn_of(conn: &mut Option<AnyConnection>) -> Result<&mut AnyConnection> {
     conn.as_mut().ok_or_else(|| Error::Configuration("not connected".to_owned()))
 }
 
-/// How many attempts end in a second, of late.
-#[derive(Debug)]
-struct Rate {
-    since: Instant,
-    count: u32,
-    per_second: f64,
+/// How long an attempt takes, of late.
+#[derive(Debug, Default)]
+struct Pace {
+    seconds: Option<f64>,
 }
 
-impl Default for Rate {
-    fn default() -> Self {
-        Self { since: Instant::now(), count: 0, per_second: 0.0 }
-    }
-}
-
-impl Rate {
-    fn count(&mut self) {
-        self.count += 1;
+impl Pace {
+    fn count(&mut self, took: Duration) {
+        let took = took.as_secs_f64();
+        self.seconds = Some(self.seconds.map_or(took, |mean| 0.8 * mean + 0.2 * took));
     }
 
-    fn per_second(&mut self) -> f64 {
-        let elapsed = self.since.elapsed();
-        if elapsed > Duration::from_millis(10) {
-            let now = f64::from(self.count) / elapsed.as_secs_f64();
-            self.per_second = if now > self.per_second { now } else { 0.8 * self.per_second + 0.2 * now };
-            self.since = Instant::now();
-            self.count = 0;
-        }
-        self.per_second
+    /// How many messages `handlers` of them finish within `time`. Nobody knows before the first one has ended.
+    fn within(&self, time: Duration, handlers: usize) -> usize {
+        self.seconds.map_or(0, |mean| (handlers as f64 * time.as_secs_f64() / mean.max(1e-9)) as usize)
     }
 }
 

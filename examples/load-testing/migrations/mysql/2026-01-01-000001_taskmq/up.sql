@@ -1,0 +1,82 @@
+-- taskmq, schema version 1: a message queue in this database. MariaDB 10.6 or MySQL 8.0.19, or newer.
+-- `INSERT INTO taskmq_messages (topic, payload) VALUES (...)` produces a message.
+
+-- Live messages only: ready, scheduled, running, waiting for a retry. The number of rows is the backlog.
+CREATE TABLE taskmq_messages (
+    id           BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (topic <> ''),
+    priority     SMALLINT     NOT NULL DEFAULT 0,
+    run_at       TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    created_at   TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    claimed_at   TIMESTAMP(6) NULL DEFAULT NULL,
+    worker_id    BIGINT       NOT NULL DEFAULT 0 COMMENT '0: nobody''s; -1: set aside to run alone; else the worker that leased it',
+    attempts     INTEGER      NOT NULL DEFAULT 0 COMMENT 'begun, the one under way included',
+    crashes      SMALLINT     NOT NULL DEFAULT 0 COMMENT 'attempts proven to have ended their whole process',
+    suspicions   SMALLINT     NOT NULL DEFAULT 0 COMMENT 'times it was one of several that a dying process held',
+    max_attempts SMALLINT     NULL DEFAULT NULL COMMENT 'NULL: what its consumer says',
+    unique_key   VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    headers      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL CHECK (json_valid(headers)),
+    payload      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL CHECK (json_valid(payload)),
+    -- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
+    INDEX taskmq_messages_ready (worker_id, topic, priority, run_at, id),
+    UNIQUE INDEX taskmq_messages_unique (topic, unique_key)
+) ENGINE = InnoDB;
+
+-- Finished messages: done until keep_until has passed (NULL: for ever), dead and cancelled until a person deletes them.
+CREATE TABLE taskmq_archive (
+    id           BIGINT       NOT NULL PRIMARY KEY,
+    topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    state        VARCHAR(10)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (state IN ('done', 'dead', 'cancelled')),
+    priority     SMALLINT     NOT NULL,
+    run_at       TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    created_at   TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    claimed_at   TIMESTAMP(6) NULL DEFAULT NULL,
+    finished_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    keep_until   TIMESTAMP(6) NULL DEFAULT NULL,
+    worker_id    BIGINT       NOT NULL,
+    attempts     INTEGER      NOT NULL,
+    crashes      SMALLINT     NOT NULL,
+    max_attempts SMALLINT     NULL DEFAULT NULL,
+    unique_key   VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    headers      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    payload      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    result       LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL COMMENT 'what the consumer returned, as JSON',
+    error        LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL COMMENT 'why it is dead',
+    INDEX taskmq_archive_expiry (keep_until),
+    INDEX taskmq_archive_kept (state, topic, id)
+) ENGINE = InnoDB;
+
+-- One row for each attempt that failed.
+CREATE TABLE taskmq_failures (
+    id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    message_id BIGINT       NOT NULL,
+    attempt    INTEGER      NOT NULL,
+    kind       VARCHAR(10)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'error, panic, timeout, payload, crash',
+    error      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    worker     VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL COMMENT 'host:pid',
+    failed_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    INDEX taskmq_failures_message (message_id)
+) ENGINE = InnoDB;
+
+-- The workers that run now. Each also holds a GET_LOCK that the end of its connection frees.
+CREATE TABLE taskmq_workers (
+    id          BIGINT       NOT NULL PRIMARY KEY COMMENT 'random, new at every start',
+    host        VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL,
+    pid         INTEGER      NOT NULL,
+    version     VARCHAR(50)  CHARACTER SET ascii NOT NULL,
+    topics      LONGTEXT     CHARACTER SET utf8mb4 NOT NULL,
+    concurrency INTEGER      NOT NULL,
+    started_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    beat_at     TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    beat        BIGINT       NOT NULL DEFAULT 0,
+    locked      BOOLEAN      NOT NULL DEFAULT FALSE,
+    alone_with  BIGINT       NULL DEFAULT NULL COMMENT 'the set-aside message that is all it runs'
+) ENGINE = InnoDB;
+
+-- The newest version is the one this database has.
+CREATE TABLE taskmq_schema (
+    version INTEGER NOT NULL PRIMARY KEY
+) ENGINE = InnoDB;
+INSERT INTO taskmq_schema (version) VALUES (1);

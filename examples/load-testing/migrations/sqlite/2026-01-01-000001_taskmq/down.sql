@@ -1,0 +1,5 @@
+DROP TABLE taskmq_schema;
+DROP TABLE taskmq_workers;
+DROP TABLE taskmq_failures;
+DROP TABLE taskmq_archive;
+DROP TABLE taskmq_messages;

@@ -1,0 +1,84 @@
+-- taskmq, schema version 1: a message queue in this database.
+-- Times are UTC text, 'YYYY-MM-DD HH:MM:SS.SSS'. `INSERT INTO taskmq_messages (topic, payload) VALUES (...)` produces a message.
+
+-- Live messages only: ready, scheduled, running, waiting for a retry. The number of rows is the backlog.
+CREATE TABLE taskmq_messages (
+    id           INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
+    topic        TEXT      NOT NULL CHECK (length(topic) BETWEEN 1 AND 100),
+    priority     SMALLINT  NOT NULL DEFAULT 0,
+    run_at       TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+                 CHECK (run_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
+    created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    claimed_at   TIMESTAMP,
+    worker_id    BIGINT    NOT NULL DEFAULT 0, -- 0: nobody's; -1: set aside to run alone; else the worker that leased it
+    attempts     INTEGER   NOT NULL DEFAULT 0, -- begun, the one under way included
+    crashes      SMALLINT  NOT NULL DEFAULT 0, -- attempts proven to have ended their whole process
+    suspicions   SMALLINT  NOT NULL DEFAULT 0, -- times it was one of several that a dying process held
+    max_attempts SMALLINT,                     -- NULL: what its consumer says
+    unique_key   TEXT      CHECK (length(unique_key) BETWEEN 1 AND 255),
+    ordering_key TEXT      CHECK (length(ordering_key) BETWEEN 1 AND 255),
+    headers      TEXT      CHECK (json_valid(headers)),
+    payload      TEXT      NOT NULL CHECK (typeof(payload) = 'text' AND json_valid(payload))
+);
+-- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
+CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, id) WHERE worker_id = 0;
+CREATE INDEX taskmq_messages_held ON taskmq_messages (worker_id) WHERE worker_id <> 0;
+CREATE UNIQUE INDEX taskmq_messages_unique ON taskmq_messages (topic, unique_key) WHERE unique_key IS NOT NULL;
+
+-- Finished messages: done until keep_until has passed (NULL: for ever), dead and cancelled until a person deletes them.
+CREATE TABLE taskmq_archive (
+    id           BIGINT    NOT NULL PRIMARY KEY,
+    topic        TEXT      NOT NULL,
+    state        TEXT      NOT NULL CHECK (state IN ('done', 'dead', 'cancelled')),
+    priority     SMALLINT  NOT NULL,
+    run_at       TIMESTAMP NOT NULL,
+    created_at   TIMESTAMP NOT NULL,
+    claimed_at   TIMESTAMP,
+    finished_at  TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    keep_until   TIMESTAMP,
+    worker_id    BIGINT    NOT NULL,
+    attempts     INTEGER   NOT NULL,
+    crashes      SMALLINT  NOT NULL,
+    max_attempts SMALLINT,
+    unique_key   TEXT,
+    ordering_key TEXT,
+    headers      TEXT,
+    payload      TEXT      NOT NULL,
+    result       TEXT,     -- what the consumer returned, as JSON
+    error        TEXT      -- why it is dead
+);
+CREATE INDEX taskmq_archive_expiry ON taskmq_archive (keep_until) WHERE keep_until IS NOT NULL;
+CREATE INDEX taskmq_archive_kept ON taskmq_archive (state, topic, id) WHERE state <> 'done';
+
+-- One row for each attempt that failed.
+CREATE TABLE taskmq_failures (
+    id         INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
+    message_id BIGINT    NOT NULL,
+    attempt    INTEGER   NOT NULL,
+    kind       TEXT      NOT NULL, -- error, panic, timeout, payload, crash
+    error      TEXT      NOT NULL,
+    worker     TEXT      NOT NULL, -- host:pid
+    failed_at  TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+);
+CREATE INDEX taskmq_failures_message ON taskmq_failures (message_id);
+
+-- The workers that run now. Each also holds a lock that its death frees; a row whose lock is free is a dead worker.
+CREATE TABLE taskmq_workers (
+    id          BIGINT    NOT NULL PRIMARY KEY, -- random, new at every start
+    host        TEXT      NOT NULL,
+    pid         INTEGER   NOT NULL,
+    version     TEXT      NOT NULL,
+    topics      TEXT      NOT NULL,
+    concurrency INTEGER   NOT NULL,
+    started_at  TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    beat_at     TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    beat        BIGINT    NOT NULL DEFAULT 0,
+    locked      BOOLEAN   NOT NULL DEFAULT FALSE,
+    alone_with  BIGINT                          -- the set-aside message that is all it runs
+);
+
+-- The newest version is the one this database has.
+CREATE TABLE taskmq_schema (
+    version INTEGER NOT NULL PRIMARY KEY
+);
+INSERT INTO taskmq_schema (version) VALUES (1);
