@@ -24,8 +24,8 @@ pub(crate) fn run(args: &[String]) -> Result<(), String> {
     command
         .args(["test", "--workspace", "--no-fail-fast", "--features", ALL])
         .args(args)
-        .env("TASKMQ_TEST_POSTGRES", postgres.url(""))
-        .env("TASKMQ_TEST_MYSQL", mariadb.url(""))
+        .env("TASKMQ_TEST_POSTGRES", postgres.server_url())
+        .env("TASKMQ_TEST_MYSQL", mariadb.server_url())
         .env("PATH", path)
         .stdin(Stdio::null())
         .stdout(Stdio::piped());

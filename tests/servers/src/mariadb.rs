@@ -1,99 +1,84 @@
-use std::fs::File;
-use std::io;
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
+use std::ffi::OsString;
+use std::path::PathBuf;
+use std::process::Command;
 
-use crate::{command_as, find, folder, free_port, is_root, run, signal, wait_until};
+use rustix::process::Signal;
 
-/// A MariaDB server.
+use crate::program::require;
+use crate::{Durability, Kind, Result, Site};
+
+/// How to run MariaDB.
 #[derive(Debug)]
-pub struct Mariadb {
-    folder: tempfile::TempDir,
-    port: u16,
-    child: Option<Child>,
+pub struct MariadbKind {
+    install_db: PathBuf,
+    mariadbd: PathBuf,
+    admin: PathBuf,
+    client: PathBuf,
+    durability: Durability,
 }
 
-const USER: &str = "mysql";
+impl Kind for MariadbKind {
+    const NAME: &'static str = "MariaDB";
+    const ACCOUNT: &'static str = "mysql";
+    const STOP: Signal = Signal::TERM;
+    const ABANDON: Signal = Signal::KILL;
+    const TOO_SOON: &'static [&'static str] = &[];
 
-fn folders() -> Vec<PathBuf> {
-    ["/usr/sbin", "/usr/bin"].map(PathBuf::from).into()
-}
-
-impl Mariadb {
-    /// Whether the programs are there.
-    pub fn is_installed() -> bool {
-        find("mariadbd", &folders()).is_ok()
-    }
-
-    /// Makes and starts a server.
-    pub fn start() -> io::Result<Self> {
-        let folder = folder(USER)?;
-        let mut install = Command::new(find("mariadb-install-db", &folders())?);
-        install
-            .args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"])
-            .arg(format!("--datadir={}", folder.path().join("data").display()));
-        if is_root() {
-            install.arg(format!("--user={USER}"));
-        }
-        run(&mut install)?;
-        let mut server = Self { folder, port: free_port()?, child: None };
-        server.restart()?;
-        Ok(server)
-    }
-
-    /// Starts it again, on the same data and port.
-    pub fn restart(&mut self) -> io::Result<()> {
-        let path = |name: &str| Path::join(self.folder.path(), name);
-        let log = path("log");
-        let file = File::create(&log)?;
-        let child = command_as(USER, &find("mariadbd", &folders())?)
-            .arg("--no-defaults")
-            .arg(format!("--datadir={}", path("data").display()))
-            .arg(format!("--socket={}", path("socket").display()))
-            .arg(format!("--pid-file={}", path("pid").display()))
-            .arg(format!("--port={}", self.port))
-            .args(["--bind-address=127.0.0.1", "--max-connections=300"])
-            .stdin(Stdio::null())
-            .stdout(file.try_clone()?)
-            .stderr(file)
-            .spawn()?;
-        self.child = Some(child);
-        wait_until("the start of MariaDB", &log, || self.accepts())
-    }
-
-    fn accepts(&self) -> bool {
-        find("mariadb-admin", &folders()).is_ok_and(|program| {
-            let port = self.port.to_string();
-            let asked = Command::new(program)
-                .args(["--no-defaults", "-h127.0.0.1", "-uroot", "-P", &port, "ping"])
-                .stdout(Stdio::null())
-                .stderr(Stdio::null())
-                .status();
-            asked.is_ok_and(|status| status.success())
+    fn find(durability: Durability) -> Result<Self> {
+        Ok(Self {
+            install_db: require("mariadb-install-db", "mariadb-server")?,
+            mariadbd: require("mariadbd", "mariadb-server")?,
+            admin: require("mariadb-admin", "mariadb-client")?,
+            client: require("mariadb", "mariadb-client")?,
+            durability,
         })
     }
 
-    /// The URL of a database on it.
-    pub fn url(&self, database: &str) -> String {
-        format!("mysql://root@127.0.0.1:{}/{database}", self.port)
+    fn initialize(&self, site: Site<'_>) -> Command {
+        let mut command = Command::new(&self.install_db);
+        command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
+        command.arg(option("datadir", site.folder.join("data")));
+        command
     }
 
-    /// Kills it at once, as a crash would.
-    pub fn kill9(&mut self) {
-        self.stop("KILL");
-    }
-
-    /// Stops it: `TERM` is a clean end.
-    pub fn stop(&mut self, signal_name: &str) {
-        if let Some(mut child) = self.child.take() {
-            signal(signal_name, &child);
-            let _ = child.wait();
+    fn serve(&self, site: Site<'_>) -> Command {
+        let mut command = Command::new(&self.mariadbd);
+        // The only setting of Debian's own files that matters here: without them the server's text is latin1.
+        command.args(["--no-defaults", "--character-set-server=utf8mb4"]);
+        command.args(["--bind-address=127.0.0.1", "--max-connections=300", &format!("--port={}", site.port)]);
+        command.arg(option("datadir", site.folder.join("data")));
+        command.arg(option("socket", site.folder.join("socket")));
+        command.arg(option("pid-file", site.folder.join("pid")));
+        command.arg(option("tmpdir", site.folder));
+        if self.durability == Durability::Relaxed {
+            command.arg("--innodb-flush-log-at-trx-commit=2");
         }
+        command
+    }
+
+    fn ping(&self, site: Site<'_>) -> Command {
+        let mut command = Command::new(&self.admin);
+        command
+            .args(["--no-defaults", "--user=root"])
+            .arg(option("socket", site.folder.join("socket")))
+            .arg("ping");
+        command
+    }
+
+    fn sql(&self, site: Site<'_>, database: Option<&str>, sql: &str) -> Command {
+        let mut command = Command::new(&self.client);
+        command.args(["--no-defaults", "--user=root", "--host=127.0.0.1", "--batch", "--skip-column-names"]);
+        command.arg(format!("--port={}", site.port)).arg(format!("--execute={sql}")).args(database);
+        command
+    }
+
+    fn url(&self, site: Site<'_>) -> String {
+        format!("mysql://root@127.0.0.1:{}", site.port)
     }
 }
 
-impl Drop for Mariadb {
-    fn drop(&mut self) {
-        self.stop("TERM");
-    }
+fn option(name: &str, path: impl Into<OsString>) -> OsString {
+    let mut option = OsString::from(format!("--{name}="));
+    option.push(path.into());
+    option
 }
