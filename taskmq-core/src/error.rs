@@ -28,6 +28,14 @@ pub enum Error {
         /// The encoder's own words.
         source: serde_json::Error,
     },
+    /// Something that taskmq itself stored as JSON, and that was changed since.
+    #[error("{what} is not what taskmq stored there: {source}")]
+    Decode {
+        /// The column.
+        what: &'static str,
+        /// The decoder's own words.
+        source: serde_json::Error,
+    },
     /// A payload or headers beyond [`limits::MAX_PAYLOAD_BYTES`](crate::limits::MAX_PAYLOAD_BYTES).
     #[error(
         "{what} has {bytes} bytes of JSON, the limit is {limit}: store it elsewhere and send a reference"

@@ -9,6 +9,7 @@ pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
+mod groups;
 mod rows;
 
 use std::time::Duration;
@@ -50,6 +51,13 @@ pub trait Broker: sealed::Sealed {
     /// What the database reports.
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>>;
 
+    /// Turns the lease of a batch into leases of these single messages of it, for what takes longer than a batch
+    /// should live; when they are all that is left of it, the batch `ends`. `false`: the lease is lost.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn promote(&mut self, worker_id: i64, batch: BatchId, ids: &[MessageId], ends: bool) -> Result<bool>;
+
     /// Leases one message that is set aside to run alone, and notes that it is all this worker runs, so that the
     /// worker's death would prove it guilty.
     ///
@@ -69,7 +77,22 @@ pub trait Broker: sealed::Sealed {
     ///
     /// # Errors
     /// What the database reports; then none is written, or, if the connection died, perhaps all.
-    fn settle(&mut self, worker: &WorkerIdentity, settlements: &[Settlement]) -> Result<Vec<MessageId>>;
+    fn settle(&mut self, worker: &WorkerIdentity, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
+        Ok(self.exchange(worker, settlements, &[], None)?.lost)
+    }
+
+    /// [`settle`](Self::settle) and then [`claim`](Self::claim) in one transaction, so that one commit carries both;
+    /// `ended` are the batches of which nothing is left then.
+    ///
+    /// # Errors
+    /// As [`settle`](Self::settle).
+    fn exchange(
+        &mut self,
+        worker: &WorkerIdentity,
+        settlements: &[Settlement],
+        ended: &[BatchId],
+        claim: Option<&Claim<'_>>,
+    ) -> Result<Exchanged>;
 
     /// Begins the transaction of a transactional consumer; on SQLite it has the write lock from the start.
     ///
@@ -95,11 +118,12 @@ pub trait Broker: sealed::Sealed {
     /// What the database reports.
     fn rollback(&mut self) -> Result<()>;
 
-    /// Gives back every message that this worker holds but does not know of (the reply to a claim got lost).
+    /// Gives back every message, and every batch, that this worker holds but does not know of (the reply to a claim
+    /// got lost).
     ///
     /// # Errors
     /// What the database reports.
-    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId]) -> Result<usize>;
+    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId], batches: &[BatchId]) -> Result<()>;
 
     /// Enters a worker that begins.
     ///
@@ -201,6 +225,20 @@ pub struct Claim<'a> {
     pub topics: &'a [&'a str],
     /// At most how many.
     pub limit: i64,
+    /// One lease for all of them, which writes one row and not one for each; for messages that end within moments.
+    pub as_batch: bool,
+}
+
+/// A row of `taskmq_claims`: the one lease of all messages that a claim brought.
+pub type BatchId = i64;
+
+/// What an [`exchange`](Broker::exchange) gives.
+#[derive(Clone, Debug, Default)]
+pub struct Exchanged {
+    /// The settlements whose lease was lost.
+    pub lost: Vec<MessageId>,
+    /// The newly leased messages.
+    pub claimed: Vec<Claimed>,
 }
 
 /// A leased message.
@@ -210,8 +248,10 @@ pub struct Claimed {
     pub id: MessageId,
     /// Its topic.
     pub topic: String,
-    /// The number of this attempt, from 1; with the worker's id it is the lease.
+    /// The number of this attempt, from 1; with the worker's id it is the lease of a single message.
     pub attempt: i32,
+    /// The batch whose lease it shares.
+    pub batch: Option<BatchId>,
     /// How many attempts ended their process.
     pub crashes: i16,
     /// Its own bound on attempts.
@@ -229,6 +269,8 @@ pub struct Settlement {
     pub id: MessageId,
     /// The attempt.
     pub attempt: i32,
+    /// The batch whose lease it shares.
+    pub batch: Option<BatchId>,
     /// How it ended.
     pub outcome: Outcome,
 }

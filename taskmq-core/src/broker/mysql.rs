@@ -1,6 +1,7 @@
 //! All SQL for MariaDB (10.6 or newer) and MySQL (8.0.19 or newer). Neither `RETURNING` nor `LATERAL` is in both, so
 //! a claim is a few statements in one transaction; rows are locked, updated and deleted by primary key only.
 
+use std::collections::HashSet;
 use std::time::Duration;
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
@@ -9,8 +10,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use serde::Serialize;
 
+use super::groups::Groups;
 use super::rows;
-use super::{Broker, Claim, Claimed, Lock, MessageFilter, Outcome, Peer, Settlement, WorkerIdentity, sealed};
+use super::{
+    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Outcome, Peer, Settlement,
+    WorkerIdentity, sealed,
+};
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
@@ -23,11 +28,22 @@ macro_rules! micros {
     };
 }
 
+/// Live messages `m`, with their batch's claim where they are leased with one.
+macro_rules! live_messages {
+    () => {
+        "taskmq_messages m LEFT JOIN (
+            SELECT ids.id, claim.worker_id, claim.claimed_at
+            FROM taskmq_claims claim, JSON_TABLE(claim.message_ids, '$[*]' COLUMNS (id BIGINT PATH '$')) ids
+         ) leased ON leased.id = m.id"
+    };
+}
+
 /// A message's state while it lives.
 macro_rules! state {
     () => {
-        "CASE WHEN worker_id > 0 THEN 'running' WHEN attempts > 0 AND run_at > CURRENT_TIMESTAMP(6) THEN 'retrying'
-              WHEN run_at > CURRENT_TIMESTAMP(6) THEN 'scheduled' ELSE 'ready' END"
+        "CASE WHEN m.worker_id > 0 OR leased.id IS NOT NULL THEN 'running'
+              WHEN m.attempts > 0 AND m.run_at > CURRENT_TIMESTAMP(6) THEN 'retrying'
+              WHEN m.run_at > CURRENT_TIMESTAMP(6) THEN 'scheduled' ELSE 'ready' END"
     };
 }
 
@@ -35,15 +51,15 @@ macro_rules! state {
 macro_rules! live {
     () => {
         concat!(
-            "id, topic, ",
+            "m.id, m.topic AS of_topic, ",
             state!(),
-            " AS state, priority, attempts, crashes, max_attempts, ",
-            micros!("created_at"),
+            " AS state, m.priority AS of_priority, m.attempts + (leased.id IS NOT NULL), m.crashes, m.max_attempts, ",
+            micros!("m.created_at"),
             ", ",
-            micros!("run_at"),
+            micros!("m.run_at"),
             " AS due, ",
-            micros!("claimed_at"),
-            " AS claimed, CAST(NULL AS SIGNED), worker_id, unique_key, headers, payload,
+            micros!("coalesce(leased.claimed_at, m.claimed_at)"),
+            " AS claimed, CAST(NULL AS SIGNED), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.headers, m.payload,
             CAST(NULL AS CHAR) AS result, CAST(NULL AS CHAR) AS error"
         )
     };
@@ -150,11 +166,7 @@ impl Broker for MysqlConnection {
                 Text = &message.payload,
             );
             match stored {
-                Ok(_) => {
-                    let ids: Vec<i64> =
-                        load!(self, Mysql => BigInt, "SELECT CAST(LAST_INSERT_ID() AS SIGNED)")?;
-                    return Ok(Produced::New(ids.first().copied().unwrap_or_default()));
-                }
+                Ok(_) => return Ok(Produced::New(last_id(self)?)),
                 Err(diesel::result::Error::DatabaseError(
                     diesel::result::DatabaseErrorKind::UniqueViolation,
                     _,
@@ -186,34 +198,19 @@ impl Broker for MysqlConnection {
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+        transaction(self, |conn| claim_in(conn, claim))
+    }
+
+    fn promote(&mut self, worker_id: i64, batch: BatchId, ids: &[MessageId], ends: bool) -> Result<bool> {
         transaction(self, |conn| {
-            let mut claimed: Vec<Claimed> = Vec::new();
-            if !worker_exists(conn, claim.worker_id)? {
-                return Ok(claimed);
+            let held = !lock_batches(conn, worker_id, &[batch])?.is_empty();
+            if held {
+                promote_in(conn, worker_id, batch, ids)?;
             }
-            'topics: for topic in claim.topics {
-                let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
-                while let Some(priority) = lane {
-                    let room = claim.limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
-                    if room <= 0 {
-                        break 'topics;
-                    }
-                    let rows: Vec<ClaimedRow> = load!(
-                        conn, Mysql => ClaimedSql,
-                        "SELECT id, topic, attempts, crashes, max_attempts, headers, payload
-                         FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-                         WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= CURRENT_TIMESTAMP(6)
-                         ORDER BY run_at, id LIMIT ? FOR UPDATE SKIP LOCKED",
-                        Text = *topic,
-                        SmallInt = priority,
-                        BigInt = room,
-                    )?;
-                    claimed.extend(rows.into_iter().map(claimed_row));
-                    lane = next_lane(conn, topic, i32::from(priority))?;
-                }
+            if held && ends {
+                end_batches(conn, &[batch])?;
             }
-            lease(conn, claim.worker_id, &claimed)?;
-            Ok(claimed)
+            Ok(held)
         })
     }
 
@@ -240,24 +237,26 @@ impl Broker for MysqlConnection {
             if noted == 0 {
                 return Ok(None);
             }
-            lease(conn, worker_id, &claimed)?;
-            Ok(claimed.into_iter().next())
+            Ok(lease(conn, worker_id, claimed)?.into_iter().next())
         })
     }
 
     fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {
         let mut soonest: Option<i64> = None;
+        let leased = leased(self)?;
         for topic in topics {
             let mut lane = next_lane(self, topic, i32::from(i16::MAX) + 1)?;
             while let Some(priority) = lane {
-                let wait: Vec<i64> = load!(
-                    self, Mysql => BigInt,
-                    "SELECT GREATEST(0, TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(6), run_at))
+                let waits: Vec<(i64, i64)> = load!(
+                    self, Mysql => (BigInt, BigInt),
+                    "SELECT id, GREATEST(0, TIMESTAMPDIFF(MICROSECOND, CURRENT_TIMESTAMP(6), run_at))
                      FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-                     WHERE worker_id = 0 AND topic = ? AND priority = ? ORDER BY run_at LIMIT 1",
+                     WHERE worker_id = 0 AND topic = ? AND priority = ? ORDER BY run_at LIMIT ?",
                     Text = *topic,
                     SmallInt = priority,
+                    BigInt = row_count(leased.len()).saturating_add(1),
                 )?;
+                let wait = waits.into_iter().find(|(id, _)| !leased.contains(id)).map(|(_, wait)| wait);
                 soonest = soonest.into_iter().chain(wait).min();
                 if soonest == Some(0) {
                     return Ok(Some(Duration::ZERO));
@@ -268,20 +267,17 @@ impl Broker for MysqlConnection {
         Ok(soonest.map(|micros| Duration::from_micros(micros.unsigned_abs())))
     }
 
-    fn settle(&mut self, worker: &WorkerIdentity, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
+    fn exchange(
+        &mut self,
+        worker: &WorkerIdentity,
+        settlements: &[Settlement],
+        ended: &[BatchId],
+        claim: Option<&Claim<'_>>,
+    ) -> Result<Exchanged> {
         transaction(self, |conn| {
-            let held = lock_held(conn, worker.id, settlements)?;
-            let (settlements, lost): (Vec<&Settlement>, Vec<&Settlement>) =
-                settlements.iter().partition(|s| held.contains(&s.id));
-            settle_done(conn, &settlements)?;
-            for settlement in settlements {
-                settle_other(conn, worker, settlement)?;
-            }
-            if lost.is_empty() {
-                return Ok(Vec::new());
-            }
-            let written = settled_before(conn, worker.id, &lost)?;
-            Ok(lost.into_iter().map(|s| s.id).filter(|id| !written.contains(id)).collect())
+            let lost = settle_in(conn, worker, settlements, ended)?;
+            let claimed = claim.map_or(Ok(Vec::new()), |claim| claim_in(conn, claim))?;
+            Ok(Exchanged { lost, claimed })
         })
     }
 
@@ -290,10 +286,10 @@ impl Broker for MysqlConnection {
     }
 
     fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
-        if lock_held(self, worker.id, std::slice::from_ref(settlement))?.is_empty() {
+        if lock_held(self, worker.id, &[settlement])?.is_empty() {
             return Ok(false);
         }
-        settle_done(self, &[settlement])?;
+        settle_done(self, worker, &[settlement])?;
         Ok(true)
     }
 
@@ -305,16 +301,19 @@ impl Broker for MysqlConnection {
         Ok(AnsiTransactionManager::rollback_transaction(self)?)
     }
 
-    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId]) -> Result<usize> {
+    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId], batches: &[BatchId]) -> Result<()> {
         let known = json(known)?;
         transaction(self, |conn| {
-            Ok(execute!(
+            execute!(
                 conn, Mysql,
                 "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1
                  WHERE worker_id = ? AND id NOT IN (SELECT id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) known)",
                 BigInt = worker_id,
                 Text = &known,
-            )?)
+            )?;
+            let unknown: Vec<BatchId> =
+                batches_of(conn, worker_id)?.into_iter().filter(|b| !batches.contains(b)).collect();
+            end_batches(conn, &unknown)
         })
     }
 
@@ -365,8 +364,9 @@ impl Broker for MysqlConnection {
             self, Mysql => (BigInt, Nullable<BigInt>, Nullable<Integer>),
             "SELECT id, beat, IF(locked, IS_FREE_LOCK(CONCAT('taskmq:', id)), NULL) FROM taskmq_workers WHERE id <> ?
              UNION ALL
-             SELECT DISTINCT m.worker_id, CAST(NULL AS SIGNED), CAST(NULL AS SIGNED) FROM taskmq_messages m
-             LEFT JOIN taskmq_workers w ON w.id = m.worker_id WHERE m.worker_id > 0 AND w.id IS NULL",
+             SELECT held.worker_id, CAST(NULL AS SIGNED), CAST(NULL AS SIGNED) FROM (
+                SELECT worker_id FROM taskmq_messages WHERE worker_id > 0 UNION SELECT worker_id FROM taskmq_claims) held
+             LEFT JOIN taskmq_workers w ON w.id = held.worker_id WHERE w.id IS NULL",
             BigInt = worker_id,
         )?;
         Ok(rows
@@ -388,6 +388,11 @@ impl Broker for MysqlConnection {
             }
             execute!(conn, Mysql, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = peer.id)?;
             let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
+            let batches = batches_of(conn, peer.id)?;
+            for (batch, ids) in lock_batches(conn, peer.id, &batches)? {
+                promote_in(conn, peer.id, batch, &ids)?;
+                end_batches(conn, &[batch])?;
+            }
             let held: Vec<i64> = load!(
                 conn, Mysql => BigInt,
                 "SELECT id FROM taskmq_messages WHERE worker_id = ? FOR UPDATE",
@@ -482,7 +487,7 @@ impl Broker for MysqlConnection {
     fn topics(&mut self) -> Result<Vec<TopicStats>> {
         let rows = load!(
             self, Mysql => rows::StatsSql,
-            concat!("SELECT topic, ", state!(), ", count(*) FROM taskmq_messages GROUP BY 1, 2
+            concat!("SELECT m.topic, ", state!(), ", count(*) FROM ", live_messages!(), " GROUP BY 1, 2
              UNION ALL SELECT topic, state, count(*) FROM taskmq_archive GROUP BY 1, 2")
         )?;
         Ok(rows::topic_stats(rows))
@@ -492,8 +497,8 @@ impl Broker for MysqlConnection {
         let state = filter.state.map(|s| s.as_str());
         let mut found: Vec<rows::MessageRow> = load!(
             self, Mysql => rows::MessageSql,
-            concat!("SELECT ", live!(), " FROM taskmq_messages WHERE topic = coalesce(?, topic) HAVING state = coalesce(?, state)
-             ORDER BY topic, priority DESC, due, id LIMIT ?"),
+            concat!("SELECT ", live!(), " FROM ", live_messages!(), " WHERE m.topic = coalesce(?, m.topic) HAVING state = coalesce(?, state)
+             ORDER BY of_topic, of_priority DESC, due, id LIMIT ?"),
             Nullable<Text> = filter.topic.as_deref(),
             Nullable<Text> = state,
             BigInt = filter.limit,
@@ -516,7 +521,7 @@ impl Broker for MysqlConnection {
     fn message(&mut self, id: MessageId) -> Result<Option<Message>> {
         let found: Vec<rows::MessageRow> = load!(
             self, Mysql => rows::MessageSql,
-            concat!("SELECT ", live!(), " FROM taskmq_messages WHERE id = ? UNION ALL
+            concat!("SELECT ", live!(), " FROM ", live_messages!(), " WHERE m.id = ? UNION ALL
              SELECT ", finished!(), " FROM taskmq_archive WHERE id = ?"),
             BigInt = id,
             BigInt = id,
@@ -568,12 +573,200 @@ type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String);
 
 /// The row is read before it is leased, so the attempt that begins is one more than it has.
 fn claimed_row((id, topic, attempts, crashes, max_attempts, headers, payload): ClaimedRow) -> Claimed {
-    Claimed { id, topic, attempt: attempts.saturating_add(1), crashes, max_attempts, headers, payload }
+    let attempt = attempts.saturating_add(1);
+    Claimed { id, topic, attempt, batch: None, crashes, max_attempts, headers, payload }
 }
 
-fn lease(conn: &mut MysqlConnection, worker_id: i64, claimed: &[Claimed]) -> Result<()> {
+fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    claim_lock(conn, claim.as_batch)?;
+    if !worker_exists(conn, claim.worker_id)? {
+        return Ok(Vec::new());
+    }
+    let leased = leased(conn)?;
+    let mut claimed: Vec<Claimed> = Vec::new();
+    let mut picked: Vec<MessageId> = Vec::new();
+    'topics: for topic in claim.topics {
+        let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
+        while let Some(priority) = lane {
+            let room = claim.limit - row_count(claimed.len() + picked.len());
+            if room <= 0 {
+                break 'topics;
+            }
+            if claim.as_batch {
+                picked.extend(pick_lane(conn, topic, priority, room, &leased)?);
+            } else {
+                claimed.extend(lock_lane(conn, topic, priority, room, &leased)?);
+            }
+            lane = next_lane(conn, topic, i32::from(priority))?;
+        }
+    }
+    if claim.as_batch {
+        claim_batch(conn, claim.worker_id, &picked)
+    } else {
+        lease(conn, claim.worker_id, claimed)
+    }
+}
+
+/// Claims of batches exclude each other and claims of single messages, which share: what a batch leases is written
+/// nowhere but in `taskmq_claims`, so whoever claims must see all of it. The row of the schema's version is the lock.
+fn claim_lock(conn: &mut MysqlConnection, alone: bool) -> Result<()> {
+    let _: Vec<i32> = if alone {
+        load!(conn, Mysql => Integer, "SELECT version FROM taskmq_schema ORDER BY version LIMIT 1 FOR UPDATE")?
+    } else {
+        load!(conn, Mysql => Integer, "SELECT version FROM taskmq_schema ORDER BY version LIMIT 1 LOCK IN SHARE MODE")?
+    };
+    Ok(())
+}
+
+/// Every message that is leased with its batch.
+fn leased(conn: &mut MysqlConnection) -> Result<HashSet<MessageId>> {
+    let lists: Vec<String> = load!(conn, Mysql => Text, "SELECT message_ids FROM taskmq_claims")?;
+    let mut leased = HashSet::new();
+    for list in lists {
+        leased.extend(ids(&list)?);
+    }
+    Ok(leased)
+}
+
+/// The due messages of a lane that no batch holds. Reads the index alone.
+fn pick_lane(
+    conn: &mut MysqlConnection,
+    topic: &str,
+    priority: i16,
+    room: i64,
+    leased: &HashSet<MessageId>,
+) -> Result<Vec<MessageId>> {
+    let due: Vec<MessageId> = load!(
+        conn, Mysql => BigInt,
+        "SELECT id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+         WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= CURRENT_TIMESTAMP(6) ORDER BY run_at, id LIMIT ?",
+        Text = topic,
+        SmallInt = priority,
+        BigInt = room.saturating_add(row_count(leased.len())),
+    )?;
+    let room = usize::try_from(room).unwrap_or_default();
+    Ok(due.into_iter().filter(|id| !leased.contains(id)).take(room).collect())
+}
+
+/// The due messages of a lane that nobody holds, locked.
+fn lock_lane(
+    conn: &mut MysqlConnection,
+    topic: &str,
+    priority: i16,
+    room: i64,
+    leased: &HashSet<MessageId>,
+) -> Result<Vec<Claimed>> {
+    let due: Vec<ClaimedRow> = load!(
+        conn, Mysql => ClaimedSql,
+        "SELECT id, topic, attempts, crashes, max_attempts, headers, payload
+         FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+         WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= CURRENT_TIMESTAMP(6)
+         ORDER BY run_at, id LIMIT ? FOR UPDATE SKIP LOCKED",
+        Text = topic,
+        SmallInt = priority,
+        BigInt = room.saturating_add(row_count(leased.len())),
+    )?;
+    let room = usize::try_from(room).unwrap_or_default();
+    Ok(due.into_iter().map(claimed_row).filter(|c| !leased.contains(&c.id)).take(room).collect())
+}
+
+/// One lease for all of them.
+fn claim_batch(conn: &mut MysqlConnection, worker_id: i64, picked: &[MessageId]) -> Result<Vec<Claimed>> {
+    if picked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = json(picked)?;
+    let mut rows: Vec<(i64, ClaimedRow)> = load!(
+        conn, Mysql => (BigInt, ClaimedSql),
+        "SELECT picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers, m.payload
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, id BIGINT PATH '$')) picked
+         STRAIGHT_JOIN taskmq_messages m ON m.id = picked.id",
+        Text = &list,
+    )?;
+    rows.sort_unstable_by_key(|row| row.0);
+    execute!(
+        conn,
+        Mysql,
+        "INSERT INTO taskmq_claims (worker_id, message_ids) VALUES (?, ?)",
+        BigInt = worker_id,
+        Text = &list,
+    )?;
+    let batch = last_id(conn)?;
+    Ok(rows.into_iter().map(|row| Claimed { batch: Some(batch), ..claimed_row(row.1) }).collect())
+}
+
+fn last_id(conn: &mut MysqlConnection) -> Result<i64> {
+    let ids: Vec<i64> = load!(conn, Mysql => BigInt, "SELECT CAST(LAST_INSERT_ID() AS SIGNED)")?;
+    Ok(ids.first().copied().unwrap_or_default())
+}
+
+fn batches_of(conn: &mut MysqlConnection, worker_id: i64) -> Result<Vec<BatchId>> {
+    Ok(load!(conn, Mysql => BigInt, "SELECT id FROM taskmq_claims WHERE worker_id = ?", BigInt = worker_id)?)
+}
+
+/// Locks those of these batches that the worker still holds, so that a rescuer waits and then sees what is left.
+fn lock_batches(
+    conn: &mut MysqlConnection,
+    worker_id: i64,
+    batches: &[BatchId],
+) -> Result<Vec<(BatchId, Vec<MessageId>)>> {
+    if batches.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(BatchId, String)> = load!(
+        conn, Mysql => (BigInt, Text),
+        "SELECT c.id, c.message_ids FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) b
+         STRAIGHT_JOIN taskmq_claims c ON c.id = b.id WHERE c.worker_id = ? FOR UPDATE",
+        Text = json(batches)?,
+        BigInt = worker_id,
+    )?;
+    rows.into_iter().map(|(batch, list)| Ok((batch, ids(&list)?))).collect()
+}
+
+/// From the lease of their batch, which is locked, to leases of their own.
+fn promote_in(conn: &mut MysqlConnection, worker_id: i64, batch: BatchId, ids: &[MessageId]) -> Result<()> {
+    let list = json(ids)?;
+    execute!(
+        conn, Mysql,
+        "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) held STRAIGHT_JOIN taskmq_messages m ON m.id = held.id
+         JOIN taskmq_claims c ON c.id = ?
+         SET m.worker_id = ?, m.attempts = m.attempts + 1, m.claimed_at = c.claimed_at WHERE m.worker_id = 0",
+        Text = &list,
+        BigInt = batch,
+        BigInt = worker_id,
+    )?;
+    release(conn, batch, ids)
+}
+
+/// Lets messages go from the lease of their batch, which is locked.
+fn release(conn: &mut MysqlConnection, batch: BatchId, ids: &[MessageId]) -> Result<()> {
+    let gone: HashSet<MessageId> = ids.iter().copied().collect();
+    let lists: Vec<String> =
+        load!(conn, Mysql => Text, "SELECT message_ids FROM taskmq_claims WHERE id = ?", BigInt = batch)?;
+    for list in lists {
+        let left: Vec<MessageId> = self::ids(&list)?.into_iter().filter(|id| !gone.contains(id)).collect();
+        execute!(
+            conn,
+            Mysql,
+            "UPDATE taskmq_claims SET message_ids = ? WHERE id = ?",
+            Text = json(&left)?,
+            BigInt = batch,
+        )?;
+    }
+    Ok(())
+}
+
+fn end_batches(conn: &mut MysqlConnection, batches: &[BatchId]) -> Result<()> {
+    for batch in batches {
+        execute!(conn, Mysql, "DELETE FROM taskmq_claims WHERE id = ?", BigInt = *batch)?;
+    }
+    Ok(())
+}
+
+/// A lease for each message.
+fn lease(conn: &mut MysqlConnection, worker_id: i64, claimed: Vec<Claimed>) -> Result<Vec<Claimed>> {
     if claimed.is_empty() {
-        return Ok(());
+        return Ok(claimed);
     }
     let ids: Vec<MessageId> = claimed.iter().map(|c| c.id).collect();
     execute!(
@@ -583,7 +776,7 @@ fn lease(conn: &mut MysqlConnection, worker_id: i64, claimed: &[Claimed]) -> Res
         Text = json(&ids)?,
         BigInt = worker_id,
     )?;
-    Ok(())
+    Ok(claimed)
 }
 
 fn worker_exists(conn: &mut MysqlConnection, worker_id: i64) -> Result<bool> {
@@ -609,6 +802,7 @@ fn next_lane(conn: &mut MysqlConnection, topic: &str, below: i32) -> Result<Opti
 struct Lease<'a> {
     id: MessageId,
     attempt: i32,
+    batch: Option<BatchId>,
     result: Option<&'a str>,
     keep: Option<i64>,
 }
@@ -627,7 +821,7 @@ fn leases<'a>(settlements: impl Iterator<Item = &'a Settlement>) -> Result<Strin
                 ),
                 _ => (None, None),
             };
-            Lease { id: settlement.id, attempt: settlement.attempt, result, keep }
+            Lease { id: settlement.id, attempt: settlement.attempt, batch: settlement.batch, result, keep }
         })
         .collect();
     json(&rows)
@@ -637,55 +831,116 @@ fn leases<'a>(settlements: impl Iterator<Item = &'a Settlement>) -> Result<Strin
 fn lock_held(
     conn: &mut MysqlConnection,
     worker_id: i64,
-    settlements: &[Settlement],
+    settlements: &[&Settlement],
 ) -> Result<Vec<MessageId>> {
+    if settlements.is_empty() {
+        return Ok(Vec::new());
+    }
     Ok(load!(
         conn, Mysql => BigInt,
         "SELECT m.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', attempt INTEGER PATH '$.attempt')) s
          STRAIGHT_JOIN taskmq_messages m ON m.id = s.id
          WHERE m.worker_id = ? AND m.attempts = s.attempt FOR UPDATE",
-        Text = leases(settlements.iter())?,
+        Text = leases(settlements.iter().copied())?,
         BigInt = worker_id,
     )?)
 }
 
-/// Acks all that are done with one statement for each table.
-fn settle_done(conn: &mut MysqlConnection, settlements: &[&Settlement]) -> Result<()> {
+/// Writes every outcome whose lease holds, ends batches, and gives the ids of the others.
+fn settle_in(
+    conn: &mut MysqlConnection,
+    worker: &WorkerIdentity,
+    settlements: &[Settlement],
+    ended: &[BatchId],
+) -> Result<Vec<MessageId>> {
+    let mut batches: Vec<BatchId> =
+        settlements.iter().filter_map(|s| s.batch).chain(ended.iter().copied()).collect();
+    batches.sort_unstable();
+    batches.dedup();
+    let batches = lock_batches(conn, worker.id, &batches)?;
+    let of_batch = |batch: BatchId| batches.iter().any(|(held, _)| *held == batch);
+    let single: Vec<&Settlement> = settlements.iter().filter(|s| s.batch.is_none()).collect();
+    let single: HashSet<MessageId> = lock_held(conn, worker.id, &single)?.into_iter().collect();
+    let (held, lost): (Vec<&Settlement>, Vec<&Settlement>) =
+        settlements.iter().partition(|s| s.batch.map_or_else(|| single.contains(&s.id), of_batch));
+    settle_done(conn, worker, &held)?;
+    let mut groups = Groups::default();
+    for settlement in held.iter().filter(|s| !matches!(s.outcome, Outcome::Done { .. })) {
+        match settlement.batch {
+            Some(batch) => groups.add(batch, settlement),
+            None => settle_other(conn, worker, settlement)?,
+        }
+    }
+    for group in groups.handed_back {
+        release(conn, group.batch, &group.ids())?;
+    }
+    for group in groups.failed {
+        promote_in(conn, worker.id, group.batch, &group.ids())?;
+        for settlement in group.settlements {
+            settle_other(conn, worker, settlement)?;
+        }
+    }
+    let ended: Vec<BatchId> = ended.iter().copied().filter(|batch| of_batch(*batch)).collect();
+    end_batches(conn, &ended)?;
+    if lost.is_empty() {
+        return Ok(Vec::new());
+    }
+    let written = settled_before(conn, worker.id, &lost)?;
+    Ok(lost.into_iter().map(|s| s.id).filter(|id| !written.contains(id)).collect())
+}
+
+/// Acks all that are done with one statement for each table. Their leases hold and are locked.
+fn settle_done(
+    conn: &mut MysqlConnection,
+    worker: &WorkerIdentity,
+    settlements: &[&Settlement],
+) -> Result<()> {
     let done = || settlements.iter().copied().filter(|s| matches!(s.outcome, Outcome::Done { .. }));
     if done().next().is_none() {
         return Ok(());
     }
-    let done = leases(done())?;
-    execute!(
-        conn, Mysql,
-        "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
-            crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
-         SELECT m.id, m.topic, 'done', m.priority, m.run_at, m.created_at, m.claimed_at,
-            CURRENT_TIMESTAMP(6) + INTERVAL s.keep SECOND, m.worker_id, m.attempts,
-            m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, s.result
-         FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', keep BIGINT PATH '$.keep', result LONGTEXT CHARACTER SET utf8mb4 PATH '$.result')) s
-         STRAIGHT_JOIN taskmq_messages m ON m.id = s.id
-         WHERE s.keep IS NULL OR s.keep > 0",
-        Text = &done,
-    )?;
-    execute!(
-        conn, Mysql,
-        "DELETE f FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', attempt INTEGER PATH '$.attempt', keep BIGINT PATH '$.keep')) s
-         STRAIGHT_JOIN taskmq_failures f ON f.message_id = s.id WHERE s.keep = 0 AND s.attempt > 1",
-        Text = &done,
-    )?;
+    let forgotten = |s: &Settlement| {
+        s.attempt > 1 && matches!(s.outcome, Outcome::Done { retention: Retention::None, .. })
+    };
+    let kept = |s: &Settlement| !matches!(s.outcome, Outcome::Done { retention: Retention::None, .. });
+    let list = leases(done())?;
+    if done().any(kept) {
+        execute!(
+            conn, Mysql,
+            "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
+                crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
+             SELECT m.id, m.topic, 'done', m.priority, m.run_at, m.created_at, coalesce(c.claimed_at, m.claimed_at),
+                CURRENT_TIMESTAMP(6) + INTERVAL s.keep SECOND, ?, s.attempt,
+                m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, s.result
+             FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', attempt INTEGER PATH '$.attempt', batch BIGINT PATH '$.batch',
+                keep BIGINT PATH '$.keep', result LONGTEXT CHARACTER SET utf8mb4 PATH '$.result')) s
+             STRAIGHT_JOIN taskmq_messages m ON m.id = s.id
+             LEFT JOIN taskmq_claims c ON c.id = s.batch
+             WHERE s.keep IS NULL OR s.keep > 0",
+            BigInt = worker.id,
+            Text = &list,
+        )?;
+    }
+    if done().any(forgotten) {
+        execute!(
+            conn, Mysql,
+            "DELETE f FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', attempt INTEGER PATH '$.attempt', keep BIGINT PATH '$.keep')) s
+             STRAIGHT_JOIN taskmq_failures f ON f.message_id = s.id WHERE s.keep = 0 AND s.attempt > 1",
+            Text = &list,
+        )?;
+    }
     execute!(
         conn,
         Mysql,
         "DELETE m FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id')) s STRAIGHT_JOIN taskmq_messages m ON m.id = s.id",
-        Text = &done,
+        Text = &list,
     )?;
     Ok(())
 }
 
 /// The lease has been checked and its row locked.
 fn settle_other(conn: &mut MysqlConnection, worker: &WorkerIdentity, settlement: &Settlement) -> Result<()> {
-    let Settlement { id, attempt, outcome } = settlement;
+    let Settlement { id, attempt, outcome, .. } = settlement;
     let failure = match outcome {
         Outcome::Done { .. } => return Ok(()),
         Outcome::Retry { delay, kind, error } => {
@@ -754,4 +1009,12 @@ fn settled_before(
 
 fn json<T: Serialize + ?Sized>(items: &T) -> Result<String> {
     serde_json::to_string(items).map_err(|source| Error::Encode { what: "a list", source })
+}
+
+fn ids(list: &str) -> Result<Vec<MessageId>> {
+    serde_json::from_str(list).map_err(|source| Error::Decode { what: "taskmq_claims.message_ids", source })
+}
+
+fn row_count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
 }

@@ -7,8 +7,12 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
+use super::groups::Groups;
 use super::rows;
-use super::{Broker, Claim, Claimed, Lock, MessageFilter, Outcome, Peer, Settlement, WorkerIdentity, sealed};
+use super::{
+    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Outcome, Peer, Settlement,
+    WorkerIdentity, sealed,
+};
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
@@ -21,11 +25,20 @@ macro_rules! micros {
     };
 }
 
+/// Live messages `m`, with their batch's claim where they are leased with one.
+macro_rules! live_messages {
+    () => {
+        "taskmq_messages m LEFT JOIN (SELECT unnest(message_ids) AS id, worker_id, claimed_at FROM taskmq_claims) leased
+         ON leased.id = m.id"
+    };
+}
+
 /// A message's state while it lives.
 macro_rules! state {
     () => {
-        "CASE WHEN worker_id > 0 THEN 'running' WHEN attempts > 0 AND run_at > clock_timestamp() THEN 'retrying'
-              WHEN run_at > clock_timestamp() THEN 'scheduled' ELSE 'ready' END"
+        "CASE WHEN m.worker_id > 0 OR leased.id IS NOT NULL THEN 'running'
+              WHEN m.attempts > 0 AND m.run_at > clock_timestamp() THEN 'retrying'
+              WHEN m.run_at > clock_timestamp() THEN 'scheduled' ELSE 'ready' END"
     };
 }
 
@@ -33,15 +46,15 @@ macro_rules! state {
 macro_rules! live {
     () => {
         concat!(
-            "id, topic, ",
+            "m.id, m.topic, ",
             state!(),
-            " AS state, priority, attempts, crashes, max_attempts, ",
-            micros!("created_at"),
+            " AS state, m.priority, m.attempts + (leased.id IS NOT NULL)::int, m.crashes, m.max_attempts, ",
+            micros!("m.created_at"),
             ", ",
-            micros!("run_at"),
+            micros!("m.run_at"),
             ", ",
-            micros!("claimed_at"),
-            ", CAST(NULL AS BIGINT), worker_id, unique_key, headers::text, payload::text,
+            micros!("coalesce(leased.claimed_at, m.claimed_at)"),
+            ", CAST(NULL AS BIGINT), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.headers::text, m.payload::text,
             CAST(NULL AS TEXT), CAST(NULL AS TEXT)"
         )
     };
@@ -77,6 +90,32 @@ macro_rules! lanes {
                                       AND m.priority < l.priority ORDER BY m.priority DESC LIMIT 1)
             FROM lane l WHERE l.priority IS NOT NULL
          )"
+    };
+}
+
+/// Not leased with a batch. One look at the few rows of taskmq_claims, kept as a hash table for the whole statement.
+macro_rules! unleased {
+    () => {
+        "m.id NOT IN (SELECT unnest(message_ids) FROM taskmq_claims)"
+    };
+}
+
+/// Claims of batches exclude each other and claims of single messages, which share: what a batch leases is written
+/// nowhere but in `taskmq_claims`, so whoever claims must see all of it.
+macro_rules! claim_lock {
+    ("shared") => {
+        "SELECT pg_advisory_xact_lock_shared(1953329457, 0)"
+    };
+    ("exclusive") => {
+        "SELECT pg_advisory_xact_lock(1953329457, 0)"
+    };
+}
+
+/// A claim promises nothing that a crash of the server may not take back: its messages are ready again then, and what
+/// still runs them has lost its lease. So it does not wait for the disk; produce, acknowledgement and retry do.
+macro_rules! begin_claim {
+    ($how:tt) => {
+        concat!("BEGIN; SET LOCAL synchronous_commit = off; ", claim_lock!($how))
     };
 }
 
@@ -190,32 +229,30 @@ impl Broker for PgConnection {
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-        // MATERIALIZED, for otherwise the planner may run the inner query again and lease more than the limit.
-        let mut rows: Vec<(i64, ClaimedRow)> = load!(
-            self, Pg => (BigInt, ClaimedSql),
-            concat!("WITH ", lanes!(), ", picked AS MATERIALIZED (
-                SELECT row_number() OVER () AS place, due.id
-                FROM (SELECT topic, priority FROM lane WHERE priority IS NOT NULL ORDER BY place, priority DESC) l
-                CROSS JOIN LATERAL (
-                    SELECT m.id FROM taskmq_messages m
-                    WHERE m.worker_id = 0 AND m.topic = l.topic AND m.priority = l.priority AND m.run_at <= statement_timestamp()
-                    ORDER BY m.run_at, m.id LIMIT ? FOR UPDATE SKIP LOCKED
-                ) due
-                WHERE EXISTS (SELECT 1 FROM taskmq_workers WHERE id = ?)
-                LIMIT ?
-             )
-             UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
-             FROM picked WHERE m.id = picked.id
-             RETURNING picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text"),
-            Array<Text> = claim.topics,
-            BigInt = claim.limit,
-            BigInt = claim.worker_id,
-            BigInt = claim.limit,
-            BigInt = claim.worker_id,
-        )?;
-        // RETURNING promises no order.
-        rows.sort_unstable_by_key(|row| row.0);
-        Ok(rows.into_iter().map(|row| claimed_row(row.1)).collect())
+        let begin = if claim.as_batch { begin_claim!("exclusive") } else { begin_claim!("shared") };
+        AnsiTransactionManager::begin_transaction_sql(self, begin)?;
+        let claimed = if claim.as_batch { claim_batch(self, claim) } else { claim_each(self, claim) };
+        match claimed {
+            Ok(claimed) => {
+                AnsiTransactionManager::commit_transaction(self)?;
+                Ok(claimed)
+            }
+            Err(error) => {
+                // The first error is the one to tell.
+                let _ = AnsiTransactionManager::rollback_transaction(self);
+                Err(error)
+            }
+        }
+    }
+
+    fn promote(&mut self, worker_id: i64, batch: BatchId, ids: &[MessageId], ends: bool) -> Result<bool> {
+        self.transaction(|conn| {
+            let held = promote_in(conn, worker_id, batch, ids)?;
+            if held && ends {
+                end_batches(conn, worker_id, &[batch])?;
+            }
+            Ok(held)
+        })
     }
 
     fn claim_alone(&mut self, worker_id: i64, topics: &[&str]) -> Result<Option<Claimed>> {
@@ -247,7 +284,8 @@ impl Broker for PgConnection {
              SELECT CAST(extract(epoch FROM min(first.run_at) - clock_timestamp()) * 1000000 AS BIGINT)
              FROM lane CROSS JOIN LATERAL (
                 SELECT m.run_at FROM taskmq_messages m
-                WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority ORDER BY m.run_at LIMIT 1
+                WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority AND ", unleased!(), "
+                ORDER BY m.run_at LIMIT 1
              ) first WHERE lane.priority IS NOT NULL"),
             Array<Text> = topics,
         )?;
@@ -258,27 +296,42 @@ impl Broker for PgConnection {
             .map(|micros| Duration::from_micros(micros.max(0).unsigned_abs())))
     }
 
-    fn settle(&mut self, worker: &WorkerIdentity, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
-        let rest: Vec<&Settlement> =
-            settlements.iter().filter(|s| !matches!(s.outcome, Outcome::Done { .. })).collect();
-        let mut written: Vec<MessageId>;
-        if rest.is_empty() {
-            written = settle_done(self, worker, settlements)?;
-        } else {
-            written = self.transaction(|conn| {
-                let mut written = settle_done(conn, worker, settlements)?;
-                for settlement in rest {
-                    written.extend(settle_other(conn, worker, settlement)?);
+    fn exchange(
+        &mut self,
+        worker: &WorkerIdentity,
+        settlements: &[Settlement],
+        ended: &[BatchId],
+        claim: Option<&Claim<'_>>,
+    ) -> Result<Exchanged> {
+        let (done, rest): (Vec<&Settlement>, Vec<&Settlement>) =
+            settlements.iter().partition(|s| matches!(s.outcome, Outcome::Done { .. }));
+        let (mut written, claimed) = match claim.filter(|claim| claim.as_batch) {
+            // One statement is a transaction, too.
+            None if rest.is_empty() => (settle_done(self, worker, &done, ended)?, Vec::new()),
+            claim => self.transaction(|conn| {
+                let mut written = settle_others(conn, worker, &rest)?;
+                written.extend(settle_done(conn, worker, &done, ended)?);
+                let mut claimed = Vec::new();
+                if let Some(claim) = claim {
+                    execute!(conn, Pg, claim_lock!("exclusive"))?;
+                    claimed = claim_batch(conn, claim)?;
                 }
-                Ok::<_, Error>(written)
-            })?;
+                Ok::<_, Error>((written, claimed))
+            })?,
+        };
+        let claimed = match claim.filter(|claim| !claim.as_batch) {
+            Some(claim) => self.claim(claim)?,
+            None => claimed,
+        };
+        let mut lost = Vec::new();
+        if written.len() < settlements.len() {
+            written.sort_unstable();
+            let unwritten: Vec<&Settlement> =
+                settlements.iter().filter(|s| written.binary_search(&s.id).is_err()).collect();
+            written = settled_before(self, worker.id, &unwritten)?;
+            lost = unwritten.into_iter().map(|s| s.id).filter(|id| !written.contains(id)).collect();
         }
-        if written.len() == settlements.len() {
-            return Ok(Vec::new());
-        }
-        let unwritten: Vec<&Settlement> = settlements.iter().filter(|s| !written.contains(&s.id)).collect();
-        written = settled_before(self, worker.id, &unwritten)?;
-        Ok(unwritten.into_iter().map(|s| s.id).filter(|id| !written.contains(id)).collect())
+        Ok(Exchanged { lost, claimed })
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -286,7 +339,7 @@ impl Broker for PgConnection {
     }
 
     fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
-        Ok(!settle_done(self, worker, std::slice::from_ref(settlement))?.is_empty())
+        Ok(!settle_done(self, worker, &[settlement], &[])?.is_empty())
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -297,14 +350,18 @@ impl Broker for PgConnection {
         Ok(AnsiTransactionManager::rollback_transaction(self)?)
     }
 
-    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId]) -> Result<usize> {
-        Ok(execute!(
+    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId], batches: &[BatchId]) -> Result<()> {
+        execute!(
             self, Pg,
-            "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1
+            "WITH batch AS (DELETE FROM taskmq_claims WHERE worker_id = ? AND id <> ALL(?))
+             UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1
              WHERE worker_id = ? AND worker_id <> 0 AND id <> ALL(?)",
             BigInt = worker_id,
+            Array<BigInt> = batches,
+            BigInt = worker_id,
             Array<BigInt> = known,
-        )?)
+        )?;
+        Ok(())
     }
 
     fn register(&mut self, worker: &WorkerIdentity) -> Result<()> {
@@ -350,8 +407,10 @@ impl Broker for PgConnection {
                     AND (l.classid::bigint << 32) | l.objid::bigint = w.id) END
              FROM taskmq_workers w WHERE w.id <> ?
              UNION ALL
-             SELECT DISTINCT m.worker_id, CAST(NULL AS BIGINT), CAST(NULL AS BOOLEAN) FROM taskmq_messages m
-             WHERE m.worker_id <> 0 AND m.worker_id > 0 AND NOT EXISTS (SELECT 1 FROM taskmq_workers w WHERE w.id = m.worker_id)",
+             SELECT held.worker_id, CAST(NULL AS BIGINT), CAST(NULL AS BOOLEAN) FROM (
+                SELECT worker_id FROM taskmq_messages WHERE worker_id <> 0 AND worker_id > 0
+                UNION SELECT worker_id FROM taskmq_claims) held
+             WHERE NOT EXISTS (SELECT 1 FROM taskmq_workers w WHERE w.id = held.worker_id)",
             BigInt = worker_id,
         )?;
         Ok(rows.into_iter().map(|(id, beat, lock_free)| Peer { id, beat, lock_free }).collect())
@@ -369,6 +428,14 @@ impl Broker for PgConnection {
                 return Ok(0); // it moved after all, or another worker was faster
             }
             let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
+            execute!(
+                conn, Pg,
+                "WITH batch AS (DELETE FROM taskmq_claims WHERE worker_id = ? RETURNING claimed_at, message_ids)
+                 UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = batch.claimed_at
+                 FROM batch WHERE m.id = ANY(batch.message_ids) AND m.worker_id = 0",
+                BigInt = peer.id,
+                BigInt = peer.id,
+            )?;
             let held: Vec<i64> = load!(
                 conn, Pg => BigInt,
                 "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0 FOR UPDATE",
@@ -442,7 +509,7 @@ impl Broker for PgConnection {
     fn topics(&mut self) -> Result<Vec<TopicStats>> {
         let rows = load!(
             self, Pg => rows::StatsSql,
-            concat!("SELECT topic, ", state!(), ", count(*) FROM taskmq_messages GROUP BY 1, 2
+            concat!("SELECT m.topic, ", state!(), ", count(*) FROM ", live_messages!(), " GROUP BY 1, 2
              UNION ALL SELECT topic, state, count(*) FROM taskmq_archive GROUP BY 1, 2")
         )?;
         Ok(rows::topic_stats(rows))
@@ -452,8 +519,8 @@ impl Broker for PgConnection {
         let state = filter.state.map(|s| s.as_str());
         let found: Vec<rows::MessageRow> = load!(
             self, Pg => rows::MessageSql,
-            concat!("(SELECT * FROM (SELECT ", live!(), " FROM taskmq_messages WHERE topic = coalesce(?, topic)
-                ORDER BY topic, taskmq_messages.priority DESC, run_at, id) live WHERE state = coalesce(?, state))
+            concat!("(SELECT * FROM (SELECT ", live!(), " FROM ", live_messages!(), " WHERE m.topic = coalesce(?, m.topic)
+                ORDER BY m.topic, m.priority DESC, m.run_at, m.id) live WHERE state = coalesce(?, state))
              UNION ALL
              (SELECT ", finished!(), " FROM taskmq_archive
                 WHERE topic = coalesce(?, topic) AND state = coalesce(?, state) ORDER BY id DESC)
@@ -470,7 +537,7 @@ impl Broker for PgConnection {
     fn message(&mut self, id: MessageId) -> Result<Option<Message>> {
         let found: Vec<rows::MessageRow> = load!(
             self, Pg => rows::MessageSql,
-            concat!("SELECT ", live!(), " FROM taskmq_messages WHERE id = ? UNION ALL
+            concat!("SELECT ", live!(), " FROM ", live_messages!(), " WHERE m.id = ? UNION ALL
              SELECT ", finished!(), " FROM taskmq_archive WHERE id = ?"),
             BigInt = id,
             BigInt = id,
@@ -519,20 +586,127 @@ type ClaimedSql = (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable
 type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String);
 
 fn claimed_row((id, topic, attempt, crashes, max_attempts, headers, payload): ClaimedRow) -> Claimed {
-    Claimed { id, topic, attempt, crashes, max_attempts, headers, payload }
+    Claimed { id, topic, attempt, batch: None, crashes, max_attempts, headers, payload }
 }
 
-/// Acks all that are done with one statement, and gives the ids of those whose lease still held.
+/// A lease for each message.
+fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    // MATERIALIZED, for otherwise the planner may run the inner query again and lease more than the limit.
+    let mut rows: Vec<(i64, ClaimedRow)> = load!(
+        conn, Pg => (BigInt, ClaimedSql),
+        concat!("WITH ", lanes!(), ", picked AS MATERIALIZED (
+            SELECT row_number() OVER () AS place, due.id
+            FROM (SELECT topic, priority FROM lane WHERE priority IS NOT NULL ORDER BY place, priority DESC) l
+            CROSS JOIN LATERAL (
+                SELECT m.id FROM taskmq_messages m
+                WHERE m.worker_id = 0 AND m.topic = l.topic AND m.priority = l.priority AND m.run_at <= statement_timestamp()
+                AND ", unleased!(), " ORDER BY m.run_at, m.id LIMIT ? FOR UPDATE SKIP LOCKED
+            ) due
+            WHERE EXISTS (SELECT 1 FROM taskmq_workers WHERE id = ?)
+            LIMIT ?
+         )
+         UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
+         FROM picked WHERE m.id = picked.id
+         RETURNING picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text"),
+        Array<Text> = claim.topics,
+        BigInt = claim.limit,
+        BigInt = claim.worker_id,
+        BigInt = claim.limit,
+        BigInt = claim.worker_id,
+    )?;
+    // RETURNING promises no order.
+    rows.sort_unstable_by_key(|row| row.0);
+    Ok(rows.into_iter().map(|row| claimed_row(row.1)).collect())
+}
+
+/// One lease for all of them. The claim lock is held.
+fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    let mut rows: Vec<(i64, BatchId, ClaimedRow)> = load!(
+        conn, Pg => (BigInt, BigInt, ClaimedSql),
+        concat!("WITH ", lanes!(), ", picked AS MATERIALIZED (
+            SELECT row_number() OVER () AS place, due.*
+            FROM (SELECT topic, priority FROM lane WHERE priority IS NOT NULL ORDER BY place, priority DESC) l
+            CROSS JOIN LATERAL (
+                SELECT m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers, m.payload FROM taskmq_messages m
+                WHERE m.worker_id = 0 AND m.topic = l.topic AND m.priority = l.priority AND m.run_at <= statement_timestamp()
+                AND ", unleased!(), " ORDER BY m.run_at, m.id LIMIT ?
+            ) due
+            WHERE EXISTS (SELECT 1 FROM taskmq_workers WHERE id = ?)
+            LIMIT ?
+         ), batch AS (
+            INSERT INTO taskmq_claims (worker_id, message_ids) SELECT ?, array_agg(id) FROM picked HAVING count(*) > 0 RETURNING id
+         )
+         SELECT place, batch.id, picked.id, topic, attempts + 1, crashes, max_attempts, headers::text, payload::text
+         FROM picked CROSS JOIN batch"),
+        Array<Text> = claim.topics,
+        BigInt = claim.limit,
+        BigInt = claim.worker_id,
+        BigInt = claim.limit,
+        BigInt = claim.worker_id,
+    )?;
+    rows.sort_unstable_by_key(|row| row.0);
+    Ok(rows.into_iter().map(|(_, batch, row)| Claimed { batch: Some(batch), ..claimed_row(row) }).collect())
+}
+
+/// Lets messages go from the lease of their batch. `false`: that lease is lost.
+fn release(conn: &mut PgConnection, worker_id: i64, batch: BatchId, ids: &[MessageId]) -> Result<bool> {
+    let held = execute!(
+        conn, Pg,
+        "UPDATE taskmq_claims SET message_ids = ARRAY(SELECT unnest(message_ids) EXCEPT SELECT unnest(?)) WHERE id = ? AND worker_id = ?",
+        Array<BigInt> = ids,
+        BigInt = batch,
+        BigInt = worker_id,
+    )?;
+    Ok(held > 0)
+}
+
+/// From the lease of their batch to leases of their own. `false`: that lease is lost.
+fn promote_in(conn: &mut PgConnection, worker_id: i64, batch: BatchId, ids: &[MessageId]) -> Result<bool> {
+    let held = release(conn, worker_id, batch, ids)?;
+    if held {
+        execute!(
+            conn, Pg,
+            "UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1,
+                    claimed_at = (SELECT claimed_at FROM taskmq_claims WHERE id = ?)
+             WHERE id = ANY(?) AND worker_id = 0",
+            BigInt = worker_id,
+            BigInt = batch,
+            Array<BigInt> = ids,
+        )?;
+    }
+    Ok(held)
+}
+
+fn end_batches(conn: &mut PgConnection, worker_id: i64, batches: &[BatchId]) -> Result<()> {
+    execute!(
+        conn, Pg,
+        "DELETE FROM taskmq_claims WHERE id = ANY(?) AND worker_id = ?",
+        Array<BigInt> = batches,
+        BigInt = worker_id,
+    )?;
+    Ok(())
+}
+
+/// Acks all that are done, and ends batches, with one statement; gives the ids of those whose lease still held.
 fn settle_done(
     conn: &mut PgConnection,
     worker: &WorkerIdentity,
-    settlements: &[Settlement],
+    settlements: &[&Settlement],
+    ended: &[BatchId],
 ) -> Result<Vec<MessageId>> {
-    let (mut ids, mut attempts, mut results, mut keep) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    if settlements.is_empty() {
+        if !ended.is_empty() {
+            end_batches(conn, worker.id, ended)?;
+        }
+        return Ok(Vec::new());
+    }
+    let (mut ids, mut attempts, mut batches, mut results, mut keep) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
     for settlement in settlements {
         let Outcome::Done { result, retention } = &settlement.outcome else { continue };
         ids.push(settlement.id);
         attempts.push(settlement.attempt);
+        batches.push(settlement.batch);
         results.push(result.as_deref());
         keep.push(match retention {
             Retention::None => Some(0),
@@ -540,33 +714,73 @@ fn settle_done(
             Retention::Forever => None,
         });
     }
-    if ids.is_empty() {
-        return Ok(Vec::new());
-    }
+    // The leases of batches are locked until the end, so that a rescuer waits and then sees what is left.
     Ok(load!(
         conn, Pg => BigInt,
         "WITH done AS (
-            SELECT * FROM unnest(?, ?, ?, ?) AS d (id, attempt, result, keep)
+            SELECT * FROM unnest(?, ?, ?, ?, ?) AS d (id, attempt, batch, result, keep)
+         ), batch AS MATERIALIZED (
+            SELECT id, claimed_at FROM taskmq_claims WHERE worker_id = ? AND id IN (SELECT batch FROM done) FOR UPDATE
          ), gone AS (
-            DELETE FROM taskmq_messages m USING done
-            WHERE m.id = done.id AND m.worker_id = ? AND m.attempts = done.attempt
-            RETURNING m.*, done.result, done.keep
+            DELETE FROM taskmq_messages m USING done LEFT JOIN batch ON batch.id = done.batch
+            WHERE m.id = done.id AND CASE WHEN done.batch IS NULL THEN m.worker_id = ? AND m.attempts = done.attempt
+                                          ELSE m.worker_id = 0 AND batch.id IS NOT NULL END
+            RETURNING m.id, m.topic, m.priority, m.run_at, m.created_at, coalesce(batch.claimed_at, m.claimed_at) AS claimed_at,
+                m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, done.attempt, done.result, done.keep
          ), kept AS (
             INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
-            SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, clock_timestamp() + keep * interval '1 second', worker_id,
-                attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result::json
+            SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, statement_timestamp() + keep * interval '1 second', ?,
+                attempt, crashes, max_attempts, unique_key, ordering_key, headers, payload, result::json
             FROM gone WHERE keep IS NULL OR keep > 0
          ), forgotten AS (
-            DELETE FROM taskmq_failures WHERE message_id IN (SELECT id FROM gone WHERE keep = 0 AND attempts > 1)
+            DELETE FROM taskmq_failures WHERE message_id IN (SELECT id FROM gone WHERE keep = 0 AND attempt > 1)
+         ), ended AS (
+            DELETE FROM taskmq_claims WHERE id = ANY(?) AND worker_id = ?
          )
          SELECT id FROM gone",
         Array<BigInt> = ids,
         Array<Integer> = attempts,
+        Array<Nullable<BigInt>> = batches,
         Array<Nullable<Text>> = results,
         Array<Nullable<BigInt>> = keep,
         BigInt = worker.id,
+        BigInt = worker.id,
+        BigInt = worker.id,
+        Array<BigInt> = ended,
+        BigInt = worker.id,
     )?)
+}
+
+/// Writes retries, dead letters and hand-backs, and gives the ids of those whose lease still held.
+fn settle_others(
+    conn: &mut PgConnection,
+    worker: &WorkerIdentity,
+    settlements: &[&Settlement],
+) -> Result<Vec<MessageId>> {
+    let mut groups = Groups::default();
+    let mut held: Vec<&Settlement> = Vec::new();
+    for settlement in settlements {
+        match settlement.batch {
+            Some(batch) => groups.add(batch, settlement),
+            None => held.push(settlement),
+        }
+    }
+    for group in groups.failed {
+        if promote_in(conn, worker.id, group.batch, &group.ids())? {
+            held.extend(group.settlements);
+        }
+    }
+    let mut written = Vec::new();
+    for group in groups.handed_back {
+        if release(conn, worker.id, group.batch, &group.ids())? {
+            written.extend(group.ids());
+        }
+    }
+    for settlement in held {
+        written.extend(settle_other(conn, worker, settlement)?);
+    }
+    Ok(written)
 }
 
 /// The message's id if its lease still held.
@@ -575,7 +789,7 @@ fn settle_other(
     worker: &WorkerIdentity,
     settlement: &Settlement,
 ) -> Result<Option<MessageId>> {
-    let Settlement { id, attempt, outcome } = settlement;
+    let Settlement { id, attempt, outcome, .. } = settlement;
     let (touched, failure) = match outcome {
         Outcome::Done { .. } => return Ok(None),
         Outcome::Retry { delay, kind, error } => {

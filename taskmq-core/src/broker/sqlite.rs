@@ -9,8 +9,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
+use super::groups::{DoneGroup, Groups};
 use super::rows;
-use super::{Broker, Claim, Claimed, Lock, MessageFilter, Outcome, Peer, Settlement, WorkerIdentity, sealed};
+use super::{
+    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Outcome, Peer, Settlement,
+    WorkerIdentity, sealed,
+};
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
@@ -30,22 +34,41 @@ macro_rules! micros {
     };
 }
 
-/// The columns of a live message in the order of `rows::MessageSql`.
+/// Every message that is leased with its batch: `leased.id`, and its claim's own columns.
+macro_rules! leased {
+    () => {
+        "(SELECT leased.value AS id, claim.worker_id, claim.claimed_at
+          FROM taskmq_claims claim, json_each(claim.message_ids) leased) leased"
+    };
+}
+
+/// A message's state while it lives; for `m LEFT JOIN leased`.
+macro_rules! state {
+    () => {
+        concat!(
+            "CASE WHEN m.worker_id > 0 OR leased.id IS NOT NULL THEN 'running'
+                  WHEN m.attempts > 0 AND m.run_at > ",
+            now!(),
+            " THEN 'retrying' WHEN m.run_at > ",
+            now!(),
+            " THEN 'scheduled' ELSE 'ready' END"
+        )
+    };
+}
+
+/// The columns of a live message in the order of `rows::MessageSql`; for `m LEFT JOIN leased`.
 macro_rules! live {
     () => {
         concat!(
-            "id, topic, CASE WHEN worker_id > 0 THEN 'running' WHEN attempts > 0 AND run_at > ",
-            now!(),
-            " THEN 'retrying'
-             WHEN run_at > ",
-            now!(),
-            " THEN 'scheduled' ELSE 'ready' END AS state, priority, attempts, crashes, max_attempts, ",
-            micros!("created_at"),
+            "m.id, m.topic, ",
+            state!(),
+            " AS state, m.priority, m.attempts + (leased.id IS NOT NULL), m.crashes, m.max_attempts, ",
+            micros!("m.created_at"),
             ", ",
-            micros!("run_at"),
+            micros!("m.run_at"),
             ", ",
-            micros!("claimed_at"),
-            ", NULL, worker_id, unique_key, headers, payload, NULL, NULL"
+            micros!("coalesce(leased.claimed_at, m.claimed_at)"),
+            ", NULL, coalesce(leased.worker_id, m.worker_id), m.unique_key, m.headers, m.payload, NULL, NULL"
         )
     };
 }
@@ -163,23 +186,19 @@ impl Broker for SqliteConnection {
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+        self.immediate_transaction(|conn| claim_in(conn, claim))
+    }
+
+    fn promote(&mut self, worker_id: i64, batch: BatchId, ids: &[MessageId], ends: bool) -> Result<bool> {
         self.immediate_transaction(|conn| {
-            let mut claimed = Vec::new();
-            if !worker_exists(conn, claim.worker_id)? {
-                return Ok(claimed);
+            if !batches_of(conn, worker_id)?.contains(&batch) {
+                return Ok(false);
             }
-            for topic in claim.topics {
-                let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
-                while let Some(priority) = lane {
-                    let room = claim.limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
-                    if room <= 0 {
-                        return Ok(claimed);
-                    }
-                    claimed.extend(claim_lane(conn, claim.worker_id, topic, priority, room)?);
-                    lane = next_lane(conn, topic, i32::from(priority))?;
-                }
+            promote_in(conn, worker_id, batch, &json_list(ids)?)?;
+            if ends {
+                end_batches(conn, worker_id, &[batch])?;
             }
-            Ok(claimed)
+            Ok(true)
         })
     }
 
@@ -223,8 +242,9 @@ impl Broker for SqliteConnection {
             while let Some(priority) = lane {
                 let wait: Vec<i64> = load!(
                     self, Sqlite => BigInt,
-                    "SELECT max(0, CAST((julianday(run_at) - julianday('now')) * 86400000 AS INTEGER)) FROM taskmq_messages
-                     WHERE worker_id = 0 AND topic = ? AND priority = ? ORDER BY run_at LIMIT 1",
+                    concat!("SELECT max(0, CAST((julianday(run_at) - julianday('now')) * 86400000 AS INTEGER)) FROM taskmq_messages
+                     WHERE worker_id = 0 AND topic = ? AND priority = ? AND id NOT IN (SELECT id FROM ", leased!(), ")
+                     ORDER BY run_at LIMIT 1"),
                     Text = *topic,
                     SmallInt = priority,
                 )?;
@@ -238,15 +258,18 @@ impl Broker for SqliteConnection {
         Ok(soonest.map(|millis| Duration::from_millis(millis.unsigned_abs())))
     }
 
-    fn settle(&mut self, worker: &WorkerIdentity, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
+    fn exchange(
+        &mut self,
+        worker: &WorkerIdentity,
+        settlements: &[Settlement],
+        ended: &[BatchId],
+        claim: Option<&Claim<'_>>,
+    ) -> Result<Exchanged> {
         self.immediate_transaction(|conn| {
-            let mut lost = Vec::new();
-            for settlement in settlements {
-                if !settle_one(conn, worker, settlement)? && !settled_before(conn, worker.id, settlement)? {
-                    lost.push(settlement.id);
-                }
-            }
-            Ok(lost)
+            let lost = settle_in(conn, worker, settlements)?;
+            end_batches(conn, worker.id, ended)?;
+            let claimed = claim.map_or(Ok(Vec::new()), |claim| claim_in(conn, claim))?;
+            Ok(Exchanged { lost, claimed })
         })
     }
 
@@ -266,16 +289,25 @@ impl Broker for SqliteConnection {
         Ok(AnsiTransactionManager::rollback_transaction(self)?)
     }
 
-    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId]) -> Result<usize> {
-        let known = json_list(known)?;
-        Ok(execute!(
-            self,
-            Sqlite,
-            "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1
-             WHERE worker_id = ? AND worker_id <> 0 AND id NOT IN (SELECT value FROM json_each(?))",
-            BigInt = worker_id,
-            Text = known,
-        )?)
+    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId], batches: &[BatchId]) -> Result<()> {
+        self.immediate_transaction(|conn| {
+            execute!(
+                conn,
+                Sqlite,
+                "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1
+                 WHERE worker_id = ? AND worker_id <> 0 AND id NOT IN (SELECT value FROM json_each(?))",
+                BigInt = worker_id,
+                Text = json_list(known)?,
+            )?;
+            execute!(
+                conn,
+                Sqlite,
+                "DELETE FROM taskmq_claims WHERE worker_id = ? AND id NOT IN (SELECT value FROM json_each(?))",
+                BigInt = worker_id,
+                Text = json_list(batches)?,
+            )?;
+            Ok(())
+        })
     }
 
     fn register(&mut self, worker: &WorkerIdentity) -> Result<()> {
@@ -308,8 +340,10 @@ impl Broker for SqliteConnection {
             self, Sqlite => (BigInt, Nullable<BigInt>),
             "SELECT id, beat FROM taskmq_workers WHERE id <> ?
              UNION ALL
-             SELECT DISTINCT worker_id, NULL FROM taskmq_messages
-             WHERE worker_id <> 0 AND worker_id > 0 AND worker_id NOT IN (SELECT id FROM taskmq_workers)",
+             SELECT worker_id, NULL FROM (
+                SELECT worker_id FROM taskmq_messages WHERE worker_id <> 0 AND worker_id > 0
+                UNION SELECT worker_id FROM taskmq_claims)
+             WHERE worker_id NOT IN (SELECT id FROM taskmq_workers)",
             BigInt = worker_id,
         )?;
         Ok(rows.into_iter().map(|(id, beat)| Peer { id, beat, lock_free: None }).collect())
@@ -327,6 +361,10 @@ impl Broker for SqliteConnection {
                 return Ok(0); // it moved after all, or another worker was faster
             }
             let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
+            for (batch, ids) in claims_of(conn, peer.id)? {
+                promote_in(conn, peer.id, batch, &ids)?;
+                end_batches(conn, peer.id, &[batch])?;
+            }
             let held: Vec<i64> = load!(
                 conn, Sqlite => BigInt,
                 "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0",
@@ -422,8 +460,7 @@ impl Broker for SqliteConnection {
     fn topics(&mut self) -> Result<Vec<TopicStats>> {
         let rows = load!(
             self, Sqlite => rows::StatsSql,
-            concat!("SELECT topic, CASE WHEN worker_id > 0 THEN 'running' WHEN attempts > 0 AND run_at > ", now!(), " THEN 'retrying'
-                WHEN run_at > ", now!(), " THEN 'scheduled' ELSE 'ready' END, count(*) FROM taskmq_messages GROUP BY 1, 2
+            concat!("SELECT topic, ", state!(), ", count(*) FROM taskmq_messages m LEFT JOIN ", leased!(), " ON leased.id = m.id GROUP BY 1, 2
              UNION ALL SELECT topic, state, count(*) FROM taskmq_archive GROUP BY 1, 2")
         )?;
         Ok(rows::topic_stats(rows))
@@ -433,8 +470,8 @@ impl Broker for SqliteConnection {
         let state = filter.state.map(|s| s.as_str());
         let found: Vec<rows::MessageRow> = load!(
             self, Sqlite => rows::MessageSql,
-            concat!("SELECT * FROM (SELECT ", live!(), " FROM taskmq_messages WHERE topic = coalesce(?, topic)
-                ORDER BY topic, priority DESC, run_at, id) WHERE state = coalesce(?, state)
+            concat!("SELECT * FROM (SELECT ", live!(), " FROM taskmq_messages m LEFT JOIN ", leased!(), " ON leased.id = m.id
+                WHERE m.topic = coalesce(?, m.topic) ORDER BY m.topic, m.priority DESC, m.run_at, m.id) WHERE state = coalesce(?, state)
              UNION ALL
              SELECT * FROM (SELECT ", finished!(), " FROM taskmq_archive
                 WHERE topic = coalesce(?, topic) AND state = coalesce(?, state) ORDER BY id DESC)
@@ -451,7 +488,7 @@ impl Broker for SqliteConnection {
     fn message(&mut self, id: MessageId) -> Result<Option<Message>> {
         let found: Vec<rows::MessageRow> = load!(
             self, Sqlite => rows::MessageSql,
-            concat!("SELECT ", live!(), " FROM taskmq_messages WHERE id = ? UNION ALL
+            concat!("SELECT ", live!(), " FROM taskmq_messages m LEFT JOIN ", leased!(), " ON leased.id = m.id WHERE m.id = ? UNION ALL
              SELECT ", finished!(), " FROM taskmq_archive WHERE id = ?"),
             BigInt = id,
             BigInt = id,
@@ -501,7 +538,42 @@ type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, S
 
 fn claimed_row(row: ClaimedRow) -> Claimed {
     let (id, topic, attempt, crashes, max_attempts, headers, payload, _run_at) = row;
-    Claimed { id, topic, attempt, crashes, max_attempts, headers, payload }
+    Claimed { id, topic, attempt, batch: None, crashes, max_attempts, headers, payload }
+}
+
+fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    let mut claimed = Vec::new();
+    if !worker_exists(conn, claim.worker_id)? {
+        return Ok(claimed);
+    }
+    'topics: for topic in claim.topics {
+        let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
+        while let Some(priority) = lane {
+            let room = claim.limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
+            if room <= 0 {
+                break 'topics;
+            }
+            claimed.extend(if claim.as_batch {
+                pick_lane(conn, topic, priority, room)?
+            } else {
+                claim_lane(conn, claim.worker_id, topic, priority, room)?
+            });
+            lane = next_lane(conn, topic, i32::from(priority))?;
+        }
+    }
+    if claim.as_batch && !claimed.is_empty() {
+        let ids: Vec<MessageId> = claimed.iter().map(|c| c.id).collect();
+        let batch: Vec<BatchId> = load!(
+            conn, Sqlite => BigInt,
+            "INSERT INTO taskmq_claims (worker_id, message_ids) VALUES (?, ?) RETURNING id",
+            BigInt = claim.worker_id,
+            Text = json_list(&ids)?,
+        )?;
+        for message in &mut claimed {
+            message.batch = batch.first().copied();
+        }
+    }
+    Ok(claimed)
 }
 
 fn worker_exists(conn: &mut SqliteConnection, worker_id: i64) -> Result<bool> {
@@ -532,7 +604,7 @@ fn claim_lane(
         conn, Sqlite => ClaimedSql,
         concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
          WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
-                      ORDER BY run_at, id LIMIT ?)
+                      AND id NOT IN (SELECT id FROM ", leased!(), ") ORDER BY run_at, id LIMIT ?)
          RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
         BigInt = worker_id,
         Text = topic,
@@ -544,9 +616,148 @@ fn claim_lane(
     Ok(rows.into_iter().map(claimed_row).collect())
 }
 
-/// `false` when the lease is lost.
+/// The due messages of a lane, unleased.
+fn pick_lane(conn: &mut SqliteConnection, topic: &str, priority: i16, limit: i64) -> Result<Vec<Claimed>> {
+    let rows: Vec<ClaimedRow> = load!(
+        conn, Sqlite => ClaimedSql,
+        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, headers, payload, '' FROM taskmq_messages
+         WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
+         AND id NOT IN (SELECT id FROM ", leased!(), ") ORDER BY run_at, id LIMIT ?"),
+        Text = topic,
+        SmallInt = priority,
+        BigInt = limit,
+    )?;
+    Ok(rows.into_iter().map(claimed_row).collect())
+}
+
+/// The batches that a worker holds, each with the JSON list of its messages.
+fn claims_of(conn: &mut SqliteConnection, worker_id: i64) -> Result<Vec<(BatchId, String)>> {
+    Ok(load!(
+        conn, Sqlite => (BigInt, Text),
+        "SELECT id, message_ids FROM taskmq_claims WHERE worker_id = ?",
+        BigInt = worker_id,
+    )?)
+}
+
+fn batches_of(conn: &mut SqliteConnection, worker_id: i64) -> Result<Vec<BatchId>> {
+    Ok(load!(conn, Sqlite => BigInt, "SELECT id FROM taskmq_claims WHERE worker_id = ?", BigInt = worker_id)?)
+}
+
+/// From the lease of their batch to leases of their own.
+fn promote_in(conn: &mut SqliteConnection, worker_id: i64, batch: BatchId, ids: &str) -> Result<()> {
+    execute!(
+        conn,
+        Sqlite,
+        "UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1,
+                claimed_at = (SELECT claimed_at FROM taskmq_claims WHERE id = ?)
+         WHERE id IN (SELECT value FROM json_each(?)) AND worker_id = 0",
+        BigInt = worker_id,
+        BigInt = batch,
+        Text = ids,
+    )?;
+    release(conn, batch, ids)
+}
+
+/// Lets messages go from the lease of their batch.
+fn release(conn: &mut SqliteConnection, batch: BatchId, ids: &str) -> Result<()> {
+    execute!(
+        conn, Sqlite,
+        "UPDATE taskmq_claims SET message_ids = (
+            SELECT json_group_array(value) FROM json_each(message_ids) WHERE value NOT IN (SELECT value FROM json_each(?)))
+         WHERE id = ?",
+        Text = ids,
+        BigInt = batch,
+    )?;
+    Ok(())
+}
+
+fn end_batches(conn: &mut SqliteConnection, worker_id: i64, batches: &[BatchId]) -> Result<()> {
+    for batch in batches {
+        execute!(
+            conn,
+            Sqlite,
+            "DELETE FROM taskmq_claims WHERE id = ? AND worker_id = ?",
+            BigInt = *batch,
+            BigInt = worker_id,
+        )?;
+    }
+    Ok(())
+}
+
+/// Writes every outcome whose lease holds, and gives the others.
+fn settle_in(
+    conn: &mut SqliteConnection,
+    worker: &WorkerIdentity,
+    settlements: &[Settlement],
+) -> Result<Vec<MessageId>> {
+    let mut lost = Vec::new();
+    let mut groups = Groups::default();
+    let batches =
+        if settlements.iter().any(|s| s.batch.is_some()) { batches_of(conn, worker.id)? } else { Vec::new() };
+    for settlement in settlements {
+        match settlement.batch.filter(|batch| batches.contains(batch)) {
+            Some(batch) => groups.add(batch, settlement),
+            None if settlement.batch.is_none() && settle_one(conn, worker, settlement)? => {}
+            None if settled_before(conn, worker.id, settlement)? => {}
+            None => lost.push(settlement.id),
+        }
+    }
+    for group in groups.done {
+        settle_done(conn, &group)?;
+    }
+    for group in groups.handed_back {
+        release(conn, group.batch, &json_list(&group.ids())?)?;
+    }
+    for group in groups.failed {
+        promote_in(conn, worker.id, group.batch, &json_list(&group.ids())?)?;
+        for settlement in group.settlements {
+            if !settle_one(conn, worker, settlement)? {
+                lost.push(settlement.id);
+            }
+        }
+    }
+    Ok(lost)
+}
+
+/// Acks messages of one batch whose lease holds. A message that is gone was deleted by a person while it ran.
+fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()> {
+    let ids = json_list(&group.ids())?;
+    if let Some(keep) = keep_seconds(group.retention) {
+        execute!(
+            conn, Sqlite,
+            "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, finished_at, keep_until,
+                worker_id, attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
+             SELECT m.id, m.topic, 'done', m.priority, m.run_at, m.created_at, claim.claimed_at, claim.finished_at, claim.keep_until,
+                claim.worker_id, m.attempts + 1, m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, ended.value
+             FROM (SELECT worker_id, claimed_at, strftime('%Y-%m-%d %H:%M:%f', 'now') AS finished_at,
+                          strftime('%Y-%m-%d %H:%M:%f', 'now', ? || ' seconds') AS keep_until
+                   FROM taskmq_claims WHERE id = ? LIMIT 1) claim
+             CROSS JOIN json_each(?) ended
+             CROSS JOIN taskmq_messages m ON m.id = CAST(ended.key AS INTEGER) AND m.worker_id = 0",
+            Nullable<BigInt> = keep,
+            BigInt = group.batch,
+            Text = group.results()?,
+        )?;
+    } else {
+        execute!(
+            conn, Sqlite,
+            "DELETE FROM taskmq_failures WHERE message_id IN (
+                SELECT id FROM taskmq_messages WHERE attempts > 0 AND id IN (SELECT value FROM json_each(?)))",
+            Text = &ids,
+        )?;
+    }
+    execute!(
+        conn,
+        Sqlite,
+        "DELETE FROM taskmq_messages WHERE id IN (SELECT value FROM json_each(?)) AND worker_id = 0",
+        Text = &ids,
+    )?;
+    Ok(())
+}
+
+/// `false` when the lease of this single message is lost.
 fn settle_one(conn: &mut SqliteConnection, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
-    let Settlement { id, attempt, outcome } = settlement;
+    let Settlement { id, attempt, outcome, .. } = settlement;
     let touched = match outcome {
         Outcome::Done { result, retention } => {
             if let Some(keep) = keep_seconds(*retention) {

@@ -1,7 +1,6 @@
 //! The worker's main thread: claims messages into the executors, and settles what they finish, in batches as large as
 //! what came together while the last one was written.
 
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -9,18 +8,25 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::executors::{Event, Executors, Finished, context};
+use super::holdings::Holdings;
 use super::liveness::Liveness;
 use super::report::Report;
 use super::wake::{POLL, Wake};
 use super::{Ended, Held, Setup};
-use crate::broker::{Claim, Claimed, Outcome, Settlement, WorkerIdentity};
-use crate::{AnyConnection, BrokerConnection, Error, MessageId, Result};
+use crate::broker::{Claim, Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
+use crate::consumer::Handler;
+use crate::{AnyConnection, Backend, BrokerConnection, Error, MessageId, Result};
 
 /// The most that one claim takes.
 const BATCH: usize = 1000;
 /// Messages are claimed ahead for this much work, so that handlers never wait for a claim, yet another worker that
 /// comes up finds something to do, and little is held when this one dies.
 const AHEAD: Duration = Duration::from_millis(100);
+/// While an attempt takes less than this, messages are leased in batches;
+const MOMENTS: Duration = Duration::from_millis(1);
+/// and what a batch has not finished by then is leased message by message, so that the other workers need not walk
+/// over it again and again.
+const BATCH_LIFE: Duration = Duration::from_millis(150);
 /// A worker that is never idle finishes all it has after this long, when a message waits to run alone.
 const ALONE_AT_LAST: Duration = Duration::from_secs(30);
 
@@ -57,8 +63,10 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         _events_in: events_in,
         conn: None,
         wake: Wake::default(),
-        running: HashMap::new(),
+        holdings: Holdings::default(),
+        batches: setup.registry.iter().all(|c| !matches!(c.handler, Handler::Transactional { .. })),
         finished: Vec::new(),
+        handed_back: Vec::new(),
         failed_settlements: 0,
         pace: Pace::default(),
         turn: 0,
@@ -95,10 +103,13 @@ struct Dispatcher<'a> {
     _events_in: Sender<Event>,
     conn: Option<AnyConnection>,
     wake: Wake,
-    /// Everything leased whose end is not written yet, with the attempt.
-    running: HashMap<MessageId, i32>,
+    holdings: Holdings,
+    /// Whether batches may be leased: a transactional consumer needs a lease of its own.
+    batches: bool,
     /// Ended, and to be written.
     finished: Vec<Finished>,
+    /// Not begun, or given up, and to be given back.
+    handed_back: Vec<Settlement>,
     failed_settlements: u32,
     pace: Pace,
     /// Which topic comes first in the next claim.
@@ -138,9 +149,9 @@ impl Dispatcher<'_> {
     fn work(&mut self) -> Result<bool> {
         if self.retry_at.is_none_or(|at| at <= Instant::now()) {
             self.connect()?;
-            self.settle()?;
-            self.claim()?;
-            if self.running.is_empty() && !self.maybe_due {
+            self.settle_and_claim()?;
+            self.promote()?;
+            if self.holdings.is_empty() && !self.maybe_due {
                 self.report.idle(&self.worker.topics);
                 if self.setup.until_empty
                     && self.due_at.is_none()
@@ -161,8 +172,8 @@ impl Dispatcher<'_> {
         let mut conn = AnyConnection::establish(&self.setup.database_url)?;
         self.wake.connect(&mut conn)?;
         // The reply to a claim may have been lost with the last connection.
-        let known: Vec<MessageId> = self.running.keys().copied().collect();
-        conn.broker().hand_back_unknown(self.worker.id, &known)?;
+        let (messages, batches) = (self.holdings.messages(), self.holdings.batches());
+        conn.broker().hand_back_unknown(self.worker.id, &messages, &batches)?;
         self.conn = Some(conn);
         self.maybe_due = true;
         if self.retry_at.take().is_some() {
@@ -182,41 +193,112 @@ impl Dispatcher<'_> {
         self.reconnect_delay = (self.reconnect_delay * 2).min(Duration::from_secs(5));
     }
 
-    /// Writes the outcomes of everything that has ended.
-    fn settle(&mut self) -> Result<()> {
-        if self.finished.is_empty() {
-            return Ok(());
+    /// Writes the outcomes of everything that has ended, and takes more, with one commit.
+    fn settle_and_claim(&mut self) -> Result<()> {
+        match self.wanted() {
+            Some(wanted) => self.claim(wanted)?,
+            None => drop(self.exchange(None)?),
         }
-        let Some(conn) = &mut self.conn else { return Ok(()) };
-        let settlements: Vec<Settlement> =
-            self.finished.iter().filter_map(|f| f.settlement.clone()).collect();
-        let lost: Held = match conn.broker().settle(&self.worker, &settlements) {
-            Ok(lost) => lost.into_iter().collect(),
+        if self.holdings.is_empty() && self.liveness.set_aside.load(Ordering::Acquire) {
+            return self.claim_alone();
+        }
+        Ok(())
+    }
+
+    fn claim(&mut self, wanted: usize) -> Result<()> {
+        if self.finished.is_empty() && matches!(conn_of(&mut self.conn)?.backend(), Backend::Sqlite) {
+            // On SQLite a look costs far less than the write lock that a claim takes.
+            self.look_for_due()?;
+            if !self.maybe_due {
+                return Ok(());
+            }
+        }
+        let topics = self.topics_in_turn();
+        let as_batch = self.batches && self.pace.is_below(MOMENTS);
+        let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
+        let claim = Claim { worker_id: self.worker.id, topics: &topics, limit, as_batch };
+        let claimed = self.exchange(Some(&claim))?;
+        if claimed.len() < wanted {
+            self.look_for_due()?;
+            self.maybe_due &= !claimed.is_empty();
+        }
+        if !claimed.is_empty() {
+            self.wake.saw_messages();
+        }
+        for message in claimed {
+            self.assign(message);
+        }
+        Ok(())
+    }
+
+    fn topics_in_turn(&mut self) -> Vec<&'static str> {
+        let mut topics = self.setup.topics();
+        let places = topics.len().max(1);
+        topics.rotate_left(self.turn % places);
+        self.turn = (self.turn + 1) % places;
+        topics
+    }
+
+    fn look_for_due(&mut self) -> Result<()> {
+        let topics = self.setup.topics();
+        let due = conn_of(&mut self.conn)?.broker().next_due(&topics)?;
+        self.due_at = due.map(|wait| Instant::now() + wait);
+        self.maybe_due = due == Some(Duration::ZERO);
+        Ok(())
+    }
+
+    /// Settles what has ended, and claims if there is a claim.
+    fn exchange(&mut self, claim: Option<&Claim<'_>>) -> Result<Vec<Claimed>> {
+        if self.finished.is_empty() && self.handed_back.is_empty() && claim.is_none() {
+            return Ok(Vec::new());
+        }
+        for finished in &mut self.finished {
+            if let Some(settlement) = &mut finished.settlement {
+                settlement.batch = self.holdings.batch_of(settlement.id);
+            }
+        }
+        let finished = self.finished.iter().filter_map(|f| f.settlement.as_ref());
+        let settlements: Vec<Settlement> = finished.chain(&self.handed_back).cloned().collect();
+        let ended = self.holdings.ended_by(&settlements);
+        let broker = conn_of(&mut self.conn)?.broker();
+        let Exchanged { lost, claimed } = match broker.exchange(&self.worker, &settlements, &ended, claim) {
+            Ok(exchanged) => exchanged,
             Err(error) if self.failed_settlements == 0 => {
                 self.failed_settlements = 1;
                 return Err(error);
             }
-            Err(_) => self.settle_one_by_one()?,
+            Err(_) => {
+                let lost = self.settle_one_by_one()?;
+                let broker = conn_of(&mut self.conn)?.broker();
+                Exchanged { lost, ..broker.exchange(&self.worker, &[], &ended, claim)? }
+            }
         };
         self.failed_settlements = 0;
+        let lost: Held = lost.into_iter().collect();
+        for settlement in self.handed_back.drain(..) {
+            self.holdings.remove(settlement.id);
+        }
         for finished in self.finished.drain(..) {
-            self.running.remove(&finished.id);
+            self.holdings.remove(finished.id);
             self.report.ended(&finished, lost.contains(&finished.id));
             if let Some(Outcome::Retry { delay, .. }) = finished.settlement.map(|s| s.outcome) {
                 let at = Instant::now() + delay;
                 self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
             }
         }
-        if self.alone && self.running.is_empty() {
+        if self.alone && self.holdings.is_empty() {
             conn_of(&mut self.conn)?.broker().alone_ended(self.worker.id)?;
             self.alone = false;
         }
-        Ok(())
+        Ok(claimed)
     }
 
     /// A batch failed twice: one bad outcome must not keep the good ones from being written.
-    fn settle_one_by_one(&mut self) -> Result<Held> {
-        let mut lost = Held::new();
+    fn settle_one_by_one(&mut self) -> Result<Vec<MessageId>> {
+        let mut lost = Vec::new();
+        for settlement in &self.handed_back {
+            conn_of(&mut self.conn)?.broker().settle(&self.worker, std::slice::from_ref(settlement))?;
+        }
         for finished in &mut self.finished {
             let Some(settlement) = finished.settlement.clone() else { continue };
             let broker = conn_of(&mut self.conn)?.broker();
@@ -237,58 +319,40 @@ impl Dispatcher<'_> {
         Ok(lost)
     }
 
-    fn claim(&mut self) -> Result<()> {
+    /// What a batch has not finished in its short life is leased message by message.
+    fn promote(&mut self) -> Result<()> {
+        // What has ended since is about to be written with its batch.
+        if !self.finished.is_empty() {
+            return Ok(());
+        }
+        let Some((batch, left)) = self.holdings.older_than(BATCH_LIFE) else { return Ok(()) };
+        if conn_of(&mut self.conn)?.broker().promote(self.worker.id, batch, &left, true)? {
+            self.holdings.promoted(batch);
+        } else {
+            self.holdings.lost(batch);
+        }
+        Ok(())
+    }
+
+    /// How many messages to claim now, if any.
+    fn wanted(&mut self) -> Option<usize> {
         let set_aside = self.liveness.set_aside.load(Ordering::Acquire);
-        if self.running.is_empty() {
+        let held = self.holdings.len() - self.finished.len().min(self.holdings.len());
+        if held == 0 {
             self.busy_since = Instant::now();
             if set_aside {
-                return self.claim_alone();
+                return None; // first the one that waits to run alone
             }
         } else if self.alone || set_aside && self.busy_since.elapsed() > ALONE_AT_LAST {
-            return Ok(()); // what runs alone has no company, and waits no longer than this for its turn
+            return None; // what runs alone has no company, and waits no longer than this for its turn
         }
         if self.due_at.is_some_and(|at| at <= Instant::now()) {
             self.maybe_due = true;
         }
         let ahead = self.pace.within(AHEAD, self.setup.concurrency);
         let target = self.setup.concurrency + ahead.min(2 * BATCH);
-        let held = self.running.len();
-        if !self.maybe_due || held >= self.setup.concurrency.max(target / 2) {
-            return Ok(());
-        }
-        let limit = (target - held).min(BATCH);
-        let mut topics = self.setup.topics();
-        let places = topics.len().max(1);
-        topics.rotate_left(self.turn % places);
-        self.turn = (self.turn + 1) % places;
-        let conn = conn_of(&mut self.conn)?;
-        // On SQLite a look costs far less than the write lock that a claim takes.
-        if matches!(conn.backend(), crate::Backend::Sqlite) {
-            let due = conn.broker().next_due(&topics)?;
-            self.due_at = due.map(|wait| Instant::now() + wait);
-            if due != Some(Duration::ZERO) {
-                self.maybe_due = false;
-                return Ok(());
-            }
-        }
-        let claim = Claim {
-            worker_id: self.worker.id,
-            topics: &topics,
-            limit: i64::try_from(limit).unwrap_or(i64::MAX),
-        };
-        let claimed = conn.broker().claim(&claim)?;
-        if claimed.len() < limit {
-            let due = conn.broker().next_due(&topics)?;
-            self.due_at = due.map(|wait| Instant::now() + wait);
-            self.maybe_due = due == Some(Duration::ZERO) && !claimed.is_empty();
-        }
-        if !claimed.is_empty() {
-            self.wake.saw_messages();
-        }
-        for message in claimed {
-            self.assign(message);
-        }
-        Ok(())
+        let enough = held >= self.setup.concurrency.max(target / 2);
+        (self.maybe_due && !enough).then(|| (target - held).min(BATCH))
     }
 
     fn claim_alone(&mut self) -> Result<()> {
@@ -312,7 +376,7 @@ impl Dispatcher<'_> {
 
     fn assign(&mut self, claimed: Claimed) {
         let Some(consumer) = self.setup.registry.get(&claimed.topic) else { return };
-        self.running.insert(claimed.id, claimed.attempt);
+        self.holdings.add(&claimed);
         let context = context(&claimed, consumer, self.worker.id);
         if context.attempt() > context.max_attempts() {
             // Its last attempts ended no handler but the whole process, so nobody could bury it then.
@@ -331,6 +395,7 @@ impl Dispatcher<'_> {
                 settlement: Some(Settlement {
                     id: claimed.id,
                     attempt: claimed.attempt,
+                    batch: claimed.batch,
                     outcome: Outcome::Dead { kind: None, error },
                 }),
             });
@@ -341,8 +406,8 @@ impl Dispatcher<'_> {
 
     /// Until an attempt ends, a message may be there, or it is time to look.
     fn wait(&mut self) -> Result<()> {
-        let full = self.running.len() >= self.setup.concurrency;
-        let mut timeout = POLL.min(Duration::from_millis(if self.running.is_empty() { 1000 } else { 100 }));
+        let full = self.holdings.len() >= self.setup.concurrency;
+        let mut timeout = POLL.min(Duration::from_millis(if self.holdings.is_empty() { 1000 } else { 100 }));
         if let Some(at) = self.retry_at {
             timeout = timeout.min(at.saturating_duration_since(Instant::now()));
         } else if !self.finished.is_empty() || self.maybe_due && !full && !self.alone {
@@ -386,36 +451,26 @@ impl Dispatcher<'_> {
         }
     }
 
+    fn hand_back(&mut self, ids: Vec<MessageId>) {
+        self.handed_back.extend(ids.into_iter().filter_map(|id| self.holdings.hand_back(id)));
+    }
+
     /// Hands back what has not begun, and gives what runs its time.
     fn shut_down(&mut self) -> Result<Ended> {
         let deadline = Instant::now() + self.setup.shutdown_timeout;
-        let hand_back = |id, attempt| Settlement { id, attempt, outcome: Outcome::HandBack };
-        let unbegun: Vec<Settlement> =
-            self.executors.take_unbegun().into_iter().map(|(id, attempt)| hand_back(id, attempt)).collect();
-        if !unbegun.is_empty() {
-            tracing::info!("handed back {} messages that had not begun", unbegun.len());
+        self.hand_back(self.executors.take_unbegun());
+        if !self.handed_back.is_empty() {
+            tracing::info!("handed back {} messages that had not begun", self.handed_back.len());
         }
-        for settlement in &unbegun {
-            self.running.remove(&settlement.id);
-        }
-        let mut unbegun = Some(unbegun);
         loop {
-            let written = self.connect().and_then(|()| {
-                if let Some(settlements) = unbegun.take_if(|s| !s.is_empty())
-                    && let Err(error) = conn_of(&mut self.conn)?.broker().settle(&self.worker, &settlements)
-                {
-                    unbegun = Some(settlements);
-                    return Err(error);
-                }
-                self.settle()
-            });
+            let written = self.connect().and_then(|()| self.exchange(None));
             if let Err(error) = &written {
                 self.lose_connection(error);
             }
             if self.liveness.is_lost() {
                 return Err(Error::WorkerLost);
             }
-            if written.is_ok() && self.running.is_empty() {
+            if written.is_ok() && self.holdings.is_empty() {
                 return Ok(Ended::Finished);
             }
             if Instant::now() >= deadline {
@@ -431,12 +486,11 @@ impl Dispatcher<'_> {
             self.executors.watch_timeouts()?;
         }
         self.executors.cancel_all();
-        let left: Vec<Settlement> =
-            self.running.iter().map(|(&id, &attempt)| hand_back(id, attempt)).collect();
-        if let Ok(conn) = conn_of(&mut self.conn) {
-            // If this fails too, the messages are rescued as those of a dead worker.
-            let _ = conn.broker().settle(&self.worker, &left);
-        }
+        let ended: Held = self.finished.iter().map(|finished| finished.id).collect();
+        self.handed_back.clear();
+        self.hand_back(self.holdings.messages().into_iter().filter(|id| !ended.contains(id)).collect());
+        // If this fails too, the messages are rescued as those of a dead worker.
+        let _ = self.exchange(None);
         Ok(Ended::LeftRunning)
     }
 }
@@ -455,6 +509,11 @@ impl Pace {
     fn count(&mut self, took: Duration) {
         let took = took.as_secs_f64();
         self.seconds = Some(self.seconds.map_or(took, |mean| 0.8 * mean + 0.2 * took));
+    }
+
+    /// `false` before the first one has ended.
+    fn is_below(&self, time: Duration) -> bool {
+        self.seconds.is_some_and(|mean| mean < time.as_secs_f64())
     }
 
     /// How many messages `handlers` of them finish within `time`. Nobody knows before the first one has ended.

@@ -60,7 +60,8 @@ fn transactional(
     conn.broker().begin().map_err(Failure::from)?;
     let ended = guarded(|| run(call, conn)).and_then(|result| {
         let outcome = Outcome::Done { result, retention: consumer.retention };
-        let settlement = Settlement { id: claimed.id, attempt: claimed.attempt, outcome };
+        let settlement =
+            Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, outcome };
         if conn.broker().ack(worker, &settlement)? {
             Ok(conn.broker().commit()?)
         } else {

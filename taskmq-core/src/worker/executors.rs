@@ -133,11 +133,11 @@ impl Executors {
     }
 
     /// Takes back everything that has not begun.
-    pub(super) fn take_unbegun(&self) -> Vec<(MessageId, i32)> {
+    pub(super) fn take_unbegun(&self) -> Vec<MessageId> {
         let unbegun = self.unbegun.try_iter();
         #[cfg(feature = "async")]
         let unbegun = unbegun.chain(self.runtime.iter().flat_map(|lane| lane.unbegun.try_iter()));
-        unbegun.map(|a| (a.claimed.id, a.claimed.attempt)).collect()
+        unbegun.map(|a| a.claimed.id).collect()
     }
 
     /// Reports handlers that ran out of time. Their threads are replaced, for a thread cannot be stopped.
@@ -246,7 +246,9 @@ impl Shared {
 }
 
 fn settlement(context: &Context, outcome: Outcome) -> Settlement {
-    Settlement { id: context.id(), attempt: i32::try_from(context.attempt()).unwrap_or(i32::MAX), outcome }
+    let attempt = i32::try_from(context.attempt()).unwrap_or(i32::MAX);
+    // Whether it is leased with a batch still, the dispatching thread knows.
+    Settlement { id: context.id(), attempt, batch: None, outcome }
 }
 
 /// The context of an attempt, and the flag that cancels it.

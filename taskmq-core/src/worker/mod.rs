@@ -7,6 +7,7 @@ mod args;
 mod dispatch;
 mod execute;
 mod executors;
+mod holdings;
 mod liveness;
 mod lock_file;
 mod logging;

@@ -1,5 +1,6 @@
 //! The promises of the queue, one case each, on every database.
 
+mod batches;
 mod claim;
 mod dead;
 mod fencing;
@@ -19,7 +20,7 @@ fn worker(conn: &mut AnyConnection, id: i64) -> WorkerIdentity {
 }
 
 fn claim(broker: &mut dyn Broker, worker: &WorkerIdentity, topics: &[&str], limit: i64) -> Vec<Claimed> {
-    broker.claim(&Claim { worker_id: worker.id, topics, limit }).expect("claims")
+    broker.claim(&Claim { worker_id: worker.id, topics, limit, as_batch: false }).expect("claims")
 }
 
 fn ids(claimed: &[Claimed]) -> Vec<MessageId> {
@@ -31,5 +32,5 @@ fn done(claimed: &Claimed) -> Settlement {
 }
 
 fn end(claimed: &Claimed, outcome: Outcome) -> Settlement {
-    Settlement { id: claimed.id, attempt: claimed.attempt, outcome }
+    Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, outcome }
 }

@@ -1,0 +1,81 @@
+//! Settlements of messages that share the lease of their batch, sorted by what one statement can write.
+
+use serde::Serializer;
+use serde::ser::SerializeMap;
+
+use super::{BatchId, Outcome, Settlement};
+use crate::{Error, MessageId, Result, Retention};
+
+/// Settlements whose batch is known to be held.
+#[derive(Debug, Default)]
+pub(super) struct Groups<'a> {
+    pub(super) done: Vec<DoneGroup<'a>>,
+    /// Not begun: the batch lets go of them, and that is all.
+    pub(super) handed_back: Vec<OtherGroup<'a>>,
+    /// Failed: rare enough to be written one by one.
+    pub(super) failed: Vec<OtherGroup<'a>>,
+}
+
+/// Acknowledged messages of one batch that are kept for the same time.
+#[derive(Debug)]
+pub(super) struct DoneGroup<'a> {
+    pub(super) batch: BatchId,
+    pub(super) retention: Retention,
+    done: Vec<(MessageId, Option<&'a str>)>,
+}
+
+/// Messages of one batch that are not done.
+#[derive(Debug)]
+pub(super) struct OtherGroup<'a> {
+    pub(super) batch: BatchId,
+    pub(super) settlements: Vec<&'a Settlement>,
+}
+
+impl<'a> Groups<'a> {
+    pub(super) fn add(&mut self, batch: BatchId, settlement: &'a Settlement) {
+        let others = match &settlement.outcome {
+            Outcome::Done { result, retention } => {
+                let done = (settlement.id, result.as_deref());
+                match self.done.iter_mut().find(|g| g.batch == batch && g.retention == *retention) {
+                    Some(group) => group.done.push(done),
+                    None => self.done.push(DoneGroup { batch, retention: *retention, done: vec![done] }),
+                }
+                return;
+            }
+            Outcome::HandBack => &mut self.handed_back,
+            Outcome::Retry { .. } | Outcome::Dead { .. } => &mut self.failed,
+        };
+        match others.iter_mut().find(|g| g.batch == batch) {
+            Some(group) => group.settlements.push(settlement),
+            None => others.push(OtherGroup { batch, settlements: vec![settlement] }),
+        }
+    }
+}
+
+impl DoneGroup<'_> {
+    pub(super) fn ids(&self) -> Vec<MessageId> {
+        self.done.iter().map(|(id, _)| *id).collect()
+    }
+
+    /// A JSON object: what each message's consumer returned, as text, by the message's id.
+    pub(super) fn results(&self) -> Result<String> {
+        let mut json = Vec::with_capacity(16 * self.done.len());
+        let mut serializer = serde_json::Serializer::new(&mut json);
+        let written = (|| {
+            let mut map = serializer.serialize_map(Some(self.done.len()))?;
+            for (id, result) in &self.done {
+                map.serialize_entry(id, result)?;
+            }
+            map.end()
+        })();
+        let failed = |source| Error::Encode { what: "the results", source };
+        written.map_err(failed)?;
+        String::from_utf8(json).map_err(|e| failed(serde::ser::Error::custom(e)))
+    }
+}
+
+impl OtherGroup<'_> {
+    pub(super) fn ids(&self) -> Vec<MessageId> {
+        self.settlements.iter().map(|s| s.id).collect()
+    }
+}

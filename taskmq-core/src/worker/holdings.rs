@@ -1,0 +1,107 @@
+//! What this worker holds: every message whose end is not written yet, and the batches that leases are shared by.
+
+use std::collections::HashMap;
+use std::time::{Duration, Instant};
+
+use crate::MessageId;
+use crate::broker::{BatchId, Claimed, Outcome, Settlement};
+
+#[derive(Debug, Default)]
+pub(super) struct Holdings {
+    messages: HashMap<MessageId, Held>,
+    batches: HashMap<BatchId, Batch>,
+}
+
+#[derive(Debug)]
+struct Held {
+    attempt: i32,
+    batch: Option<BatchId>,
+}
+
+#[derive(Debug)]
+struct Batch {
+    left: usize,
+    since: Instant,
+}
+
+impl Holdings {
+    pub(super) fn len(&self) -> usize {
+        self.messages.len()
+    }
+
+    pub(super) fn is_empty(&self) -> bool {
+        self.messages.is_empty()
+    }
+
+    pub(super) fn messages(&self) -> Vec<MessageId> {
+        self.messages.keys().copied().collect()
+    }
+
+    pub(super) fn batches(&self) -> Vec<BatchId> {
+        self.batches.keys().copied().collect()
+    }
+
+    pub(super) fn add(&mut self, claimed: &Claimed) {
+        self.messages.insert(claimed.id, Held { attempt: claimed.attempt, batch: claimed.batch });
+        if let Some(batch) = claimed.batch {
+            self.batches.entry(batch).or_insert_with(|| Batch { left: 0, since: Instant::now() }).left += 1;
+        }
+    }
+
+    /// The settlement that gives a message back unused.
+    pub(super) fn hand_back(&self, id: MessageId) -> Option<Settlement> {
+        let held = self.messages.get(&id)?;
+        Some(Settlement { id, attempt: held.attempt, batch: held.batch, outcome: Outcome::HandBack })
+    }
+
+    /// The batch that a message is leased with by now.
+    pub(super) fn batch_of(&self, id: MessageId) -> Option<BatchId> {
+        self.messages.get(&id).and_then(|held| held.batch)
+    }
+
+    /// The batches of which nothing is left once these are written.
+    pub(super) fn ended_by(&self, settlements: &[Settlement]) -> Vec<BatchId> {
+        let mut counts: HashMap<BatchId, usize> = HashMap::new();
+        for batch in settlements.iter().filter_map(|s| s.batch) {
+            *counts.entry(batch).or_default() += 1;
+        }
+        let ended =
+            |(batch, count): &(BatchId, usize)| self.batches.get(batch).is_none_or(|b| b.left <= *count);
+        counts.into_iter().filter(ended).map(|(batch, _)| batch).collect()
+    }
+
+    /// Its end is written.
+    pub(super) fn remove(&mut self, id: MessageId) {
+        let Some(Held { batch: Some(batch), .. }) = self.messages.remove(&id) else { return };
+        self.leave(batch);
+    }
+
+    /// A batch that has lived for so long, with what is left of it.
+    pub(super) fn older_than(&self, age: Duration) -> Option<(BatchId, Vec<MessageId>)> {
+        let (&batch, _) = self.batches.iter().find(|(_, batch)| batch.since.elapsed() > age)?;
+        let left = self.messages.iter().filter(|(_, held)| held.batch == Some(batch));
+        Some((batch, left.map(|(&id, _)| id).collect()))
+    }
+
+    /// Everything left of the batch has a lease of its own now.
+    pub(super) fn promoted(&mut self, batch: BatchId) {
+        self.batches.remove(&batch);
+        for held in self.messages.values_mut().filter(|held| held.batch == Some(batch)) {
+            held.batch = None;
+        }
+    }
+
+    /// The batch's lease is lost; what is left of it will find out when it is settled.
+    pub(super) fn lost(&mut self, batch: BatchId) {
+        self.batches.remove(&batch);
+    }
+
+    fn leave(&mut self, batch: BatchId) {
+        if let Some(b) = self.batches.get_mut(&batch) {
+            b.left -= 1;
+            if b.left == 0 {
+                self.batches.remove(&batch);
+            }
+        }
+    }
+}
