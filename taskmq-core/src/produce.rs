@@ -184,6 +184,19 @@ pub struct MessageRecord {
     pub(crate) headers: Option<String>,
 }
 
+impl MessageRecord {
+    /// Whether it differs from the other in its payload at most, and neither has a key or headers: whole batches of
+    /// such messages are stored by a shorter statement.
+    pub(crate) fn is_alike(&self, other: &Self) -> bool {
+        let plain = |m: &Self| m.unique_key.is_none() && m.headers.is_none();
+        plain(self)
+            && plain(other)
+            && self.topic == other.topic
+            && (self.priority, self.delay_micros, self.max_attempts)
+                == (other.priority, other.delay_micros, other.max_attempts)
+    }
+}
+
 /// What became of a produced message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Produced {

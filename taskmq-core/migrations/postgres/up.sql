@@ -43,6 +43,8 @@ CREATE TABLE taskmq_claims (
     autovacuum_vacuum_threshold = 1000,
     autovacuum_vacuum_cost_delay = 0
 );
+-- Compressing a list of numbers that lives for moments is not worth the time.
+ALTER TABLE taskmq_claims ALTER COLUMN message_ids SET STORAGE EXTERNAL;
 
 -- Finished messages: done until keep_until has passed (NULL: for ever), dead and cancelled until a person deletes them.
 CREATE TABLE taskmq_archive (

@@ -7,7 +7,7 @@ CREATE TABLE taskmq_messages (
     topic        TEXT      NOT NULL CHECK (length(topic) BETWEEN 1 AND 100),
     priority     SMALLINT  NOT NULL DEFAULT 0,
     run_at       TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
-                 CHECK (run_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
+                 CHECK (run_at GLOB '[0-9][0-9][0-9][0-9]-??-?? ??:??:??*'),
     created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
     claimed_at   TIMESTAMP,
     worker_id    BIGINT    NOT NULL DEFAULT 0, -- 0: nobody's; -1: set aside to run alone; else the worker that leased it

@@ -57,8 +57,35 @@ impl DoneGroup<'_> {
         self.done.iter().map(|(id, _)| *id).collect()
     }
 
+    /// The first and the last id of each stretch of successive ids.
+    #[cfg(feature = "sqlite")]
+    pub(super) fn runs(&self) -> Vec<(MessageId, MessageId)> {
+        let mut ids = self.ids();
+        ids.sort_unstable();
+        let mut runs: Vec<(MessageId, MessageId)> = Vec::new();
+        for id in ids {
+            match runs.last_mut() {
+                Some((_, last)) if *last + 1 == id => *last = id,
+                _ => runs.push((id, id)),
+            }
+        }
+        runs
+    }
+
+    #[cfg(feature = "sqlite")]
+    pub(super) fn has_results(&self) -> bool {
+        self.done.iter().any(|(_, result)| result.is_some())
+    }
+
+    /// What each message's consumer returned, in the order of [`ids`](Self::ids).
+    #[cfg(feature = "postgres")]
+    pub(super) fn results(&self) -> Vec<Option<&str>> {
+        self.done.iter().map(|(_, result)| *result).collect()
+    }
+
     /// A JSON object: what each message's consumer returned, as text, by the message's id.
-    pub(super) fn results(&self) -> Result<String> {
+    #[cfg(feature = "sqlite")]
+    pub(super) fn results_by_id(&self) -> Result<String> {
         let mut json = Vec::with_capacity(16 * self.done.len());
         let mut serializer = serde_json::Serializer::new(&mut json);
         let written = (|| {

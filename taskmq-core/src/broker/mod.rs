@@ -227,6 +227,23 @@ pub struct Claim<'a> {
     pub limit: i64,
     /// One lease for all of them, which writes one row and not one for each; for messages that end within moments.
     pub as_batch: bool,
+    /// Where to go on in which lanes, and in no others; if there are none, all lanes from their beginnings. Only
+    /// PostgreSQL needs it: there the dead rows of a lane are walked over for as long as any transaction is open that
+    /// is older than they are.
+    pub after: &'a [Position],
+}
+
+/// A place in a lane (the messages of a topic that have the same priority).
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Position {
+    /// The topic.
+    pub topic: String,
+    /// The priority.
+    pub priority: i16,
+    /// When the message at this place is due, as the database itself counts time.
+    pub due: i64,
+    /// The id of that message.
+    pub id: MessageId,
 }
 
 /// A row of `taskmq_claims`: the one lease of all messages that a claim brought.
@@ -252,6 +269,8 @@ pub struct Claimed {
     pub attempt: i32,
     /// The batch whose lease it shares.
     pub batch: Option<BatchId>,
+    /// Its priority, and when it was due (see [`Position`]).
+    pub lane: (i16, i64),
     /// How many attempts ended their process.
     pub crashes: i16,
     /// Its own bound on attempts.
@@ -358,6 +377,13 @@ pub struct MessageFilter {
     pub state: Option<State>,
     /// At most how many.
     pub limit: i64,
+}
+
+/// What these messages have in common, if they differ in nothing but their payloads, and those.
+fn alike(messages: &[MessageRecord]) -> Option<(&MessageRecord, Vec<&str>)> {
+    let first = messages.first()?;
+    let alike = messages.iter().all(|message| message.is_alike(first));
+    alike.then(|| (first, messages.iter().map(|message| message.payload.as_str()).collect()))
 }
 
 /// The message that is proven to have ended its process: all that it ran, or all that it held.

@@ -187,6 +187,20 @@ impl Broker for MysqlConnection {
     }
 
     fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
+        if let Some((first, payloads)) = super::alike(messages) {
+            return Ok(execute!(
+                self, Mysql,
+                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, payload)
+                 SELECT ?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, payload
+                 FROM JSON_TABLE(?, '$[*]' COLUMNS (payload LONGTEXT CHARACTER SET utf8mb4 PATH '$')) m",
+                Text = &first.topic,
+                SmallInt = first.priority,
+                BigInt = first.delay_micros,
+                BigInt = first.delay_micros,
+                Nullable<SmallInt> = first.max_attempts,
+                Text = json(&payloads)?,
+            )?);
+        }
         let records = json(messages)?;
         // IGNORE swallows more errors than that of a taken key, so it is only there where there are keys; all else
         // that it could swallow was checked before.
@@ -574,7 +588,7 @@ type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String);
 /// The row is read before it is leased, so the attempt that begins is one more than it has.
 fn claimed_row((id, topic, attempts, crashes, max_attempts, headers, payload): ClaimedRow) -> Claimed {
     let attempt = attempts.saturating_add(1);
-    Claimed { id, topic, attempt, batch: None, crashes, max_attempts, headers, payload }
+    Claimed { id, topic, attempt, batch: None, lane: (0, 0), crashes, max_attempts, headers, payload }
 }
 
 fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {

@@ -100,7 +100,7 @@ pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
         ));
     }
     let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.to_string()))?;
-    conn.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL;")
+    conn.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000;")
         .map_err(|e| failed(e.to_string()))?;
     Ok(conn)
 }
@@ -171,6 +171,21 @@ impl Broker for SqliteConnection {
     }
 
     fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
+        if let Some((first, payloads)) = super::alike(messages) {
+            // LIMIT keeps SQLite from working the times out again for each message.
+            return Ok(execute!(
+                self, Sqlite,
+                "INSERT INTO taskmq_messages (topic, priority, run_at, created_at, max_attempts, payload)
+                 SELECT ?, ?, time.due, time.now, ?, message.value
+                 FROM (SELECT strftime('%Y-%m-%d %H:%M:%f', 'now', ?) AS due, strftime('%Y-%m-%d %H:%M:%f', 'now') AS now LIMIT 1) time
+                 CROSS JOIN json_each(?) message",
+                Text = &first.topic,
+                SmallInt = first.priority,
+                Nullable<SmallInt> = first.max_attempts,
+                Text = delay_modifier(first.delay_micros),
+                Text = json_list(&payloads)?,
+            )?);
+        }
         let records = serde_json::to_string(messages)
             .map_err(|source| Error::Encode { what: "the messages", source })?;
         Ok(execute!(
@@ -538,7 +553,7 @@ type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, S
 
 fn claimed_row(row: ClaimedRow) -> Claimed {
     let (id, topic, attempt, crashes, max_attempts, headers, payload, _run_at) = row;
-    Claimed { id, topic, attempt, batch: None, crashes, max_attempts, headers, payload }
+    Claimed { id, topic, attempt, batch: None, lane: (0, 0), crashes, max_attempts, headers, payload }
 }
 
 fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
@@ -719,38 +734,66 @@ fn settle_in(
     Ok(lost)
 }
 
-/// Acks messages of one batch whose lease holds. A message that is gone was deleted by a person while it ran.
-fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()> {
-    let ids = json_list(&group.ids())?;
-    if let Some(keep) = keep_seconds(group.retention) {
-        execute!(
-            conn, Sqlite,
-            "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, finished_at, keep_until,
+/// What every message of a batch that is done now has in common, by the seconds to keep it and the batch.
+/// LIMIT keeps SQLite from working the times out again for each message.
+macro_rules! claim_done {
+    () => {
+        "(SELECT worker_id, claimed_at, strftime('%Y-%m-%d %H:%M:%f', 'now') AS finished_at,
+                 strftime('%Y-%m-%d %H:%M:%f', 'now', ? || ' seconds') AS keep_until
+          FROM taskmq_claims WHERE id = ? LIMIT 1) claim"
+    };
+}
+
+/// The head of the statement that archives messages `m` of a claim. OR FAIL: a failure undoes the whole transaction
+/// anyway, so SQLite need not keep what would undo this statement alone.
+macro_rules! archive_done {
+    ($result:literal) => {
+        concat!(
+            "INSERT OR FAIL INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, finished_at, keep_until,
                 worker_id, attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
              SELECT m.id, m.topic, 'done', m.priority, m.run_at, m.created_at, claim.claimed_at, claim.finished_at, claim.keep_until,
-                claim.worker_id, m.attempts + 1, m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, ended.value
-             FROM (SELECT worker_id, claimed_at, strftime('%Y-%m-%d %H:%M:%f', 'now') AS finished_at,
-                          strftime('%Y-%m-%d %H:%M:%f', 'now', ? || ' seconds') AS keep_until
-                   FROM taskmq_claims WHERE id = ? LIMIT 1) claim
-             CROSS JOIN json_each(?) ended
-             CROSS JOIN taskmq_messages m ON m.id = CAST(ended.key AS INTEGER) AND m.worker_id = 0",
+                claim.worker_id, m.attempts + 1, m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, ",
+            $result,
+            " FROM ",
+            claim_done!()
+        )
+    };
+}
+
+/// Acks messages of one batch whose lease holds. A message that is gone was deleted by a person while it ran.
+fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()> {
+    let runs = json_list(&group.runs())?;
+    match keep_seconds(group.retention) {
+        // Consumers that return nothing are many, and reading whole runs of ids is much faster than each by itself.
+        Some(keep) if !group.has_results() => execute!(
+            conn, Sqlite,
+            concat!(archive_done!("NULL"), " CROSS JOIN json_each(?) run
+             CROSS JOIN taskmq_messages m ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.worker_id = 0"),
             Nullable<BigInt> = keep,
             BigInt = group.batch,
-            Text = group.results()?,
-        )?;
-    } else {
-        execute!(
+            Text = &runs,
+        )?,
+        Some(keep) => execute!(
+            conn, Sqlite,
+            concat!(archive_done!("done.value"), " CROSS JOIN json_each(?) done
+             CROSS JOIN taskmq_messages m ON m.id = CAST(done.key AS INTEGER) AND m.worker_id = 0"),
+            Nullable<BigInt> = keep,
+            BigInt = group.batch,
+            Text = group.results_by_id()?,
+        )?,
+        None => execute!(
             conn, Sqlite,
             "DELETE FROM taskmq_failures WHERE message_id IN (
-                SELECT id FROM taskmq_messages WHERE attempts > 0 AND id IN (SELECT value FROM json_each(?)))",
-            Text = &ids,
-        )?;
-    }
+                SELECT m.id FROM json_each(?) run
+                CROSS JOIN taskmq_messages m ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.attempts > 0)",
+            Text = &runs,
+        )?,
+    };
     execute!(
-        conn,
-        Sqlite,
-        "DELETE FROM taskmq_messages WHERE id IN (SELECT value FROM json_each(?)) AND worker_id = 0",
-        Text = &ids,
+        conn, Sqlite,
+        "DELETE FROM taskmq_messages WHERE worker_id = 0 AND id IN (
+            SELECT m.id FROM json_each(?) run CROSS JOIN taskmq_messages m ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1)",
+        Text = &runs,
     )?;
     Ok(())
 }

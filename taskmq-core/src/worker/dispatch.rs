@@ -9,16 +9,18 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::executors::{Event, Executors, Finished, context};
 use super::holdings::Holdings;
+use super::lanes::Lanes;
+use super::link::Link;
 use super::liveness::Liveness;
 use super::report::Report;
 use super::wake::{POLL, Wake};
 use super::{Ended, Held, Setup};
 use crate::broker::{Claim, Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
-use crate::{AnyConnection, Backend, BrokerConnection, Error, MessageId, Result};
+use crate::{Backend, Error, MessageId, Result};
 
 /// The most that one claim takes.
-const BATCH: usize = 1000;
+const BATCH: usize = 2000;
 /// Messages are claimed ahead for this much work, so that handlers never wait for a claim, yet another worker that
 /// comes up finds something to do, and little is held when this one dies.
 const AHEAD: Duration = Duration::from_millis(100);
@@ -61,9 +63,10 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         report,
         events,
         _events_in: events_in,
-        conn: None,
+        link: None,
         wake: Wake::default(),
         holdings: Holdings::default(),
+        lanes: Lanes::default(),
         batches: setup.registry.iter().all(|c| !matches!(c.handler, Handler::Transactional { .. })),
         finished: Vec::new(),
         handed_back: Vec::new(),
@@ -101,9 +104,10 @@ struct Dispatcher<'a> {
     report: Arc<Report>,
     events: Receiver<Event>,
     _events_in: Sender<Event>,
-    conn: Option<AnyConnection>,
+    link: Option<Link>,
     wake: Wake,
     holdings: Holdings,
+    lanes: Lanes,
     /// Whether batches may be leased: a transactional consumer needs a lease of its own.
     batches: bool,
     /// Ended, and to be written.
@@ -166,15 +170,15 @@ impl Dispatcher<'_> {
     }
 
     fn connect(&mut self) -> Result<()> {
-        if self.conn.is_some() {
+        if self.link.is_some() {
             return Ok(());
         }
-        let mut conn = AnyConnection::establish(&self.setup.database_url)?;
-        self.wake.connect(&mut conn)?;
+        let mut link = Link::establish(&self.setup.database_url)?;
+        self.wake.connect(&mut link.conn)?;
         // The reply to a claim may have been lost with the last connection.
         let (messages, batches) = (self.holdings.messages(), self.holdings.batches());
-        conn.broker().hand_back_unknown(self.worker.id, &messages, &batches)?;
-        self.conn = Some(conn);
+        link.broker().hand_back_unknown(self.worker.id, &messages, &batches)?;
+        self.link = Some(link);
         self.maybe_due = true;
         if self.retry_at.take().is_some() {
             tracing::info!("the database is back");
@@ -184,7 +188,7 @@ impl Dispatcher<'_> {
     }
 
     fn lose_connection(&mut self, error: &Error) {
-        self.conn = None;
+        self.link = None;
         if self.retry_at.is_none() {
             tracing::error!("the database cannot be used, trying again until it can: {error}");
         }
@@ -206,7 +210,7 @@ impl Dispatcher<'_> {
     }
 
     fn claim(&mut self, wanted: usize) -> Result<()> {
-        if self.finished.is_empty() && matches!(conn_of(&mut self.conn)?.backend(), Backend::Sqlite) {
+        if self.finished.is_empty() && self.setup.backend == Backend::Sqlite {
             // On SQLite a look costs far less than the write lock that a claim takes.
             self.look_for_due()?;
             if !self.maybe_due {
@@ -216,11 +220,21 @@ impl Dispatcher<'_> {
         let topics = self.topics_in_turn();
         let as_batch = self.batches && self.pace.is_below(MOMENTS);
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
-        let claim = Claim { worker_id: self.worker.id, topics: &topics, limit, as_batch };
+        let after = self.lanes.after().to_vec();
+        let claim = Claim { worker_id: self.worker.id, topics: &topics, limit, as_batch, after: &after };
+        let began = Instant::now();
         let claimed = self.exchange(Some(&claim))?;
+        if self.setup.backend == Backend::Postgres {
+            self.lanes.claimed(&claimed, began.elapsed(), after.is_empty());
+        }
         if claimed.len() < wanted {
-            self.look_for_due()?;
-            self.maybe_due &= !claimed.is_empty();
+            if after.is_empty() {
+                self.look_for_due()?;
+                self.maybe_due &= !claimed.is_empty();
+            } else {
+                self.due_at = self.lanes.going_on_until().or(Some(began));
+                self.maybe_due = false;
+            }
         }
         if !claimed.is_empty() {
             self.wake.saw_messages();
@@ -241,7 +255,7 @@ impl Dispatcher<'_> {
 
     fn look_for_due(&mut self) -> Result<()> {
         let topics = self.setup.topics();
-        let due = conn_of(&mut self.conn)?.broker().next_due(&topics)?;
+        let due = link_of(&mut self.link)?.broker().next_due(&topics)?;
         self.due_at = due.map(|wait| Instant::now() + wait);
         self.maybe_due = due == Some(Duration::ZERO);
         Ok(())
@@ -260,8 +274,8 @@ impl Dispatcher<'_> {
         let finished = self.finished.iter().filter_map(|f| f.settlement.as_ref());
         let settlements: Vec<Settlement> = finished.chain(&self.handed_back).cloned().collect();
         let ended = self.holdings.ended_by(&settlements);
-        let broker = conn_of(&mut self.conn)?.broker();
-        let Exchanged { lost, claimed } = match broker.exchange(&self.worker, &settlements, &ended, claim) {
+        let link = link_of(&mut self.link)?;
+        let Exchanged { lost, claimed } = match link.exchange(&self.worker, &settlements, &ended, claim) {
             Ok(exchanged) => exchanged,
             Err(error) if self.failed_settlements == 0 => {
                 self.failed_settlements = 1;
@@ -269,7 +283,7 @@ impl Dispatcher<'_> {
             }
             Err(_) => {
                 let lost = self.settle_one_by_one()?;
-                let broker = conn_of(&mut self.conn)?.broker();
+                let broker = link_of(&mut self.link)?.broker();
                 Exchanged { lost, ..broker.exchange(&self.worker, &[], &ended, claim)? }
             }
         };
@@ -287,7 +301,7 @@ impl Dispatcher<'_> {
             }
         }
         if self.alone && self.holdings.is_empty() {
-            conn_of(&mut self.conn)?.broker().alone_ended(self.worker.id)?;
+            link_of(&mut self.link)?.broker().alone_ended(self.worker.id)?;
             self.alone = false;
         }
         Ok(claimed)
@@ -297,11 +311,11 @@ impl Dispatcher<'_> {
     fn settle_one_by_one(&mut self) -> Result<Vec<MessageId>> {
         let mut lost = Vec::new();
         for settlement in &self.handed_back {
-            conn_of(&mut self.conn)?.broker().settle(&self.worker, std::slice::from_ref(settlement))?;
+            link_of(&mut self.link)?.broker().settle(&self.worker, std::slice::from_ref(settlement))?;
         }
         for finished in &mut self.finished {
             let Some(settlement) = finished.settlement.clone() else { continue };
-            let broker = conn_of(&mut self.conn)?.broker();
+            let broker = link_of(&mut self.link)?.broker();
             match broker.settle(&self.worker, &[settlement]) {
                 Ok(ids) => lost.extend(ids),
                 Err(error) => {
@@ -326,7 +340,7 @@ impl Dispatcher<'_> {
             return Ok(());
         }
         let Some((batch, left)) = self.holdings.older_than(BATCH_LIFE) else { return Ok(()) };
-        if conn_of(&mut self.conn)?.broker().promote(self.worker.id, batch, &left, true)? {
+        if link_of(&mut self.link)?.broker().promote(self.worker.id, batch, &left, true)? {
             self.holdings.promoted(batch);
         } else {
             self.holdings.lost(batch);
@@ -357,7 +371,7 @@ impl Dispatcher<'_> {
 
     fn claim_alone(&mut self) -> Result<()> {
         let topics = self.setup.topics();
-        match conn_of(&mut self.conn)?.broker().claim_alone(self.worker.id, &topics)? {
+        match link_of(&mut self.link)?.broker().claim_alone(self.worker.id, &topics)? {
             Some(message) => {
                 tracing::warn!(
                     topic = message.topic,
@@ -417,8 +431,10 @@ impl Dispatcher<'_> {
         }
         let deadline = Instant::now() + timeout;
         loop {
-            let look = match &self.conn {
-                Some(conn) if !full && !self.maybe_due && self.retry_at.is_none() => self.wake.interval(conn),
+            let look = match &self.link {
+                Some(link) if !full && !self.maybe_due && self.retry_at.is_none() => {
+                    self.wake.interval(&link.conn)
+                }
                 _ => POLL,
             };
             let until = deadline.min(Instant::now() + look);
@@ -430,8 +446,8 @@ impl Dispatcher<'_> {
                 return Ok(());
             }
             if look < POLL
-                && let Some(conn) = &mut self.conn
-                && self.wake.look(conn)?
+                && let Some(link) = &mut self.link
+                && self.wake.look(&mut link.conn)?
             {
                 self.maybe_due = true;
                 return Ok(());
@@ -495,8 +511,8 @@ impl Dispatcher<'_> {
     }
 }
 
-fn conn_of(conn: &mut Option<AnyConnection>) -> Result<&mut AnyConnection> {
-    conn.as_mut().ok_or_else(|| Error::Configuration("not connected".to_owned()))
+fn link_of(link: &mut Option<Link>) -> Result<&mut Link> {
+    link.as_mut().ok_or_else(|| Error::Configuration("not connected".to_owned()))
 }
 
 /// How long an attempt takes, of late.

@@ -8,6 +8,8 @@ mod dispatch;
 mod execute;
 mod executors;
 mod holdings;
+mod lanes;
+mod link;
 mod liveness;
 mod lock_file;
 mod logging;

@@ -7,6 +7,10 @@ use crate::{AnyConnection, Result};
 /// The longest that a new message waits where no wake-up came through.
 pub(super) const POLL: Duration = Duration::from_secs(1);
 
+/// The longest time between two looks that cost no query.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
+const FREE_LOOK: Duration = Duration::from_millis(5);
+
 /// Watches for new messages on the connection that claims them.
 #[derive(Debug, Default)]
 pub(super) struct Wake {
@@ -35,21 +39,19 @@ impl Wake {
         self.last_message = Some(Instant::now());
     }
 
-    /// How long to wait before the next [`look`](Self::look).
+    /// How long to wait before the next [`look`](Self::look): little while messages come, ever more when it is quiet.
     pub(super) fn interval(&self, conn: &AnyConnection) -> Duration {
+        let quiet = self.last_message.map_or(POLL, |last| last.elapsed());
         match conn {
             // Reading a number from shared memory: a few microseconds.
             #[cfg(feature = "sqlite")]
-            AnyConnection::Sqlite(_) => Duration::from_millis(2),
+            AnyConnection::Sqlite(_) => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
             // Reading what has arrived on the socket: no query.
             #[cfg(feature = "postgres")]
-            AnyConnection::Postgres(_) => Duration::from_millis(2),
-            // Each look is a query: often while messages come, once a second when it has long been quiet.
+            AnyConnection::Postgres(_) => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
+            // Each look is a query.
             #[cfg(feature = "mysql")]
-            AnyConnection::Mysql(_) => match self.last_message {
-                Some(last) => (last.elapsed() / 8).clamp(Duration::from_millis(2), POLL),
-                None => POLL,
-            },
+            AnyConnection::Mysql(_) => (quiet / 8).clamp(Duration::from_millis(2), POLL),
         }
     }
 

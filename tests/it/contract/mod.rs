@@ -20,7 +20,7 @@ fn worker(conn: &mut AnyConnection, id: i64) -> WorkerIdentity {
 }
 
 fn claim(broker: &mut dyn Broker, worker: &WorkerIdentity, topics: &[&str], limit: i64) -> Vec<Claimed> {
-    broker.claim(&Claim { worker_id: worker.id, topics, limit, as_batch: false }).expect("claims")
+    broker.claim(&Claim { worker_id: worker.id, topics, limit, as_batch: false, after: &[] }).expect("claims")
 }
 
 fn ids(claimed: &[Claimed]) -> Vec<MessageId> {

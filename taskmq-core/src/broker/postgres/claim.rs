@@ -1,0 +1,330 @@
+//! Leasing: whole batches with one row, or message by message.
+
+use std::time::Duration;
+
+use diesel::connection::{AnsiTransactionManager, TransactionManager};
+use diesel::data_types::PgTimestamp;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
+
+use crate::broker::{BatchId, Claim, Claimed, Position};
+use crate::statement::{execute, load};
+use crate::{MessageId, Result};
+
+/// Every (topic, priority) that has a message which nobody holds, topics in the order given, found by one index probe
+/// each: rows of other lanes, and rows that are not due, are never walked over.
+macro_rules! lanes {
+    () => {
+        "RECURSIVE lane AS (
+            SELECT t.topic, t.place, (SELECT m.priority FROM taskmq_messages m WHERE m.worker_id = 0 AND m.topic = t.topic
+                                      ORDER BY m.priority DESC LIMIT 1) AS priority
+            FROM unnest(?) WITH ORDINALITY AS t (topic, place)
+            UNION ALL
+            SELECT l.topic, l.place, (SELECT m.priority FROM taskmq_messages m WHERE m.worker_id = 0 AND m.topic = l.topic
+                                      AND m.priority < l.priority ORDER BY m.priority DESC LIMIT 1)
+            FROM lane l WHERE l.priority IS NOT NULL
+         )"
+    };
+}
+
+/// Not leased with a batch. One look at the few rows of taskmq_claims, kept as a hash table for the whole statement.
+macro_rules! unleased {
+    () => {
+        "m.id NOT IN (SELECT unnest(message_ids) FROM taskmq_claims)"
+    };
+}
+
+/// Claims of batches exclude each other and claims of single messages, which share: what a batch leases is written
+/// nowhere but in `taskmq_claims`, so whoever claims must see all of it.
+macro_rules! claim_lock {
+    ("shared") => {
+        "SELECT pg_advisory_xact_lock_shared(1953329457, 0)"
+    };
+    ("exclusive") => {
+        "SELECT pg_advisory_xact_lock(1953329457, 0)"
+    };
+}
+
+/// A claim promises nothing that a crash of the server may not take back: its messages are ready again then, and what
+/// still runs them has lost its lease. So it does not wait for the disk; produce, acknowledgement and retry do.
+macro_rules! begin_claim {
+    ($how:tt) => {
+        concat!("BEGIN; SET LOCAL synchronous_commit = off; ", claim_lock!($how))
+    };
+}
+
+pub(super) fn claim(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    let begin = if claim.as_batch { begin_claim!("exclusive") } else { begin_claim!("shared") };
+    AnsiTransactionManager::begin_transaction_sql(conn, begin)?;
+    let claimed = if claim.as_batch { claim_batch(conn, claim) } else { claim_each(conn, claim) };
+    match claimed {
+        Ok(claimed) => {
+            AnsiTransactionManager::commit_transaction(conn)?;
+            Ok(claimed)
+        }
+        Err(error) => {
+            // The first error is the one to tell.
+            let _ = AnsiTransactionManager::rollback_transaction(conn);
+            Err(error)
+        }
+    }
+}
+
+/// Waits until nobody else claims, to the end of the open transaction.
+pub(super) fn claim_alone_from_now(conn: &mut PgConnection) -> Result<()> {
+    execute!(conn, Pg, claim_lock!("exclusive"))?;
+    Ok(())
+}
+
+pub(super) fn claim_alone(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    topics: &[&str],
+) -> Result<Option<Claimed>> {
+    let rows: Vec<ClaimedRow> = load!(
+        conn, Pg => ClaimedSql,
+        "WITH picked AS MATERIALIZED (
+            SELECT id FROM taskmq_messages
+            WHERE worker_id = -1 AND worker_id <> 0 AND topic = ANY(?) AND run_at <= statement_timestamp()
+            AND EXISTS (SELECT 1 FROM taskmq_workers WHERE id = ?)
+            ORDER BY priority DESC, run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
+         ), noted AS (
+            UPDATE taskmq_workers SET alone_with = picked.id FROM picked WHERE taskmq_workers.id = ?
+         )
+         UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
+         FROM picked WHERE m.id = picked.id
+         RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text, m.priority, m.run_at",
+        Array<Text> = topics,
+        BigInt = worker_id,
+        BigInt = worker_id,
+        BigInt = worker_id,
+    )?;
+    Ok(rows.into_iter().map(claimed_row).next())
+}
+
+pub(super) fn next_due(conn: &mut PgConnection, topics: &[&str]) -> Result<Option<Duration>> {
+    let micros: Vec<Option<i64>> = load!(
+        conn, Pg => Nullable<BigInt>,
+        concat!("WITH ", lanes!(), "
+         SELECT CAST(extract(epoch FROM min(first.run_at) - clock_timestamp()) * 1000000 AS BIGINT)
+         FROM lane CROSS JOIN LATERAL (
+            SELECT m.run_at FROM taskmq_messages m
+            WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority AND ", unleased!(), "
+            ORDER BY m.run_at LIMIT 1
+         ) first WHERE lane.priority IS NOT NULL"),
+        Array<Text> = topics,
+    )?;
+    Ok(micros.first().copied().flatten().map(|micros| Duration::from_micros(micros.max(0).unsigned_abs())))
+}
+
+type ClaimedSql =
+    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, SmallInt, Timestamptz);
+type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, i16, PgTimestamp);
+
+fn claimed_row(row: ClaimedRow) -> Claimed {
+    let (id, topic, attempt, crashes, max_attempts, headers, payload, priority, due) = row;
+    Claimed {
+        id,
+        topic,
+        attempt,
+        batch: None,
+        lane: (priority, due.0),
+        crashes,
+        max_attempts,
+        headers,
+        payload,
+    }
+}
+
+/// The lanes to claim from: all that there are, from their beginnings.
+macro_rules! all_lanes {
+    () => {
+        concat!(lanes!(), ", source AS (
+            SELECT topic, priority, place, '-infinity'::timestamptz AS due, CAST(0 AS BIGINT) AS id FROM lane WHERE priority IS NOT NULL
+         )")
+    };
+}
+
+/// The lanes to claim from: those given, each after a position.
+macro_rules! given_lanes {
+    () => {
+        "RECURSIVE source AS (
+            SELECT topic, priority, place, due, id FROM unnest(?, ?, ?, ?) WITH ORDINALITY AS t (topic, priority, due, id, place)
+         )"
+    };
+}
+
+/// Due messages that nobody holds, lane by lane.
+macro_rules! due_messages {
+    ($columns:literal, $lock:literal) => {
+        concat!(
+            "(SELECT topic, priority, due, id FROM source ORDER BY place, priority DESC) l
+             CROSS JOIN LATERAL (
+                SELECT ",
+            $columns,
+            " FROM taskmq_messages m
+                WHERE m.worker_id = 0 AND m.topic = l.topic AND m.priority = l.priority
+                AND m.run_at <= statement_timestamp() AND (m.run_at, m.id) > (l.due, l.id)
+                AND ",
+            unleased!(),
+            " ORDER BY m.run_at, m.id LIMIT ?",
+            $lock,
+            "
+             ) due
+             WHERE EXISTS (SELECT 1 FROM taskmq_workers WHERE id = ?)
+             LIMIT ?"
+        )
+    };
+}
+
+/// A lease for each message. MATERIALIZED, for otherwise the planner may run the inner query again and lease more than
+/// the limit.
+macro_rules! claim_each {
+    ($lanes:expr) => {
+        concat!("WITH ", $lanes, ", picked AS MATERIALIZED (
+            SELECT row_number() OVER () AS place, due.id FROM ", due_messages!("m.id", " FOR UPDATE SKIP LOCKED"), "
+         )
+         UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
+         FROM picked WHERE m.id = picked.id
+         RETURNING picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text,
+            m.priority, m.run_at")
+    };
+}
+
+/// One lease for all. A nested loop with the one row of the claim keeps the order that the rows were picked in.
+macro_rules! claim_batch {
+    ($lanes:expr) => {
+        concat!("WITH ", $lanes, ", picked AS MATERIALIZED (
+            SELECT due.* FROM ", due_messages!(
+                "m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers, m.payload, m.priority, m.run_at", ""), "
+         ), batch AS (
+            INSERT INTO taskmq_claims (worker_id, message_ids) SELECT ?, array_agg(id) FROM picked HAVING count(*) > 0 RETURNING id
+         )
+         SELECT batch.id, picked.id, topic, attempts + 1, crashes, max_attempts, headers::text, payload::text, priority, run_at
+         FROM picked CROSS JOIN batch")
+    };
+}
+
+fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    let mut rows: Vec<(i64, ClaimedRow)> = if claim.after.is_empty() {
+        load!(
+            conn, Pg => (BigInt, ClaimedSql),
+            claim_each!(all_lanes!()),
+            Array<Text> = claim.topics,
+            BigInt = claim.limit,
+            BigInt = claim.worker_id,
+            BigInt = claim.limit,
+            BigInt = claim.worker_id,
+        )?
+    } else {
+        let (topics, priorities, dues, ids) = columns(claim.after);
+        load!(
+            conn, Pg => (BigInt, ClaimedSql),
+            claim_each!(given_lanes!()),
+            Array<Text> = topics,
+            Array<SmallInt> = priorities,
+            Array<Timestamptz> = dues,
+            Array<BigInt> = ids,
+            BigInt = claim.limit,
+            BigInt = claim.worker_id,
+            BigInt = claim.limit,
+            BigInt = claim.worker_id,
+        )?
+    };
+    // RETURNING promises no order.
+    rows.sort_unstable_by_key(|row| row.0);
+    Ok(rows.into_iter().map(|row| claimed_row(row.1)).collect())
+}
+
+/// The claim lock is held.
+pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    let rows: Vec<(BatchId, ClaimedRow)> = if claim.after.is_empty() {
+        load!(
+            conn, Pg => (BigInt, ClaimedSql),
+            claim_batch!(all_lanes!()),
+            Array<Text> = claim.topics,
+            BigInt = claim.limit,
+            BigInt = claim.worker_id,
+            BigInt = claim.limit,
+            BigInt = claim.worker_id,
+        )?
+    } else {
+        let (topics, priorities, dues, ids) = columns(claim.after);
+        load!(
+            conn, Pg => (BigInt, ClaimedSql),
+            claim_batch!(given_lanes!()),
+            Array<Text> = topics,
+            Array<SmallInt> = priorities,
+            Array<Timestamptz> = dues,
+            Array<BigInt> = ids,
+            BigInt = claim.limit,
+            BigInt = claim.worker_id,
+            BigInt = claim.limit,
+            BigInt = claim.worker_id,
+        )?
+    };
+    Ok(rows.into_iter().map(|(batch, row)| Claimed { batch: Some(batch), ..claimed_row(row) }).collect())
+}
+
+type Columns<'a> = (Vec<&'a str>, Vec<i16>, Vec<PgTimestamp>, Vec<MessageId>);
+
+fn columns(after: &[Position]) -> Columns<'_> {
+    let mut columns: Columns<'_> = Default::default();
+    for position in after {
+        columns.0.push(&position.topic);
+        columns.1.push(position.priority);
+        columns.2.push(PgTimestamp(position.due));
+        columns.3.push(position.id);
+    }
+    columns
+}
+
+/// Lets messages go from the lease of their batch. `false`: that lease is lost.
+pub(super) fn release(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    batch: BatchId,
+    ids: &[MessageId],
+) -> Result<bool> {
+    let held = execute!(
+        conn, Pg,
+        "UPDATE taskmq_claims SET message_ids = ARRAY(SELECT unnest(message_ids) EXCEPT SELECT unnest(?)) WHERE id = ? AND worker_id = ?",
+        Array<BigInt> = ids,
+        BigInt = batch,
+        BigInt = worker_id,
+    )?;
+    Ok(held > 0)
+}
+
+/// From the lease of their batch to leases of their own. `false`: that lease is lost.
+pub(super) fn promote(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    batch: BatchId,
+    ids: &[MessageId],
+) -> Result<bool> {
+    let held = release(conn, worker_id, batch, ids)?;
+    if held {
+        execute!(
+            conn, Pg,
+            "UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1,
+                    claimed_at = (SELECT claimed_at FROM taskmq_claims WHERE id = ?)
+             WHERE id = ANY(?) AND worker_id = 0",
+            BigInt = worker_id,
+            BigInt = batch,
+            Array<BigInt> = ids,
+        )?;
+    }
+    Ok(held)
+}
+
+pub(super) fn end_batches(conn: &mut PgConnection, worker_id: i64, batches: &[BatchId]) -> Result<()> {
+    execute!(
+        conn, Pg,
+        "DELETE FROM taskmq_claims WHERE id = ANY(?) AND worker_id = ?",
+        Array<BigInt> = batches,
+        BigInt = worker_id,
+    )?;
+    Ok(())
+}

@@ -1,0 +1,329 @@
+//! Ending attempts. Every write checks the lease.
+
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
+
+use super::claim;
+use crate::broker::groups::{DoneGroup, Groups};
+use crate::broker::{BatchId, Claim, Exchanged, Outcome, Settlement, WorkerIdentity};
+use crate::statement::load;
+use crate::{Error, MessageId, Result, Retention};
+
+pub(super) fn exchange(
+    conn: &mut PgConnection,
+    worker: &WorkerIdentity,
+    settlements: &[Settlement],
+    ended: &[BatchId],
+    claim: Option<&Claim<'_>>,
+) -> Result<Exchanged> {
+    let sorted = Sorted::of(settlements, ended);
+    let batch_claim = claim.filter(|claim| claim.as_batch);
+    let (mut written, mut claimed) = match (&batch_claim, sorted.statements()) {
+        (None, 0) => (Vec::new(), Vec::new()),
+        // One statement is a transaction, too.
+        (None, 1) => (sorted.write(conn, worker)?, Vec::new()),
+        (Some(claim), 0) => (Vec::new(), claim::claim(conn, claim)?),
+        _ => conn.transaction(|conn| {
+            let written = sorted.write(conn, worker)?;
+            let Some(claim) = batch_claim else { return Ok((written, Vec::new())) };
+            claim::claim_alone_from_now(conn)?;
+            Ok::<_, Error>((written, claim::claim_batch(conn, claim)?))
+        })?,
+    };
+    if let Some(claim) = claim.filter(|claim| !claim.as_batch) {
+        claimed = claim::claim(conn, claim)?;
+    }
+    let mut lost = Vec::new();
+    if written.len() < settlements.len() {
+        written.sort_unstable();
+        let unwritten: Vec<&Settlement> =
+            settlements.iter().filter(|s| written.binary_search(&s.id).is_err()).collect();
+        written = settled_before(conn, worker.id, &unwritten)?;
+        lost = unwritten.into_iter().map(|s| s.id).filter(|id| !written.contains(id)).collect();
+    }
+    Ok(Exchanged { lost, claimed })
+}
+
+/// Settlements by the statement that writes them.
+struct Sorted<'a> {
+    batches: Groups<'a>,
+    done: Vec<&'a Settlement>,
+    failed: Vec<&'a Settlement>,
+    handed_back: Vec<&'a Settlement>,
+    ended: &'a [BatchId],
+}
+
+impl<'a> Sorted<'a> {
+    fn of(settlements: &'a [Settlement], ended: &'a [BatchId]) -> Self {
+        let mut sorted = Sorted {
+            batches: Groups::default(),
+            done: Vec::new(),
+            failed: Vec::new(),
+            handed_back: Vec::new(),
+            ended,
+        };
+        for settlement in settlements {
+            match (settlement.batch, &settlement.outcome) {
+                (Some(batch), _) => sorted.batches.add(batch, settlement),
+                (None, Outcome::Done { .. }) => sorted.done.push(settlement),
+                (None, Outcome::Retry { .. } | Outcome::Dead { .. }) => sorted.failed.push(settlement),
+                (None, Outcome::HandBack) => sorted.handed_back.push(settlement),
+            }
+        }
+        sorted
+    }
+
+    /// How many statements [`write`](Self::write) takes; two stand for "more than one".
+    fn statements(&self) -> usize {
+        let many = !self.failed.is_empty()
+            || !self.batches.failed.is_empty()
+            || !self.batches.handed_back.is_empty();
+        let [batches, done, handed_back] =
+            [self.batches.done.len(), self.done.len().min(1), self.handed_back.len().min(1)];
+        let unended =
+            self.ended.iter().any(|batch| self.batches.done.iter().all(|group| group.batch != *batch));
+        2 * usize::from(many) + batches + done + handed_back + usize::from(unended)
+    }
+
+    /// Gives the ids of those whose lease still held.
+    fn write(self, conn: &mut PgConnection, worker: &WorkerIdentity) -> Result<Vec<MessageId>> {
+        let Sorted { batches, done, mut failed, handed_back, ended } = self;
+        let mut written = Vec::new();
+        for group in batches.failed {
+            if claim::promote(conn, worker.id, group.batch, &group.ids())? {
+                failed.extend(group.settlements);
+            }
+        }
+        for group in batches.handed_back {
+            if claim::release(conn, worker.id, group.batch, &group.ids())? {
+                written.extend(group.ids());
+            }
+        }
+        if !failed.is_empty() {
+            written.extend(retry(conn, worker, &failed)?);
+            written.extend(bury(conn, worker, &failed)?);
+        }
+        if !handed_back.is_empty() {
+            written.extend(hand_back(conn, worker, &handed_back)?);
+        }
+        if !done.is_empty() {
+            written.extend(self::done(conn, worker, &done)?);
+        }
+        let mut ended = ended.to_vec();
+        for (at, group) in batches.done.iter().enumerate() {
+            let last = batches.done[at + 1..].iter().all(|later| later.batch != group.batch);
+            let ends = last && ended.contains(&group.batch);
+            written.extend(done_of_batch(conn, worker, group, ends)?);
+            ended.retain(|batch| !ends || *batch != group.batch);
+        }
+        if !ended.is_empty() {
+            claim::end_batches(conn, worker.id, &ended)?;
+        }
+        Ok(written)
+    }
+}
+
+fn keep_seconds(retention: Retention) -> Option<i64> {
+    match retention {
+        Retention::None => Some(0),
+        Retention::For(time) => Some(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
+        Retention::Forever => None,
+    }
+}
+
+/// Acks messages of one batch. The lease is locked to the end, so that a rescuer waits and then sees what is left.
+fn done_of_batch(
+    conn: &mut PgConnection,
+    worker: &WorkerIdentity,
+    group: &DoneGroup<'_>,
+    ends: bool,
+) -> Result<Vec<MessageId>> {
+    let ids = group.ids();
+    let keep = keep_seconds(group.retention);
+    let counts: Vec<i64> = load!(
+        conn, Pg => BigInt,
+        "WITH batch AS MATERIALIZED (
+            SELECT claimed_at, statement_timestamp() + ? * interval '1 second' AS keep_until
+            FROM taskmq_claims WHERE id = ? AND worker_id = ? FOR UPDATE
+         ), gone AS (
+            DELETE FROM taskmq_messages m USING unnest(?, ?) AS done (id, result), batch
+            WHERE m.id = done.id AND m.worker_id = 0
+            RETURNING m.id, m.topic, m.priority, m.run_at, m.created_at, batch.claimed_at, batch.keep_until, m.attempts, m.crashes,
+                m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, done.result
+         ), kept AS (
+            INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
+                crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
+            SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, keep_until, ?, attempts + 1,
+                crashes, max_attempts, unique_key, ordering_key, headers, payload, result::json
+            FROM gone WHERE ?
+         ), forgotten AS (
+            DELETE FROM taskmq_failures WHERE message_id IN (SELECT id FROM gone WHERE attempts > 0 AND NOT ?)
+         ), ended AS (
+            DELETE FROM taskmq_claims WHERE id = ? AND worker_id = ? AND ?
+         )
+         SELECT count(*) FROM gone",
+        Nullable<BigInt> = keep,
+        BigInt = group.batch,
+        BigInt = worker.id,
+        Array<BigInt> = &ids,
+        Array<Nullable<Text>> = group.results(),
+        BigInt = worker.id,
+        Bool = keep != Some(0),
+        Bool = keep != Some(0),
+        BigInt = group.batch,
+        BigInt = worker.id,
+        Bool = ends,
+    )?;
+    if counts.first().copied() == i64::try_from(ids.len()).ok() {
+        return Ok(ids);
+    }
+    // The lease is lost, or a person deleted messages while they ran.
+    Ok(Vec::new())
+}
+
+/// Acks messages that have leases of their own.
+pub(super) fn done(
+    conn: &mut PgConnection,
+    worker: &WorkerIdentity,
+    settlements: &[&Settlement],
+) -> Result<Vec<MessageId>> {
+    let (mut ids, mut attempts, mut results, mut keep) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for settlement in settlements {
+        let Outcome::Done { result, retention } = &settlement.outcome else { continue };
+        ids.push(settlement.id);
+        attempts.push(settlement.attempt);
+        results.push(result.as_deref());
+        keep.push(keep_seconds(*retention));
+    }
+    Ok(load!(
+        conn, Pg => BigInt,
+        "WITH done AS (
+            SELECT * FROM unnest(?, ?, ?, ?) AS d (id, attempt, result, keep)
+         ), gone AS (
+            DELETE FROM taskmq_messages m USING done
+            WHERE m.id = done.id AND m.worker_id = ? AND m.attempts = done.attempt
+            RETURNING m.*, done.result, done.keep
+         ), kept AS (
+            INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
+                crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
+            SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, statement_timestamp() + keep * interval '1 second', worker_id,
+                attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result::json
+            FROM gone WHERE keep IS NULL OR keep > 0
+         ), forgotten AS (
+            DELETE FROM taskmq_failures WHERE message_id IN (SELECT id FROM gone WHERE keep = 0 AND attempts > 1)
+         )
+         SELECT id FROM gone",
+        Array<BigInt> = ids,
+        Array<Integer> = attempts,
+        Array<Nullable<Text>> = results,
+        Array<Nullable<BigInt>> = keep,
+        BigInt = worker.id,
+    )?)
+}
+
+/// Writes the retries among these.
+fn retry(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement]) -> Result<Vec<MessageId>> {
+    let (mut ids, mut attempts, mut delays, mut kinds, mut errors) =
+        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for settlement in failed {
+        let Outcome::Retry { delay, kind, error } = &settlement.outcome else { continue };
+        ids.push(settlement.id);
+        attempts.push(settlement.attempt);
+        delays.push(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
+        kinds.push(*kind);
+        errors.push(error.as_str());
+    }
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    Ok(load!(
+        conn, Pg => BigInt,
+        "WITH again AS (
+            UPDATE taskmq_messages m SET worker_id = 0, suspicions = 0, run_at = clock_timestamp() + f.delay * interval '1 microsecond'
+            FROM unnest(?, ?, ?, ?, ?) AS f (id, attempt, delay, kind, error)
+            WHERE m.id = f.id AND m.worker_id = ? AND m.attempts = f.attempt
+            RETURNING m.id, f.attempt, f.kind, f.error
+         ), noted AS (
+            INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker) SELECT id, attempt, kind, error, ? FROM again
+         )
+         SELECT id FROM again",
+        Array<BigInt> = ids,
+        Array<Integer> = attempts,
+        Array<BigInt> = delays,
+        Array<Text> = kinds,
+        Array<Text> = errors,
+        BigInt = worker.id,
+        Text = worker.label(),
+    )?)
+}
+
+/// Writes the dead letters among these.
+fn bury(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement]) -> Result<Vec<MessageId>> {
+    let (mut ids, mut attempts, mut kinds, mut errors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
+    for settlement in failed {
+        let Outcome::Dead { kind, error } = &settlement.outcome else { continue };
+        ids.push(settlement.id);
+        attempts.push(settlement.attempt);
+        kinds.push(*kind);
+        errors.push(error.as_str());
+    }
+    if ids.is_empty() {
+        return Ok(ids);
+    }
+    // Without a kind the attempt never began.
+    Ok(load!(
+        conn, Pg => BigInt,
+        "WITH gone AS (
+            DELETE FROM taskmq_messages m USING unnest(?, ?, ?, ?) AS f (id, attempt, kind, error)
+            WHERE m.id = f.id AND m.worker_id = ? AND m.attempts = f.attempt
+            RETURNING m.*, f.kind, f.error
+         ), kept AS (
+            INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts,
+                crashes, max_attempts, unique_key, ordering_key, headers, payload, error)
+            SELECT id, topic, 'dead', priority, run_at, created_at, claimed_at, worker_id, attempts - (kind IS NULL)::int,
+                crashes, max_attempts, unique_key, ordering_key, headers, payload, error FROM gone
+         ), noted AS (
+            INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
+            SELECT id, attempts, kind, error, ? FROM gone WHERE kind IS NOT NULL
+         )
+         SELECT id FROM gone",
+        Array<BigInt> = ids,
+        Array<Integer> = attempts,
+        Array<Nullable<Text>> = kinds,
+        Array<Text> = errors,
+        BigInt = worker.id,
+        Text = worker.label(),
+    )?)
+}
+
+fn hand_back(
+    conn: &mut PgConnection,
+    worker: &WorkerIdentity,
+    settlements: &[&Settlement],
+) -> Result<Vec<MessageId>> {
+    Ok(load!(
+        conn, Pg => BigInt,
+        "UPDATE taskmq_messages m SET worker_id = 0, attempts = attempts - 1
+         FROM unnest(?, ?) AS b (id, attempt) WHERE m.id = b.id AND m.worker_id = ? AND m.attempts = b.attempt RETURNING m.id",
+        Array<BigInt> = settlements.iter().map(|s| s.id).collect::<Vec<_>>(),
+        Array<Integer> = settlements.iter().map(|s| s.attempt).collect::<Vec<_>>(),
+        BigInt = worker.id,
+    )?)
+}
+
+/// Which of these leases have written their end already, in a transaction whose reply was lost.
+fn settled_before(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    settlements: &[&Settlement],
+) -> Result<Vec<MessageId>> {
+    Ok(load!(
+        conn, Pg => BigInt,
+        "SELECT a.id FROM unnest(?, ?) AS s (id, attempt)
+         JOIN taskmq_archive a ON a.id = s.id AND a.worker_id = ? AND a.attempts = s.attempt",
+        Array<BigInt> = settlements.iter().map(|s| s.id).collect::<Vec<_>>(),
+        Array<Integer> = settlements.iter().map(|s| s.attempt).collect::<Vec<_>>(),
+        BigInt = worker_id,
+    )?)
+}
