@@ -1,18 +1,20 @@
 //! What a checkout of taskmq needs done: `cargo xtask test` and `cargo xtask ci`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
+mod bench;
 mod ci;
 mod demo;
 mod packages;
 mod tests;
 
 use std::path::Path;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const USAGE: &str = "\
 cargo xtask test [FILTER] [-- ARGUMENTS OF THE TESTS]   all tests, with PostgreSQL and MariaDB servers of their own
 cargo xtask ci                                          format, lints, documentation, features, then all tests
-cargo xtask demo [OPTIONS OF THE EXAMPLE]               the example load-testing, on DATABASE_URL or a SQLite file";
+cargo xtask demo [OPTIONS OF THE EXAMPLE]               the example load-testing, on DATABASE_URL or a SQLite file
+cargo xtask bench [--quick] [OPTIONS, see --help]       the benchmarks, with servers of their own: bench/README.md";
 
 fn main() -> ExitCode {
     match run() {
@@ -31,7 +33,18 @@ fn run() -> Result<(), String> {
     match arguments.split_first() {
         Some((command, rest)) if command == "test" => tests::run(rest),
         Some((command, rest)) if command == "demo" => demo::run(rest),
+        Some((command, rest)) if command == "bench" => bench::run(rest),
         Some((command, [])) if command == "ci" => ci::run(),
         _ => Err(USAGE.to_owned()),
+    }
+}
+
+/// Runs cargo with these arguments and then those of the user.
+fn cargo(arguments: &[&str], rest: &[String]) -> Result<(), String> {
+    let status = Command::new(env!("CARGO")).args(arguments).args(rest).status();
+    match status {
+        Ok(status) if status.success() => Ok(()),
+        Ok(_) => Err(format!("cargo {} failed", arguments.join(" "))),
+        Err(error) => Err(format!("cannot run cargo: {error}")),
     }
 }
