@@ -155,7 +155,7 @@ impl Peer {
             .arg(&target)
             .current_dir(&self.folder))?;
         let name = self.folder.file_name().unwrap_or_default();
-        Ok(vec![target.join("release").join(name)])
+        Ok(vec![target.join("release").join(format!("peer-{}", name.to_string_lossy()))])
     }
 
     /// The version in its lock file.
