@@ -18,8 +18,8 @@ pub(crate) struct Contestant {
     environment: Option<&'static str>,
     /// Counts what is produced and not finished yet, as `value`.
     pub(crate) left: String,
-    /// The largest number of messages that it drains in reasonable time.
-    pub(crate) at_most: Option<u64>,
+    /// The largest number of messages that it is given at once.
+    pub(crate) at_most: u64,
     /// The workloads that it does not take part in.
     pub(crate) without: Vec<String>,
 }
@@ -56,7 +56,7 @@ pub(crate) fn own() -> Result<Vec<Contestant>> {
         program: vec![folder.join(program)],
         environment,
         left: format!("SELECT count(*) AS value FROM {table}"),
-        at_most: None,
+        at_most: u64::MAX,
         without: Vec::new(),
     };
     Ok(vec![
@@ -97,9 +97,16 @@ pub(crate) struct Peer {
 struct On {
     database: Kind,
     left: String,
-    at_most: Option<u64>,
+    /// Fewer for a slow one, so that it ends in reasonable time.
+    #[serde(default = "messages")]
+    at_most: u64,
     #[serde(default)]
     without: Vec<String>,
+}
+
+/// What peers are given: fewer than taskmq, for they are slower.
+fn messages() -> u64 {
+    100_000
 }
 
 /// Every peer, in the order of their folders.

@@ -5,12 +5,14 @@ mod contestant;
 mod database;
 mod machine;
 mod process;
+mod report;
 mod results;
 mod run;
 mod workload;
 mod workloads;
 
 use std::error::Error;
+use std::path::PathBuf;
 use std::process::ExitCode;
 
 use clap::Parser;
@@ -43,6 +45,9 @@ struct Arguments {
     /// How many rounds [default: 3, quick 1, full 5]
     #[arg(long)]
     rounds: Option<u32>,
+    /// Measures nothing, and writes docs/benchmarks.md from the results in this file
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
 }
 
 impl Arguments {
@@ -52,6 +57,11 @@ impl Arguments {
             (_, true) => Scale::Full,
             _ => Scale::Default,
         }
+    }
+
+    /// Nothing left out, so that the documentation can show it.
+    fn is_complete(&self) -> bool {
+        !self.quick && self.database.is_empty() && self.workload.is_empty() && self.only.is_empty()
     }
 }
 
@@ -66,8 +76,16 @@ fn main() -> ExitCode {
 }
 
 fn bench(arguments: &Arguments) -> Result {
-    let results: Results = run::all(arguments)?;
+    if let Some(file) = &arguments.report {
+        return report::write(&Results::load(file)?);
+    }
+    let results = run::all(arguments)?;
     let file = results.save()?;
+    report::print_targets(&results);
     println!("\n{}", file.display());
+    if arguments.is_complete() {
+        results.save_as_latest()?;
+        report::write(&results)?;
+    }
     Ok(())
 }

@@ -39,13 +39,86 @@ pub(crate) struct Record {
     pub(crate) problem: Option<String>,
 }
 
+/// The rounds of one measure together.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Spread {
+    pub(crate) median: f64,
+    pub(crate) least: f64,
+    pub(crate) most: f64,
+}
+
 impl Results {
     /// Writes them beside those of earlier runs.
     pub(crate) fn save(&self) -> Result<PathBuf> {
+        let name = format!("{}.json", self.date.replace(':', "-"));
+        self.save_as(&name)
+    }
+
+    /// Those that are committed, and that the documentation shows.
+    pub(crate) fn save_as_latest(&self) -> Result<PathBuf> {
+        self.save_as("latest.json")
+    }
+
+    fn save_as(&self, name: &str) -> Result<PathBuf> {
         let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("results");
         std::fs::create_dir_all(&folder)?;
-        let file = folder.join(format!("{}.json", self.date.replace(':', "-")));
+        let file = folder.join(name);
         std::fs::write(&file, serde_json::to_string_pretty(self)? + "\n")?;
         Ok(file)
+    }
+
+    pub(crate) fn load(file: &Path) -> Result<Self> {
+        let text = std::fs::read_to_string(file).map_err(|error| format!("{}: {error}", file.display()))?;
+        Ok(serde_json::from_str(&text).map_err(|error| format!("{}: {error}", file.display()))?)
+    }
+
+    fn rounds<'a>(
+        &'a self,
+        workload: &'a str,
+        case: &'a str,
+        database: Kind,
+        contestant: &'a str,
+    ) -> impl Iterator<Item = &'a Record> {
+        self.records.iter().filter(move |record| {
+            record.workload == workload
+                && record.case == case
+                && record.database == database
+                && record.contestant == contestant
+        })
+    }
+
+    /// What the rounds that succeeded measured; `None` when none did.
+    pub(crate) fn spread(
+        &self,
+        workload: &str,
+        case: &str,
+        database: Kind,
+        contestant: &str,
+        measure: &str,
+    ) -> Option<Spread> {
+        let mut values: Vec<f64> = self
+            .rounds(workload, case, database, contestant)
+            .filter_map(|record| record.measures.get(measure).copied())
+            .collect();
+        values.sort_by(f64::total_cmp);
+        let (least, most) = (*values.first()?, *values.last()?);
+        let middle = values.len() / 2;
+        let median = if values.len() % 2 == 1 {
+            values[middle]
+        } else {
+            f64::midpoint(values[middle - 1], values[middle])
+        };
+        Some(Spread { median, least, most })
+    }
+
+    /// Why a round failed.
+    pub(crate) fn problem<'a>(
+        &'a self,
+        workload: &'a str,
+        case: &'a str,
+        database: Kind,
+        contestant: &'a str,
+    ) -> Option<&'a str> {
+        self.rounds(workload, case, database, contestant).find_map(|record| record.problem.as_deref())
     }
 }

@@ -29,11 +29,12 @@ pub(crate) fn all(arguments: &Arguments) -> Result<Results> {
         versions.insert(database.to_string(), server.version()?);
         for round in 1..=rounds {
             for workload in workloads::ALL.iter().filter(|w| is_chosen(&arguments.workload, w.name)) {
-                println!("\n{database}, round {round}: {}. {}", workload.name, workload.about);
+                println!(
+                    "\n{database}, round {round}: {} ({}). {}",
+                    workload.title, workload.name, workload.about
+                );
                 for case in (workload.cases)(scale, database) {
-                    if round == 1 || !case.once {
-                        measure(&server, workload, &case, round, &contestants, &mut records);
-                    }
+                    measure(&server, workload, &case, round, &contestants, &mut records);
                 }
             }
         }
@@ -89,7 +90,7 @@ fn measure(
     for contestant in contestants {
         let left_out =
             contestant.without.iter().any(|without| without == workload.name || *without == case.name);
-        if !case.roles.contains(&contestant.role) || left_out {
+        if !case.measures(contestant, round) || left_out {
             continue;
         }
         let outcome = (case.run)(server, contestant);

@@ -34,12 +34,20 @@ pub(crate) type Measures = BTreeMap<String, f64>;
 /// Measures one contestant.
 type Run = dyn Fn(&Server, &Contestant) -> Result<Measures>;
 
+/// In which rounds a case is measured, for the whole is to end while one can wait for it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Rounds {
+    Every,
+    First,
+    Never,
+}
+
 /// One thing that is measured of each contestant that takes part in it.
 pub(crate) struct Case {
     pub(crate) name: String,
-    pub(crate) roles: &'static [Role],
-    /// In the first round only, because it takes long.
-    pub(crate) once: bool,
+    roles: &'static [Role],
+    own: Rounds,
+    peers: Rounds,
     pub(crate) run: Box<Run>,
 }
 
@@ -58,12 +66,29 @@ impl Case {
         roles: &'static [Role],
         run: impl Fn(&Server, &Contestant) -> Result<Measures> + 'static,
     ) -> Self {
-        Self { name: name.into(), roles, once: false, run: Box::new(run) }
+        Self { name: name.into(), roles, own: Rounds::Every, peers: Rounds::Every, run: Box::new(run) }
     }
 
-    pub(crate) fn once(mut self) -> Self {
-        self.once = true;
+    /// When taskmq, its variants and the raw loop are measured.
+    pub(crate) fn own(mut self, rounds: Rounds) -> Self {
+        self.own = rounds;
         self
+    }
+
+    /// When peers are.
+    pub(crate) fn peers(mut self, rounds: Rounds) -> Self {
+        self.peers = rounds;
+        self
+    }
+
+    pub(crate) fn measures(&self, contestant: &Contestant, round: u32) -> bool {
+        let rounds = if contestant.role == Role::Peer { self.peers } else { self.own };
+        let now = match rounds {
+            Rounds::Every => true,
+            Rounds::First => round == 1,
+            Rounds::Never => false,
+        };
+        now && self.roles.contains(&contestant.role)
     }
 }
 

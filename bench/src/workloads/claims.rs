@@ -1,6 +1,6 @@
 use crate::database::Kind;
 use crate::process;
-use crate::workload::{Case, Measures, Scale, TASKMQ, percentile, prepared, words};
+use crate::workload::{Case, Measures, Rounds, Scale, TASKMQ, percentile, prepared, words};
 
 pub(super) fn cases(scale: Scale, _database: Kind) -> Vec<Case> {
     let case = |name: String, arguments: String| {
@@ -10,7 +10,7 @@ pub(super) fn cases(scale: Scale, _database: Kind) -> Vec<Case> {
             micros.sort_unstable();
             Ok(Measures::from([("p50_ms".to_owned(), percentile(&micros, 0.5) / 1000.0)]))
         })
-        .once()
+        .own(Rounds::First)
     };
     let waiting: &[u64] =
         scale.pick(&[1_000, 100_000], &[1_000, 100_000, 1_000_000], &[1_000, 100_000, 1_000_000, 10_000_000]);

@@ -2,13 +2,13 @@ use std::time::{Duration, Instant};
 
 use crate::database::Kind;
 use crate::process::Process;
-use crate::workload::{Case, LIBRARIES, Measures, Scale, prepared};
+use crate::workload::{Case, LIBRARIES, Measures, Rounds, Scale, prepared};
 
 /// A worker that has just started, or was busy, is not idle yet.
 const CALM_DOWN: Duration = Duration::from_secs(5);
 
 pub(super) fn cases(scale: Scale, _database: Kind) -> Vec<Case> {
-    let during = Duration::from_secs(scale.pick(10, 30, 60));
+    let during = Duration::from_secs(scale.pick(10, 20, 60));
     vec![
         Case::new("one worker", LIBRARIES, move |server, contestant| {
             let database = prepared(server, contestant)?;
@@ -28,6 +28,7 @@ pub(super) fn cases(scale: Scale, _database: Kind) -> Vec<Case> {
                 ("rss_mib".to_owned(), worker.peak_mib()?),
             ]))
         })
-        .once(),
+        .own(Rounds::First)
+        .peers(scale.pick(Rounds::Never, Rounds::First, Rounds::First)),
     ]
 }

@@ -5,14 +5,14 @@ use crate::contestant::Contestant;
 use crate::contestant::Role;
 use crate::database::{Database, Kind, Server};
 use crate::process::{self, Process};
-use crate::workload::{Case, LIBRARIES, Measures, Scale, percentile, prepared, words};
+use crate::workload::{Case, LIBRARIES, Measures, Rounds, Scale, percentile, prepared, words};
 
 const RATE: u64 = 200;
 /// Long enough for every worker to be up and to have become idle.
-const WARM_UP: Duration = Duration::from_secs(3);
+const WARM_UP: Duration = Duration::from_secs(2);
 
 pub(super) fn cases(scale: Scale, _database: Kind) -> Vec<Case> {
-    let seconds = scale.pick(4, 15, 60);
+    let seconds = scale.pick(4, 10, 60);
     let paced = format!("paced {RATE} {seconds}");
     let same = paced.clone();
     let bare = paced.clone();
@@ -22,7 +22,9 @@ pub(super) fn cases(scale: Scale, _database: Kind) -> Vec<Case> {
         }),
         Case::new("producer in the worker's process", LIBRARIES, move |server, contestant| {
             measure(server, contestant, |_, worker| worker.ask(&same))
-        }),
+        })
+        .own(scale.pick(Rounds::Never, Rounds::First, Rounds::Every))
+        .peers(scale.pick(Rounds::Never, Rounds::First, Rounds::First)),
         // No handler at all: what the database needs for the insert alone.
         Case::new("the insert alone", &[Role::Raw, Role::Taskmq], move |server, contestant| {
             let database = prepared(server, contestant)?;

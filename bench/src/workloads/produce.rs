@@ -1,11 +1,11 @@
 use crate::database::Kind;
 use crate::process;
-use crate::workload::{Case, Measures, NO_VARIANTS, Scale, float, prepared, words};
+use crate::workload::{Case, Measures, NO_VARIANTS, Rounds, Scale, float, prepared, words};
 
 pub(super) fn bulk(scale: Scale, _database: Kind) -> Vec<Case> {
     let number = scale.pick(50_000, 200_000, 200_000);
     vec![Case::new(format!("{number} messages"), NO_VARIANTS, move |server, contestant| {
-        let number = contestant.at_most.map_or(number, |most| most.min(number));
+        let number = number.min(contestant.at_most);
         let database = prepared(server, contestant)?;
         let seconds = process::seconds(contestant, &database, &words(&format!("produce {number}")))?;
         Ok(Measures::from([("rate".to_owned(), float(number) / seconds)]))
@@ -21,6 +21,7 @@ pub(super) fn single(scale: Scale, _database: Kind) -> Vec<Case> {
             let seconds = process::seconds(contestant, &database, &line)?;
             Ok(Measures::from([("rate".to_owned(), float(number) / seconds)]))
         })
+        .peers(scale.pick(Rounds::Never, Rounds::First, Rounds::Every))
     };
     vec![case(1, "1 connection"), case(16, "16 connections")]
 }

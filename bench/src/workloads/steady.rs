@@ -1,29 +1,32 @@
 use std::time::{Duration, Instant};
 
 use crate::Result;
-use crate::contestant::Contestant;
+use crate::contestant::{Contestant, Role};
 use crate::database::{Kind, Server};
 use crate::process::Process;
-use crate::workload::{Case, LIBRARIES, Measures, Scale, TASKMQ, float, prepared};
+use crate::workload::{Case, LIBRARIES, Measures, Rounds, Scale, TASKMQ, float, prepared};
 
 const BATCH: u64 = 500;
 const WAITING: u64 = 10_000;
+const OF_PEERS: Duration = Duration::from_secs(10);
 
 pub(super) fn cases(scale: Scale, database: Kind) -> Vec<Case> {
-    let steady = Duration::from_secs(scale.pick(10, 60, 60));
-    let open = Duration::from_secs(scale.pick(15, 60, 600));
+    let steady = Duration::from_secs(scale.pick(5, 60, 60));
+    let open = Duration::from_secs(scale.pick(10, 60, 600));
     let mut cases = vec![
         Case::new("produce and consume", LIBRARIES, move |server, contestant| {
-            measure(server, contestant, steady, false)
+            let during = if contestant.role == Role::Peer { OF_PEERS } else { steady };
+            measure(server, contestant, during, false)
         })
-        .once(),
+        .own(Rounds::First)
+        .peers(scale.pick(Rounds::Never, Rounds::First, Rounds::First)),
     ];
     if database == Kind::Postgres {
         cases.push(
             Case::new("beside an open snapshot", TASKMQ, move |server, contestant| {
                 measure(server, contestant, open, true)
             })
-            .once(),
+            .own(Rounds::First),
         );
     }
     cases
