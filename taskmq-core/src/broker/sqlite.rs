@@ -2,7 +2,7 @@
 //! transaction of a few milliseconds, so no lock of ours is needed on a row.
 
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::prelude::*;
@@ -100,8 +100,18 @@ pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
         ));
     }
     let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.to_string()))?;
-    conn.batch_execute("PRAGMA busy_timeout = 5000; PRAGMA journal_mode = WAL; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000;")
+    conn.batch_execute(
+        "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000;",
+    )
         .map_err(|e| failed(e.to_string()))?;
+    // Two that first open a new file at once: SQLite does not wait for the other one here, whatever the time-out.
+    let began = Instant::now();
+    while let Err(error) = conn.batch_execute("PRAGMA journal_mode = WAL;") {
+        if began.elapsed() > Duration::from_secs(5) || !error.to_string().contains("database is locked") {
+            return Err(failed(error.to_string()));
+        }
+        std::thread::sleep(Duration::from_millis(10));
+    }
     Ok(conn)
 }
 
