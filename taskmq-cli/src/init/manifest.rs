@@ -69,8 +69,10 @@ fn add_derive(serde: &mut Item) {
 /// With a second program `cargo run` would ask which one is meant; it is to go on meaning the host's own.
 fn run_stays_clear(document: &mut DocumentMut, project: &Project) {
     let package = &mut document["package"];
-    if project.main.is_some() && package.get("default-run").is_none() {
-        package["default-run"] = value(project.name.as_str());
+    if let Some(main) = &project.main
+        && package.get("default-run").is_none()
+    {
+        package["default-run"] = value(main.name.as_str());
     }
     if package.get("autobins").and_then(Item::as_bool) == Some(false) {
         let bins = document.entry("bin").or_insert(Item::ArrayOfTables(toml_edit::ArrayOfTables::new()));

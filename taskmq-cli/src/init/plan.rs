@@ -1,10 +1,10 @@
-//! Every change in memory first: shown, or written all or not at all.
+//! Every change in memory first, to be shown or to be made.
 
 use std::path::{Path, PathBuf};
-use std::process::Command;
 
 use similar::TextDiff;
 
+use super::apply::{Journal, NewText, add_missing_folders};
 use crate::error::{Error, Result};
 
 /// One file, as it is to be.
@@ -19,6 +19,8 @@ pub(crate) struct Change {
 #[derive(Debug, Default)]
 pub(crate) struct Plan {
     changes: Vec<Change>,
+    /// The folder of changes that must come into being together.
+    migration: Option<PathBuf>,
     /// Files that are as they are, with the reason.
     kept: Vec<(PathBuf, &'static str)>,
 }
@@ -51,6 +53,19 @@ impl Plan {
         Ok(())
     }
 
+    /// A migration's folder with its files.
+    pub(crate) fn create_migration(&mut self, folder: PathBuf, files: [(&str, &str); 2]) {
+        for (name, text) in files {
+            self.changes.push(Change { path: folder.join(name), before: None, after: text.to_owned() });
+        }
+        self.migration = Some(folder);
+    }
+
+    /// The files that are there and are to change.
+    pub(crate) fn edited(&self) -> impl Iterator<Item = (&Path, &str)> {
+        self.changes.iter().filter_map(|change| Some((&*change.path, change.before.as_deref()?)))
+    }
+
     pub(crate) fn keep(&mut self, path: PathBuf, why: &'static str) {
         self.kept.push((path, why));
     }
@@ -59,19 +74,25 @@ impl Plan {
         self.changes.is_empty()
     }
 
-    /// A diff that `git apply` takes.
+    /// A diff that `git apply` takes in the folder that has all of it: the project's, or its workspace's.
     pub(crate) fn diff(&self, root: &Path) -> String {
+        let all_below = |folder: &&Path| self.changes.iter().all(|change| change.path.starts_with(folder));
+        let base = root.ancestors().find(all_below).unwrap_or(root);
         let mut out = String::new();
+        if base != root {
+            out.push_str(&format!("The paths are those in {}\n", base.display()));
+        }
         for change in &self.changes {
-            let name = relative(root, &change.path);
-            let old = if change.before.is_some() { format!("a/{name}") } else { "/dev/null".to_owned() };
-            let before = change.before.as_deref().unwrap_or_default();
-            let diff = TextDiff::from_lines(before, &change.after);
-            out.push_str(&format!("diff --git a/{name} b/{name}\n"));
+            let name = relative(base, &change.path);
+            let (a, b) = (quoted(&format!("a/{name}")), quoted(&format!("b/{name}")));
+            out.push_str(&format!("diff --git {a} {b}\n"));
             if change.before.is_none() {
                 out.push_str("new file mode 100644\n");
             }
-            out.push_str(&diff.unified_diff().header(&old, &format!("b/{name}")).to_string());
+            let before = change.before.as_deref().unwrap_or_default();
+            let old = if change.before.is_some() { &*a } else { "/dev/null" };
+            let diff = TextDiff::from_lines(before, &change.after);
+            out.push_str(&diff.unified_diff().header(old, &b).to_string());
         }
         out
     }
@@ -87,108 +108,34 @@ impl Plan {
         }
     }
 
-    /// Refuses to edit what git could not bring back; where git does not help, keeps copies.
-    pub(crate) fn protect(&self, root: &Path, allow_dirty: bool) -> Result<()> {
-        for change in self.changes.iter().filter(|c| c.before.is_some()) {
-            let status = Command::new("git")
-                .arg("-C")
-                .arg(root)
-                .args(["status", "--porcelain", "--"])
-                .arg(&change.path)
-                .output();
-            let state = status
-                .ok()
-                .filter(|out| out.status.success())
-                .map(|out| String::from_utf8_lossy(&out.stdout).into_owned());
-            match state.as_deref().map(str::trim_start) {
-                Some("") => {}
-                Some(state) if !state.starts_with("??") && !state.starts_with('!') => {
-                    if !allow_dirty && !state.starts_with('A') {
-                        return Err(Error::Refused(format!(
-                            "{} has uncommitted changes: commit them first, or say --allow-dirty",
-                            relative(root, &change.path)
-                        )));
-                    }
-                }
-                _ => {
-                    let copy = root.join("target/taskmq-init-backup").join(relative(root, &change.path));
-                    let folder = copy.parent().unwrap_or(root);
-                    std::fs::create_dir_all(folder).map_err(Error::file(folder))?;
-                    std::fs::copy(&change.path, &copy).map_err(Error::file(&copy))?;
-                    println!(
-                        "  copied   {} to {} (git does not have it)",
-                        relative(root, &change.path),
-                        relative(root, &copy)
-                    );
-                }
-            }
-        }
-        Ok(())
-    }
-
-    /// Writes everything, or, if anything fails, leaves all as it was.
-    pub(crate) fn apply(&self, root: &Path) -> Result<()> {
+    /// All that is to be done; refused when it is out of the project.
+    pub(crate) fn journal(&self, root: &Path) -> Result<Journal> {
+        let mut journal = Journal { folders: Vec::new(), files: Vec::new(), migration: None };
         for change in &self.changes {
             stays_inside(root, &change.path)?;
-        }
-        let mut folders = Vec::new();
-        let mut written: Vec<&Change> = Vec::new();
-        let outcome = self.changes.iter().try_for_each(|change| {
-            make_folders(&change.path, &mut folders)?;
-            write(&change.path, &change.after)?;
-            written.push(change);
-            Ok(())
-        });
-        if outcome.is_err() {
-            for change in written.iter().rev() {
-                let _ = match &change.before {
-                    Some(before) => write(&change.path, before),
-                    None => std::fs::remove_file(&change.path).map_err(Error::file(&change.path)),
-                };
-            }
-            for folder in folders.iter().rev() {
-                let _ = std::fs::remove_dir(folder);
+            // A link stays one, and what it leads to is edited.
+            let path = change.path.canonicalize().unwrap_or_else(|_| change.path.clone());
+            let file = NewText { path, before: change.before.clone(), after: change.after.clone() };
+            let folder = change.path.parent().unwrap_or(root);
+            let made_whole = self.migration.as_deref() == Some(folder);
+            let above = if made_whole { folder.parent() } else { Some(folder) };
+            add_missing_folders(above, &mut journal.folders);
+            if made_whole {
+                let migration = journal.migration.get_or_insert_with(|| (folder.to_owned(), Vec::new()));
+                migration.1.push(file);
+            } else {
+                journal.files.push(file);
             }
         }
-        outcome
+        Ok(journal)
     }
-}
-
-fn make_folders(path: &Path, made: &mut Vec<PathBuf>) -> Result<()> {
-    let missing: Vec<&Path> = path.ancestors().skip(1).take_while(|folder| !folder.exists()).collect();
-    for folder in missing.into_iter().rev() {
-        std::fs::create_dir(folder).map_err(Error::file(folder))?;
-        made.push(folder.to_owned());
-    }
-    Ok(())
-}
-
-/// By a temporary file in the same folder, so that a file is never half written; its mode is kept and a link followed.
-fn write(path: &Path, text: &str) -> Result<()> {
-    let target = path.canonicalize().unwrap_or_else(|_| path.to_owned());
-    let name = target.file_name().unwrap_or_default().to_string_lossy();
-    let temporary = target.with_file_name(format!(".{name}.taskmq-new"));
-    let written = (|| {
-        use std::io::Write;
-        let mut file = std::fs::File::create(&temporary)?;
-        file.write_all(text.as_bytes())?;
-        file.sync_all()?;
-        if let Ok(there) = std::fs::metadata(&target) {
-            if there.permissions().readonly() {
-                return Err(std::io::Error::new(std::io::ErrorKind::PermissionDenied, "it is read-only"));
-            }
-            std::fs::set_permissions(&temporary, there.permissions())?;
-        }
-        std::fs::rename(&temporary, &target)
-    })();
-    if written.is_err() {
-        let _ = std::fs::remove_file(&temporary);
-    }
-    written.map_err(Error::file(path))
 }
 
 /// A link must not lead a write out of the project.
 fn stays_inside(root: &Path, path: &Path) -> Result<()> {
+    if path.is_symlink() && !path.exists() {
+        return Err(Error::Refused(format!("{} is a link to nothing: mend or remove it", path.display())));
+    }
     let Some(there) = path.ancestors().find(|p| p.exists()) else { return Ok(()) };
     let real = there.canonicalize().map_err(Error::file(there))?;
     let mut top = root.canonicalize().map_err(Error::file(root))?;
@@ -204,6 +151,19 @@ fn stays_inside(root: &Path, path: &Path) -> Result<()> {
     Err(Error::Refused(format!("{} leads out of the project, to {}", path.display(), real.display())))
 }
 
-fn relative(root: &Path, path: &Path) -> String {
+pub(super) fn relative(root: &Path, path: &Path) -> String {
     path.strip_prefix(root).unwrap_or(path).display().to_string().replace('\\', "/")
+}
+
+/// As git writes a path that has more than plain characters.
+fn quoted(path: &str) -> String {
+    if path.chars().all(|c| c.is_ascii_graphic() && c != '"' && c != '\\') {
+        return path.to_owned();
+    }
+    let escaped = path.bytes().map(|byte| match byte {
+        b'"' | b'\\' => format!("\\{}", char::from(byte)),
+        b' '..=b'~' => char::from(byte).to_string(),
+        _ => format!("\\{byte:03o}"),
+    });
+    format!("\"{}\"", escaped.collect::<String>())
 }

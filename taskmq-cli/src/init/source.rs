@@ -6,23 +6,30 @@ use syn::spanned::Spanned;
 
 use crate::error::{Error, Result};
 
-/// The file's new text with these modules declared; the old text when it has them.
-pub(crate) fn with_modules(path: &Path, text: &str, modules: &[&str], declaration: &str) -> Result<String> {
-    let code = text.trim_start_matches('\u{feff}');
-    let file = syn::parse_file(code).map_err(|e| {
+/// Whether the file has this module, be it in another file or in this one.
+pub(crate) fn declares(path: &Path, text: &str, module: &str) -> Result<bool> {
+    Ok(has_module(&parse(path, text)?, module))
+}
+
+fn has_module(file: &syn::File, name: &str) -> bool {
+    file.items.iter().any(|item| matches!(item, syn::Item::Mod(module) if module.ident == name))
+}
+
+fn parse(path: &Path, text: &str) -> Result<syn::File> {
+    syn::parse_file(text.trim_start_matches('\u{feff}')).map_err(|e| {
         Error::Refused(format!(
             "{} is no valid Rust ({e} at line {}): mend it first",
             path.display(),
             e.span().start().line
         ))
-    })?;
-    let missing: Vec<&str> = modules
-        .iter()
-        .copied()
-        .filter(|name| {
-            !file.items.iter().any(|item| matches!(item, syn::Item::Mod(module) if module.ident == name))
-        })
-        .collect();
+    })
+}
+
+/// The file's new text with these modules declared; the old text when it has them.
+pub(crate) fn with_modules(path: &Path, text: &str, modules: &[&str], declaration: &str) -> Result<String> {
+    let code = text.trim_start_matches('\u{feff}');
+    let file = parse(path, text)?;
+    let missing: Vec<&str> = modules.iter().copied().filter(|name| !has_module(&file, name)).collect();
     if missing.is_empty() {
         return Ok(text.to_owned());
     }
