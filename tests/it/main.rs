@@ -4,4 +4,5 @@
 #[macro_use]
 mod each_database;
 mod contract;
+mod hosts;
 mod processes;
