@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use taskmq_bench_contestant::Result;
-use taskmq_core::broker::{Claim, Outcome, Settlement, WorkerIdentity};
+use taskmq_core::broker::{BatchId, Claim, Outcome, Settlement, WorkerIdentity};
 use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, Retention, produce_many};
 
 const TOPIC: &str = "bench-00";
@@ -74,7 +74,8 @@ fn run(arguments: &Arguments) -> Result {
     let mut micros = Vec::new();
     for _ in 0..arguments.claims {
         let begin = Instant::now();
-        let claimed = conn.broker().claim(&Claim { worker_id: worker.id, topics: &[TOPIC], limit })?;
+        let claim = Claim { worker_id: worker.id, topics: &[TOPIC], limit, as_batch: true, after: &[] };
+        let claimed = conn.broker().claim(&claim)?;
         micros.push(u64::try_from(begin.elapsed().as_micros())?);
         if claimed.len() != BATCH {
             return Err(format!("a claim of {BATCH} gave {}", claimed.len()).into());
@@ -84,10 +85,12 @@ fn run(arguments: &Arguments) -> Result {
             .map(|message| Settlement {
                 id: message.id,
                 attempt: message.attempt,
+                batch: message.batch,
                 outcome: Outcome::Done { result: None, retention: Retention::None },
             })
             .collect();
-        let lost = conn.broker().settle(&worker, &settlements)?;
+        let batches: Vec<BatchId> = claimed.first().and_then(|message| message.batch).into_iter().collect();
+        let lost = conn.broker().exchange(&worker, &settlements, &batches, None)?.lost;
         if !lost.is_empty() {
             return Err(format!("{} leases were lost", lost.len()).into());
         }
