@@ -27,7 +27,8 @@ pub(crate) fn run() -> Result<(), String> {
     cargo(&["clippy", "--workspace", "--all-targets", "--features", tests::ALL, "--", "-D", "warnings"], "")?;
     cargo(&["doc", "--no-deps", "--workspace", "--features", tests::ALL], "-D warnings")?;
     for features in CHOICES {
-        cargo(&["check", "-p", "taskmq-core", "--no-default-features", "--features", features], "")?;
+        let choice = ["--no-default-features", "--features", features, "--", "-D", "warnings"];
+        cargo(&[&["clippy", "-p", "taskmq-core"][..], &choice].concat(), "")?;
     }
     cargo(&["check", "-p", "taskmq-cli"], "")?;
     // Last, so that the output ends with the summary.

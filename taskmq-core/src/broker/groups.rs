@@ -1,10 +1,7 @@
 //! Settlements of messages that share the lease of their batch, sorted by what one statement can write.
 
-use serde::Serializer;
-use serde::ser::SerializeMap;
-
 use super::{BatchId, Outcome, Settlement};
-use crate::{Error, MessageId, Result, Retention};
+use crate::{MessageId, Retention};
 
 /// Settlements whose batch is known to be held.
 #[derive(Debug, Default)]
@@ -52,6 +49,8 @@ impl<'a> Groups<'a> {
     }
 }
 
+// MariaDB takes acknowledgements of batches and of single messages with one statement.
+#[cfg(any(feature = "sqlite", feature = "postgres"))]
 impl DoneGroup<'_> {
     pub(super) fn ids(&self) -> Vec<MessageId> {
         self.done.iter().map(|(id, _)| *id).collect()
@@ -78,26 +77,8 @@ impl DoneGroup<'_> {
     }
 
     /// What each message's consumer returned, in the order of [`ids`](Self::ids).
-    #[cfg(feature = "postgres")]
     pub(super) fn results(&self) -> Vec<Option<&str>> {
         self.done.iter().map(|(_, result)| *result).collect()
-    }
-
-    /// A JSON object: what each message's consumer returned, as text, by the message's id.
-    #[cfg(feature = "sqlite")]
-    pub(super) fn results_by_id(&self) -> Result<String> {
-        let mut json = Vec::with_capacity(16 * self.done.len());
-        let mut serializer = serde_json::Serializer::new(&mut json);
-        let written = (|| {
-            let mut map = serializer.serialize_map(Some(self.done.len()))?;
-            for (id, result) in &self.done {
-                map.serialize_entry(id, result)?;
-            }
-            map.end()
-        })();
-        let failed = |source| Error::Encode { what: "the results", source };
-        written.map_err(failed)?;
-        String::from_utf8(json).map_err(|e| failed(serde::ser::Error::custom(e)))
     }
 }
 

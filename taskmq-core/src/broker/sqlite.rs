@@ -1,6 +1,7 @@
 //! All SQL for SQLite. One writer at a time is SQLite's own rule: every write here is one `BEGIN IMMEDIATE`
 //! transaction of a few milliseconds, so no lock of ours is needed on a row.
 
+use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -789,7 +790,7 @@ fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()>
              CROSS JOIN taskmq_messages m ON m.id = CAST(done.key AS INTEGER) AND m.worker_id = 0"),
             Nullable<BigInt> = keep,
             BigInt = group.batch,
-            Text = group.results_by_id()?,
+            Text = results_by_id(group)?,
         )?,
         None => execute!(
             conn, Sqlite,
@@ -924,6 +925,12 @@ fn settled_before(conn: &mut SqliteConnection, worker_id: i64, settlement: &Sett
         Integer = settlement.attempt,
     )?;
     Ok(!found.is_empty())
+}
+
+/// A JSON object of what the consumer returned for each message.
+fn results_by_id(group: &DoneGroup<'_>) -> Result<String> {
+    let results: BTreeMap<MessageId, Option<&str>> = group.ids().into_iter().zip(group.results()).collect();
+    serde_json::to_string(&results).map_err(|source| Error::Encode { what: "the results", source })
 }
 
 /// `None`: not at all; `Some(None)`: for ever.
