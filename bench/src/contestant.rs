@@ -83,6 +83,9 @@ pub(crate) struct Peer {
     /// The settings that it is given, and why.
     #[serde(default)]
     pub(crate) settings: String,
+    /// Whether a commit of it survives the loss of power.
+    #[serde(default = "yes")]
+    pub(crate) waits_for_disk: bool,
     /// Why it cannot take part.
     pub(crate) unavailable: Option<String>,
     /// The databases that it takes part on.
@@ -102,6 +105,10 @@ struct On {
     at_most: u64,
     #[serde(default)]
     without: Vec<String>,
+}
+
+fn yes() -> bool {
+    true
 }
 
 /// What peers are given: fewer than taskmq, for they are slower.

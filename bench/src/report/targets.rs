@@ -112,12 +112,18 @@ impl Run<'_> {
 
     fn drain_of_peers(&self) -> Option<Target> {
         let bound = if self.database == Postgres { 4.0 } else { 5.0 };
-        let own: Vec<String> = contestant::own().ok()?.into_iter().map(|own| own.name).collect();
+        // taskmq waits for the disk, so it is compared with those that do so too.
+        let names: Vec<String> = contestant::peers()
+            .ok()?
+            .into_iter()
+            .filter(|peer| peer.waits_for_disk)
+            .map(|peer| peer.name)
+            .collect();
         let peers = self
             .results
             .records
             .iter()
-            .filter(|r| r.database == self.database && !own.contains(&r.contestant));
+            .filter(|r| r.database == self.database && names.contains(&r.contestant));
         let fastest = peers
             .filter_map(|r| Some((self.median("drain", "1 worker", &r.contestant, "rate")?, &r.contestant)))
             .max_by(|(a, _), (b, _)| a.total_cmp(b))?;

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use apalis::prelude::*;
 use apalis_sqlite::{Config, SqlitePool, SqliteStorage};
-use sqlx::sqlite::SqlitePoolOptions;
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqlitePoolOptions};
 use taskmq_bench_contestant::{Contestant, Message, Payload, Producer, Result, Work, begin, end};
 use tokio::runtime::Runtime;
 
@@ -29,7 +29,12 @@ struct ApalisProducer {
 }
 
 async fn connect(url: &str, connections: u32) -> Result<SqlitePool> {
-    Ok(SqlitePoolOptions::new().max_connections(connections).connect(url).await?)
+    let options = SqliteConnectOptions::new()
+        .filename(url)
+        .create_if_missing(true)
+        .journal_mode(SqliteJournalMode::Wal)
+        .busy_timeout(Duration::from_secs(5));
+    Ok(SqlitePoolOptions::new().max_connections(connections).connect_with(options).await?)
 }
 
 impl Contestant for Apalis {
