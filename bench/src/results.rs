@@ -122,3 +122,35 @@ impl Results {
         self.rounds(workload, case, database, contestant).find_map(|record| record.problem.as_deref())
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_failed_round_leaves_the_median_of_the_others() {
+        let round = |round, rate: Option<f64>| Record {
+            workload: "drain".to_owned(),
+            case: "1 worker".to_owned(),
+            database: Kind::Sqlite,
+            contestant: "taskmq".to_owned(),
+            round,
+            measures: rate.map(|rate| ("rate".to_owned(), rate)).into_iter().collect(),
+            problem: rate.is_none().then(|| "it ended early".to_owned()),
+        };
+        let results = Results {
+            command: String::new(),
+            date: String::new(),
+            scale: Scale::Quick,
+            rounds: 3,
+            minutes: 1.0,
+            machine: String::new(),
+            versions: BTreeMap::new(),
+            records: vec![round(1, Some(300.0)), round(2, None), round(3, Some(100.0))],
+        };
+        let spread = results.spread("drain", "1 worker", Kind::Sqlite, "taskmq", "rate").unwrap();
+        assert_eq!((spread.least, spread.median, spread.most), (100.0, 200.0, 300.0));
+        assert_eq!(results.problem("drain", "1 worker", Kind::Sqlite, "taskmq"), Some("it ended early"));
+        assert!(results.spread("drain", "1 worker", Kind::Postgres, "taskmq", "rate").is_none());
+    }
+}

@@ -71,8 +71,16 @@ fn contestants(
     for peer in contestant::peers()? {
         if peer.is_on(database) && only(&peer.name) {
             println!("building {}: {}", peer.name, peer.settings);
-            versions.insert(peer.name.clone(), peer.version()?);
-            contestants.push(peer.contestant(database)?);
+            let mut version = peer.version()?;
+            match peer.contestant(database) {
+                Ok(contestant) => contestants.push(contestant),
+                // The others are worth measuring all the same.
+                Err(error) => {
+                    println!("{} is left out: {error}", peer.name);
+                    version += " (could not be built, so left out)";
+                }
+            }
+            versions.insert(peer.name, version);
         }
     }
     Ok(contestants)

@@ -59,7 +59,11 @@ fn markdown(results: &Results) -> Result<String> {
              as taskmq sets it; MariaDB with `READ COMMITTED`, likewise |\n";
     for peer in contestant::peers()? {
         match &peer.unavailable {
-            None => text += &format!("| {} | {} | {} |\n", peer.name, peer.version()?, peer.settings),
+            None => {
+                if let Some(version) = results.versions.get(&peer.name) {
+                    text += &format!("| {} | {version} | {} |\n", peer.name, peer.settings);
+                }
+            }
             Some(why) => text += &format!("| {} | {} | not measured: {why} |\n", peer.name, peer.version()?),
         }
     }

@@ -1,4 +1,4 @@
-//! Horizontal bars, one group for each database, on a logarithmic axis.
+//! Horizontal bars, one group for each workload on each database, as long as its fastest allows.
 
 use std::fmt::Write;
 
@@ -9,8 +9,6 @@ use crate::results::Results;
 const WIDTH: f64 = 900.0;
 const LABELS: f64 = 230.0;
 const BAR: f64 = 20.0;
-const LEAST: f64 = 100.0;
-const MOST: f64 = 10_000_000.0;
 
 /// Drains by one worker and bulk produce, of every contestant.
 pub(super) fn svg(results: &Results) -> String {
@@ -51,11 +49,11 @@ fn bars(results: &Results, workload: &str, case: &str, database: Kind) -> Vec<(S
 /// Writing to a String cannot fail.
 fn group(body: &mut String, mut y: f64, title: &str, bars: &[(String, f64)]) -> f64 {
     y += 20.0;
-    _ = writeln!(body, "<text x=\"10\" y=\"{y}\" font-weight=\"bold\">{title} (logarithmic)</text>");
+    _ = writeln!(body, "<text x=\"10\" y=\"{y}\" font-weight=\"bold\">{title}</text>");
     y += 8.0;
+    let most = bars.iter().map(|(_, rate)| *rate).fold(f64::MIN_POSITIVE, f64::max);
     for (name, rate) in bars {
-        let share = (rate.clamp(LEAST, MOST) / LEAST).log10() / (MOST / LEAST).log10();
-        let length = share * (WIDTH - LABELS - 100.0);
+        let length = rate / most * (WIDTH - LABELS - 100.0);
         let colour = match name {
             name if name.starts_with("taskmq") => "#c2410c",
             name if name.starts_with("raw") => "#9ca3af",

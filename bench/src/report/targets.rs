@@ -150,7 +150,8 @@ impl Run<'_> {
             })
         };
         drains().next()?;
-        let twice: f64 = drains().filter_map(|r| r.measures.get("ran_twice")).sum();
+        let twice: f64 =
+            drains().filter_map(|r| r.measures.get("ran_twice")).fold(0.0, |sum, twice| sum + twice);
         let what = format!("{}: messages that ran twice in all drains", self.database);
         Some(Target::at_most(what, twice, 0.0, |v| format!("{v:.0}")))
     }
