@@ -26,9 +26,11 @@ pub(crate) enum Command {
     Migrate,
     /// Produce messages
     Produce(ProduceArgs),
-    /// List the topics with their figures
+    /// List the topics with their figures, and how many running workers consume each
     Topics(ListArgs),
     /// List messages: live ones in the order in which they run, then finished ones
+    ///
+    /// On a terminal each is one line, with its payload cut to fit; a file or another program gets it whole.
     Messages(MessagesArgs),
     /// Show one message with all that is known of it
     Show(ShowArgs),

@@ -1,5 +1,6 @@
 //! A connection to the queue, checked to be one that this program works with.
 
+use diesel::{QueryDsl, RunQueryDsl};
 use taskmq_core::{AnyConnection, BrokerConnection, Error, migration};
 
 use crate::error::Result;
@@ -12,4 +13,26 @@ pub(crate) fn connect(url: Option<&str>) -> Result<AnyConnection> {
         return Err(Error::SchemaVersion { found, needed: migration::SCHEMA_VERSION }.into());
     }
     Ok(conn)
+}
+
+diesel::table! {
+    taskmq_workers (id) {
+        id -> BigInt,
+        topics -> Text,
+    }
+}
+
+/// What each running worker consumes.
+pub(crate) fn topics_of_workers(conn: &mut AnyConnection) -> Result<Vec<Vec<String>>> {
+    let query = taskmq_workers::table.select(taskmq_workers::topics);
+    let workers: Vec<String> = match conn {
+        #[cfg(feature = "sqlite")]
+        AnyConnection::Sqlite(conn) => query.load(conn)?,
+        #[cfg(feature = "postgres")]
+        AnyConnection::Postgres(conn) => query.load(conn)?,
+        #[cfg(feature = "mysql")]
+        AnyConnection::Mysql(conn) => query.load(conn)?,
+        _ => Vec::new(),
+    };
+    Ok(workers.iter().map(|topics| topics.split(',').map(str::to_owned).collect()).collect())
 }

@@ -14,7 +14,7 @@ pub(crate) enum Error {
     Queue(taskmq_core::Error),
     #[error("this taskmq-cli was built without {backend}: cargo install taskmq-cli --features {feature}", feature = .backend.feature())]
     BackendMissing { backend: Backend },
-    #[error("{what} is no JSON: {reason}{}", if cfg!(windows) { "; in cmd.exe write \"{\\\"key\\\": 1}\"" } else { "" })]
+    #[error("{what} is no JSON: {reason}")]
     Json { what: String, reason: String },
     #[error("{0}")]
     Failed(String),
@@ -27,6 +27,13 @@ impl Error {
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
             Error::Refused(_) | Error::Json { .. } | Error::BackendMissing { .. } => ExitCode::from(2),
+            Error::Queue(
+                taskmq_core::Error::Topic { .. }
+                | taskmq_core::Error::Key { .. }
+                | taskmq_core::Error::TooLarge { .. }
+                | taskmq_core::Error::Delay { .. }
+                | taskmq_core::Error::NoDatabaseUrl,
+            ) => ExitCode::from(2),
             Error::File { .. } | Error::Queue(_) | Error::Failed(_) => ExitCode::FAILURE,
         }
     }

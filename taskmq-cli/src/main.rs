@@ -27,7 +27,7 @@ fn main() -> ExitCode {
 }
 
 fn run(cli: &Cli) -> error::Result<()> {
-    let url = cli.database_url.as_deref();
+    let url = cli.database_url.as_deref().filter(|url| !url.is_empty());
     match &cli.command {
         Command::Init(args) => init::run(args, url),
         Command::Migrate => commands::migrate::run(url),

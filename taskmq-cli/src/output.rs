@@ -1,57 +1,101 @@
 //! What a person or a program reads.
 
+use console::{Term, measure_text_width, truncate_str};
+
+/// However narrow the terminal is, so much of a cut column is shown.
+const NARROWEST: usize = 10;
+
 /// Text from a message as it may reach a terminal: control characters and those that turn the direction of writing
 /// are shown and not carried out.
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        let turns = matches!(c, '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-        if turns || c.is_control() && c != '\n' {
-            out.extend(c.escape_default());
-        } else {
-            out.push(c);
-        }
+        if is_unsafe(c) && c != '\n' { out.extend(c.escape_default()) } else { out.push(c) }
     }
     out
 }
 
-/// On one line, and cut to so many characters.
-pub(crate) fn cell(text: &str, width: usize) -> String {
-    let line = printable(&text.replace('\n', " "));
-    if line.chars().count() <= width {
-        return line;
-    }
-    line.chars().take(width.saturating_sub(1)).chain(['…']).collect()
+fn is_unsafe(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
-/// Rows under a heading, in columns as wide as their widest cell.
-pub(crate) fn table(heading: &[&str], rows: &[Vec<String>]) {
-    let widths: Vec<usize> = (0..heading.len())
-        .map(|at| {
-            rows.iter()
-                .map(|row| row[at].chars().count())
-                .chain([heading[at].chars().count()])
-                .max()
-                .unwrap_or(0)
-        })
-        .collect();
-    let print = |cells: &[String]| {
-        let line: Vec<String> =
-            cells.iter().zip(&widths).map(|(cell, width)| format!("{cell:<width$}")).collect();
-        println!("{}", line.join("  ").trim_end());
+/// On one line.
+pub(crate) fn cell(text: &str) -> String {
+    printable(&text.replace('\n', " "))
+}
+
+/// Rows under a heading, in columns as wide as their widest cell. On a terminal the column `cut` gives way, so that
+/// each row fits in one line; a file or another program gets it whole.
+pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], cut: usize) {
+    let terminal = Term::stdout();
+    let width = if terminal.is_term() {
+        terminal.size_checked().map(|(_, columns)| usize::from(columns))
+    } else {
+        None
     };
-    print(&heading.iter().map(|h| (*h).to_owned()).collect::<Vec<_>>());
-    for row in rows {
-        print(row);
+    for line in lines(heading, rows, cut, width) {
+        println!("{line}");
     }
 }
 
-/// Always an array, so that a program reads every answer the same way.
+fn lines(heading: &[&str], rows: &[Vec<String>], cut: usize, width: Option<usize>) -> Vec<String> {
+    let heading: Vec<String> = heading.iter().map(|&name| name.to_owned()).collect();
+    let all = || std::iter::once(&heading).chain(rows);
+    let mut widths: Vec<usize> = (0..heading.len())
+        .map(|at| all().map(|row| measure_text_width(&row[at])).max().unwrap_or_default())
+        .collect();
+    if let Some(width) = width {
+        let others = widths.iter().sum::<usize>() - widths[cut] + 2 * (widths.len() - 1);
+        widths[cut] = widths[cut].min(width.saturating_sub(others).max(NARROWEST));
+    }
+    let line = |row: &Vec<String>| {
+        let cells = row.iter().zip(&widths).map(|(cell, &width)| {
+            let cell = truncate_str(cell, width, "…");
+            format!("{cell}{}", " ".repeat(width.saturating_sub(measure_text_width(&cell))))
+        });
+        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+    };
+    all().map(line).collect()
+}
+
+/// Always an array, so that a program reads every answer the same way. What a terminal might carry out is escaped, as
+/// JSON can.
 pub(crate) fn json(rows: &[serde_json::Value]) {
-    println!("{}", serde_json::to_string_pretty(rows).unwrap_or_default());
+    let text = serde_json::to_string_pretty(rows).unwrap_or_default();
+    // Such characters are in strings only: JSON has none of them, but for its white space, anywhere else.
+    let escaped = |c: char| {
+        if is_unsafe(c) && !c.is_ascii_whitespace() { format!("\\u{:04x}", u32::from(c)) } else { c.into() }
+    };
+    println!("{}", text.chars().map(escaped).collect::<String>());
 }
 
 /// As JSON; what taskmq describes can always be written so.
 pub(crate) fn value(row: impl serde::Serialize) -> serde_json::Value {
     serde_json::to_value(row).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn nothing_that_a_terminal_carries_out_is_left() {
+        assert_eq!(printable("a\u{1b}[31m\u{9b}2J\u{202e}b\r\n"), "a\\u{1b}[31m\\u{9b}2J\\u{202e}b\\r\n");
+        assert_eq!(cell("a\nb\u{2028}"), "a b\\u{2028}");
+    }
+
+    #[test]
+    fn a_table_fits_the_terminal() {
+        let rows = [vec!["1".to_owned(), "x".repeat(100)], vec!["200".to_owned(), "日本語".repeat(20)]];
+        for line in lines(&["ID", "PAYLOAD"], &rows, 1, Some(30)) {
+            assert!(measure_text_width(&line) <= 30, "{line}");
+        }
+        let cut = lines(&["ID", "PAYLOAD"], &rows, 1, Some(30));
+        assert_eq!(cut[..2], ["ID   PAYLOAD".to_owned(), format!("1    {}…", "x".repeat(24))]);
+        let whole = lines(&["ID", "PAYLOAD"], &rows, 1, None);
+        assert_eq!(whole[1], format!("1    {}", "x".repeat(100)));
+        assert!(lines(&["ID", "PAYLOAD"], &rows, 1, Some(5))[1].ends_with("xxxxxxxxx…"));
+    }
 }

@@ -33,6 +33,17 @@ impl Backend {
         match url.split_once("://").map(|(scheme, _)| scheme.to_ascii_lowercase()).as_deref() {
             Some("postgres" | "postgresql") => Ok(Backend::Postgres),
             Some("mysql") => Ok(Backend::Mysql),
+            // What libpq would read, but neither Diesel nor diesel_cli: no file is to be made that is named so.
+            None if ["postgres", "postgresql", "mysql"].iter().any(|scheme| {
+                url.strip_prefix(scheme).is_some_and(|rest| rest.starts_with(':') || rest.starts_with("//"))
+            }) || ["host=", "dbname=", "password="].iter().any(|key| url.contains(key)) =>
+            {
+                Err(Error::Unsupported(
+                    "DATABASE_URL must be a file's path, postgres://user:password@host/name or \
+                     mysql://user:password@host/name"
+                        .to_owned(),
+                ))
+            }
             None | Some("sqlite" | "file") => Ok(Backend::Sqlite),
             Some("mariadb") => Err(Error::Unsupported(
                 "write a MariaDB URL as mysql://..., which is what Diesel reads".to_owned(),

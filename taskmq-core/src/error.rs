@@ -100,10 +100,10 @@ pub enum Error {
     DuplicateConsumer {
         /// The topic.
         topic: String,
-        /// The path of one function.
-        first: &'static str,
-        /// The path of the other.
-        second: &'static str,
+        /// One function's path, and where it is.
+        first: String,
+        /// The other's.
+        second: String,
     },
     /// A consumer that the worker cannot run.
     #[error("consumer {consumer} cannot run: {problem}")]
@@ -145,6 +145,13 @@ pub enum Error {
 
 /// The result of every operation on the queue.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
+
+impl Error {
+    /// What a driver says about a URL that it cannot connect to, without the password.
+    pub fn cannot_connect(url: &str, error: &diesel::ConnectionError) -> Self {
+        crate::database_url::cannot_connect(url, &error.to_string())
+    }
+}
 
 impl From<diesel::result::Error> for Error {
     fn from(error: diesel::result::Error) -> Self {

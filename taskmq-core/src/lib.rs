@@ -34,6 +34,7 @@ mod backend;
 pub mod broker;
 mod connection;
 pub mod consumer;
+mod database_url;
 mod error;
 mod ids;
 pub mod limits;

@@ -162,7 +162,7 @@ fn settings(options: &Options, handler: &Handler) -> TokenStream {
         Parameter::State(ty) => Some(quote!(.needs_state::<#ty>())),
         _ => None,
     });
-    quote!(#max_attempts #timeout #backoff #retention #(#states)*)
+    quote!(.at(::core::file!(), ::core::line!()) #max_attempts #timeout #backoff #retention #(#states)*)
 }
 
 fn duration(time: Duration) -> TokenStream {

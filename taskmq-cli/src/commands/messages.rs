@@ -18,18 +18,19 @@ pub(crate) fn run(args: &MessagesArgs, url: Option<&str>) -> Result<()> {
             .map(|m| {
                 vec![
                     m.id.to_string(),
-                    output::cell(&m.topic, 24),
+                    output::cell(&m.topic),
                     m.state.to_string(),
                     m.priority.to_string(),
                     m.attempts.to_string(),
                     m.finished_at.unwrap_or(m.run_at).format("%F %T").to_string(),
-                    output::cell(m.error.as_deref().unwrap_or_else(|| m.payload.get()), 50),
+                    output::cell(m.error.as_deref().unwrap_or_else(|| m.payload.get())),
                 ]
             })
             .collect();
         output::table(
             &["ID", "TOPIC", "STATE", "PRIORITY", "ATTEMPTS", "DUE OR FINISHED (UTC)", "PAYLOAD OR ERROR"],
             &rows,
+            6,
         );
     }
     Ok(())

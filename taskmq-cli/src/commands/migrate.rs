@@ -13,6 +13,7 @@ const LOCK_LIMIT: Duration = Duration::from_secs(60);
 
 pub(crate) fn run(url: Option<&str>) -> Result<()> {
     let url = url.ok_or(taskmq_core::Error::NoDatabaseUrl)?;
+    let backend = Backend::of_url(url)?;
     let current = std::env::current_dir().map_err(Error::file("."))?;
     let folder: PathBuf = project::migrations_folder(&current)?;
     if !folder.is_dir() {
@@ -27,7 +28,7 @@ pub(crate) fn run(url: Option<&str>) -> Result<()> {
         .map_err(Error::file(&folder))?
         .flatten()
         .any(|entry| entry.file_name().to_string_lossy().ends_with("_taskmq"));
-    let count = match Backend::of_url(url)? {
+    let count = match backend {
         #[cfg(feature = "sqlite")]
         Backend::Sqlite => {
             let lock = sqlite_lock(url)?;
@@ -76,7 +77,7 @@ pub(crate) fn run(url: Option<&str>) -> Result<()> {
 use diesel::RunQueryDsl;
 
 fn establish<C: Connection>(url: &str) -> Result<C> {
-    C::establish(url).map_err(|e| Error::Failed(format!("cannot connect to the database: {e}")))
+    C::establish(url).map_err(|e| taskmq_core::Error::cannot_connect(url, &e).into())
 }
 
 fn pending<C, DB>(conn: &mut C, migrations: FileBasedMigrations) -> Result<usize>
@@ -118,12 +119,9 @@ fn lock_path(url: &str) -> String {
 #[cfg(feature = "sqlite")]
 fn sqlite_lock(url: &str) -> Result<std::fs::File> {
     let path = lock_path(url);
-    let file = std::fs::OpenOptions::new()
-        .create(true)
-        .truncate(false)
-        .write(true)
-        .open(&path)
-        .map_err(Error::file(&path))?;
+    let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(
+        |error| Error::Failed(format!("the folder of the SQLite file {url} cannot be written to: {error}")),
+    )?;
     let began = Instant::now();
     while file.try_lock().is_err() {
         wait(began)?;

@@ -1,3 +1,4 @@
+use std::collections::BTreeSet;
 use std::io::{BufRead, BufReader, IsTerminal, Read};
 use std::path::Path;
 
@@ -27,13 +28,23 @@ pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
         }
         Some(text) => text.to_owned(),
     };
-    let payload = parse("the payload", &text)?;
+    let payload = parse(&text).map_err(|reason| {
+        let hint = if cfg!(windows) {
+            "; in cmd.exe write \"{\\\"key\\\": 1}\""
+        } else if text.trim_start().starts_with(|c: char| c.is_alphabetic()) {
+            "; a text is written with double quotes, as '\"text\"'"
+        } else {
+            ""
+        };
+        Error::Json { what: "the payload".to_owned(), reason: reason + hint }
+    })?;
     let mut conn = database::connect(url)?;
     let produced = message(args, &payload).produce(&mut conn)?;
     if args.json {
         let row = conn.broker().message(produced.id())?.map(output::value);
         output::json(&row.into_iter().collect::<Vec<_>>());
     } else {
+        note_no_consumer(&mut conn, &args.topic)?;
         match produced {
             Produced::New(id) => println!("produced message {id} of topic {}", args.topic),
             Produced::Existing(id) => {
@@ -55,10 +66,24 @@ fn message<'a>(args: &'a ProduceArgs, payload: &RawValue) -> NewMessage<'a> {
     args.header.iter().fold(message, |message, (name, text)| message.header(&**name, &**text))
 }
 
+/// When workers run, yet none for this topic, it is likely a slip of the pen.
+fn note_no_consumer(conn: &mut AnyConnection, topic: &str) -> Result<()> {
+    let workers = database::topics_of_workers(conn)?;
+    let known: BTreeSet<&str> = workers.iter().flatten().map(|known| &**known).collect();
+    if !known.is_empty() && !known.contains(topic) {
+        let known = known.into_iter().collect::<Vec<_>>().join(", ");
+        eprintln!("note: no running worker consumes {topic}; they consume {}", output::printable(&known));
+    }
+    Ok(())
+}
+
 /// Passed on as it was written; only what is no JSON at all is refused.
-fn parse(what: &str, text: &str) -> Result<Box<RawValue>> {
-    serde_json::from_str(text.trim_start_matches('\u{feff}'))
-        .map_err(|e| Error::Json { what: what.to_owned(), reason: e.to_string() })
+fn parse(text: &str) -> std::result::Result<Box<RawValue>, String> {
+    let text = text.trim_start_matches('\u{feff}');
+    if text.trim().is_empty() {
+        return Err("it is empty".to_owned());
+    }
+    serde_json::from_str(text).map_err(|e| e.to_string())
 }
 
 fn produce_file(args: &ProduceArgs, path: &Path, url: Option<&str>) -> Result<()> {
@@ -84,6 +109,7 @@ fn produce_file(args: &ProduceArgs, path: &Path, url: Option<&str>) -> Result<()
     if args.json {
         output::json(&[serde_json::json!({"topic": args.topic, "produced": count})]);
     } else {
+        note_no_consumer(&mut conn, &args.topic)?;
         println!("produced {count} messages of topic {}", args.topic);
     }
     Ok(())
@@ -99,14 +125,20 @@ fn produce_lines(
     let mut batch = Vec::with_capacity(BATCH);
     let mut count = 0;
     for (index, line) in BufReader::new(bar.wrap_read(file)).lines().enumerate() {
-        let line = line.map_err(|source| Error::Json {
+        let broken = |reason: String| Error::Json {
             what: format!("{} line {}", path.display(), index + 1),
-            reason: source.to_string(),
-        })?;
+            reason: format!("{}; nothing was produced", reason.replace(" at line 1 column ", " at column ")),
+        };
+        let line = match line {
+            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
+                return Err(broken("it is no UTF-8 text".to_owned()));
+            }
+            line => line.map_err(Error::file(path))?,
+        };
         if line.trim().is_empty() {
             continue;
         }
-        let payload = parse(&format!("{} line {}", path.display(), index + 1), &line)?;
+        let payload = parse(&line).map_err(broken)?;
         batch.push(message(args, &payload));
         if batch.len() == BATCH {
             count += produce_many(conn, batch.drain(..))?;

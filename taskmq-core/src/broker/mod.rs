@@ -418,17 +418,3 @@ fn taken_key(id: MessageId, error: diesel::result::Error) -> Error {
         error => error.into(),
     }
 }
-
-/// A database URL that may be shown: with `***` in place of a password.
-pub(crate) fn without_password(url: &str) -> String {
-    let Some((scheme, rest)) = url.split_once("://") else { return url.to_owned() };
-    let rest = rest.split('?').next().unwrap_or(rest);
-    // A password may have any character, an @ too: the last one ends it.
-    match rest.rsplit_once('@') {
-        Some((user, host)) => match user.split_once(':') {
-            Some((name, _)) => format!("{scheme}://{name}:***@{host}"),
-            None => format!("{scheme}://{user}@{host}"),
-        },
-        None => format!("{scheme}://{rest}"),
-    }
-}

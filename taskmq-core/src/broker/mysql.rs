@@ -19,7 +19,7 @@ use super::{
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
-use crate::{Backend, Error, MessageId, Produced, Result, Retention};
+use crate::{Backend, Error, MessageId, Produced, Result, Retention, database_url};
 
 /// A time as microseconds since 1970. The column's own value, whatever the session's time zone is.
 macro_rules! micros {
@@ -98,7 +98,7 @@ macro_rules! many {
 }
 
 pub(crate) fn connect(url: &str) -> Result<MysqlConnection> {
-    let failed = |reason: String| Error::Connect { database: super::without_password(url), reason };
+    let failed = |reason: String| database_url::cannot_connect(url, &reason);
     let mut conn = MysqlConnection::establish(url).map_err(|e| failed(e.to_string()))?;
     // READ COMMITTED: gap locks of the default would make claims and producers deadlock.
     conn.batch_execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")

@@ -48,6 +48,7 @@ use call::{Call, HandlerResult};
 pub struct Consumer {
     pub(crate) topic: &'static str,
     pub(crate) name: &'static str,
+    pub(crate) file: Option<(&'static str, u32)>,
     pub(crate) handler: Handler,
     pub(crate) max_attempts: u16,
     pub(crate) timeout: Option<Duration>,
@@ -139,6 +140,7 @@ impl Consumer {
         Self {
             topic,
             name,
+            file: None,
             handler,
             max_attempts: 20,
             timeout: None,
@@ -156,6 +158,21 @@ impl Consumer {
     /// The path of the function.
     pub fn name(&self) -> &'static str {
         self.name
+    }
+
+    /// Where the function is written, for messages to people.
+    #[must_use]
+    pub fn at(mut self, file: &'static str, line: u32) -> Self {
+        self.file = Some((file, line));
+        self
+    }
+
+    /// The path of the function, and its file and line.
+    pub(crate) fn place(&self) -> String {
+        match self.file {
+            Some((file, line)) => format!("{} ({file}:{line})", self.name),
+            None => self.name.to_owned(),
+        }
     }
 
     /// Dead-lettered when this many attempts have failed (at least 1). Default 20.

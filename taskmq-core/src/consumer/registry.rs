@@ -35,7 +35,7 @@ impl Registry {
     pub fn with(mut self, consumer: Consumer) -> Result<Self> {
         check_topic(consumer.topic)?;
         if let Some(first) = self.consumers.get(consumer.topic) {
-            let (topic, first, second) = (consumer.topic.to_owned(), first.name, consumer.name);
+            let (topic, first, second) = (consumer.topic.to_owned(), first.place(), consumer.place());
             return Err(Error::DuplicateConsumer { topic, first, second });
         }
         self.consumers.insert(consumer.topic, consumer);

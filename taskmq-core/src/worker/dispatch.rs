@@ -53,7 +53,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         setup.concurrency,
         worker.topics,
         setup.backend,
-        crate::broker::without_password(&setup.database_url)
+        crate::database_url::without_password(&setup.database_url)
     );
     let mut dispatcher = Dispatcher {
         setup,

@@ -19,7 +19,7 @@ pub(super) fn pool(url: &str, size: usize) -> Result<Pool> {
         .min_idle(Some(0))
         .connection_timeout(Duration::from_secs(10))
         .build(Manager { url: url.to_owned() })
-        .map_err(|e| Error::Connect { database: crate::broker::without_password(url), reason: e.to_string() })
+        .map_err(|e| crate::database_url::cannot_connect(url, &e.to_string()))
 }
 
 impl ManageConnection for Manager {

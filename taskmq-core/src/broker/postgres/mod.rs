@@ -17,7 +17,7 @@ use super::{
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
-use crate::{Backend, Error, MessageId, Produced, Result};
+use crate::{Backend, MessageId, Produced, Result, database_url};
 
 /// A time as microseconds since 1970.
 macro_rules! micros {
@@ -95,7 +95,7 @@ pub(crate) fn connect(url: &str) -> Result<PgConnection> {
             full.push_str(&format!("{name}={value}"));
         }
     }
-    let failed = |reason: String| Error::Connect { database: super::without_password(url), reason };
+    let failed = |reason: String| database_url::cannot_connect(url, &reason);
     let mut conn = PgConnection::establish(&full).map_err(|e| failed(e.to_string()))?;
     conn.batch_execute("SET TIME ZONE 'UTC'").map_err(|e| failed(e.to_string()))?;
     Ok(conn)

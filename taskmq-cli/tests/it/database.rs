@@ -1,0 +1,145 @@
+//! The commands that need a database, on SQLite.
+
+use std::fs;
+use std::process::Command;
+
+use diesel::connection::SimpleConnection;
+use diesel::{Connection, SqliteConnection};
+
+use crate::host::{Host, MAIN, MANIFEST};
+
+/// A project whose tables are there.
+fn migrated() -> Host {
+    let host = Host::new(&[("Cargo.toml", MANIFEST), MAIN, (".env", "DATABASE_URL=app.db\n")]);
+    host.init(&[]);
+    assert!(host.run(&["migrate"]).status.success());
+    host
+}
+
+fn execute(host: &Host, sql: &str) {
+    let mut conn = SqliteConnection::establish(&host.path("app.db").display().to_string()).expect("connects");
+    conn.batch_execute(sql).expect("is executed");
+}
+
+#[test]
+fn messages_are_produced_and_looked_at() {
+    let host = Host::new(&[("Cargo.toml", MANIFEST), MAIN, (".env", "DATABASE_URL=app.db\n")]);
+    let (fails, json) =
+        (|args: &[&str], words: &str| host.fails(args, words), |args: &[&str]| host.json(args));
+    fails(&["topics"], "diesel migration run");
+    fails(&["migrate"], "taskmq-cli init");
+    host.init(&[]);
+    assert!(host.run(&["migrate"]).status.success());
+    assert!(String::from_utf8_lossy(&host.run(&["migrate"]).stdout).contains("nothing to do"));
+    fails(&["produce", "yace", "{url: 1}"], "line 1 column 2");
+    fails(&["produce", "two words", "1"], "two words");
+    fails(&["show", "1"], "none of this id");
+    fails(&["retry", "1"], "none of this id");
+    assert_eq!(json(&["topics", "--json"]), serde_json::json!([]));
+    let produced = json(&[
+        "produce",
+        "yace",
+        "{\"b\": 1, \"a\": \"\\u001b[31m\"}",
+        "--priority",
+        "-3",
+        "--header",
+        "k=v",
+        "--json",
+    ]);
+    assert_eq!(
+        (&produced[0]["id"], &produced[0]["priority"], &produced[0]["state"]),
+        (&1.into(), &(-3).into(), &"ready".into())
+    );
+    host.run(&["produce", "yace", "2", "--delay", "1h"]);
+    let listed = json(&["messages", "--topic", "yace", "--json"]);
+    assert_eq!(
+        listed.as_array().expect("an array").iter().map(|m| m["state"].as_str()).collect::<Vec<_>>(),
+        [Some("scheduled"), Some("ready")]
+    );
+    assert_eq!(json(&["messages", "--state", "scheduled", "--json"])[0]["payload"], 2);
+    let text = host.run(&["show", "1"]).stdout;
+    assert!(!text.contains(&0x1b), "no escape sequence reaches the terminal");
+    assert_eq!(json(&["retry", "2", "--json"])[0]["state"], "ready");
+    fs::write(host.path("bad.jsonl"), "1\n\n{oops\n").expect("a file");
+    fails(&["produce", "many", "--file", "bad.jsonl"], "bad.jsonl line 3");
+    assert_eq!(json(&["messages", "--topic", "many", "--json"]), serde_json::json!([]), "none of them");
+    let lines: String = (0..2500).map(|n| format!("{n}\n")).collect();
+    fs::write(host.path("good.jsonl"), lines).expect("a file");
+    assert!(host.run(&["produce", "many", "--file", "good.jsonl"]).status.success());
+    assert_eq!(json(&["topics", "--json"])[0]["ready"], 2500);
+}
+
+#[test]
+fn nothing_in_a_message_reaches_the_terminal_as_a_command() {
+    let host = migrated();
+    execute(
+        &host,
+        "INSERT INTO taskmq_messages (topic, payload) VALUES ('a' || char(27) || '[2J', '\"' || char(155) || '31m' || char(8238) || '\"')",
+    );
+    for args in
+        [&["topics"][..], &["messages"], &["show", "1"], &["topics", "--json"], &["messages", "--json"]]
+    {
+        let text = String::from_utf8(host.run(args).stdout).expect("text");
+        assert!(text.contains("[2J"), "{text}");
+        assert!(
+            !text.contains(|c: char| c.is_control() && c != '\n' || c == '\u{202e}'),
+            "{args:?}: {text:?}"
+        );
+    }
+    assert_eq!(host.json(&["messages", "--json"])[0]["payload"], "\u{9b}31m\u{202e}");
+}
+
+#[test]
+fn a_topic_that_no_worker_consumes_is_seen() {
+    let host = migrated();
+    host.run(&["produce", "tpyo", "1"]);
+    let said = String::from_utf8(host.run(&["topics"]).stdout).expect("text");
+    assert!(said.contains("no worker is running"), "{said}");
+    execute(
+        &host,
+        "INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency) VALUES (5, 'h', 1, '0', 'mail,typo', 1)",
+    );
+    let said = String::from_utf8(host.run(&["topics"]).stdout).expect("text");
+    assert!(said.contains("no running worker consumes tpyo"), "{said}");
+    let warned = |topic| String::from_utf8(host.run(&["produce", topic, "1"]).stderr).expect("text");
+    assert_eq!(warned("tpyo"), "note: no running worker consumes tpyo; they consume mail, typo\n");
+    assert_eq!(warned("mail"), "");
+    let topics = host.json(&["topics", "--json"]);
+    assert_eq!((&topics[0]["workers"], &topics[1]["workers"]), (&1.into(), &0.into()), "{topics}");
+}
+
+#[test]
+fn tables_of_another_version_are_refused() {
+    let host = migrated();
+    execute(&host, "INSERT INTO taskmq_schema (version) VALUES (99)");
+    host.fails(&["topics"], "schema version 99");
+    host.fails(&["produce", "x", "1"], "schema version 99");
+}
+
+#[test]
+fn mistakes_are_explained() {
+    let host = migrated();
+    host.fails(&["produce", "x", "hello"], "a text is written with double quotes");
+    host.fails(&["produce", "x", " "], "it is empty");
+    fs::write(host.path("bytes"), [b'1', b'\n', 0xff]).expect("a file");
+    host.fails(
+        &["produce", "x", "--file", "bytes"],
+        "bytes line 2 is no JSON: it is no UTF-8 text; nothing was produced",
+    );
+    host.fails(&["produce", "x", "--file", "nowhere"], "nowhere: ");
+    for url in
+        ["", "host=h password=s3cret", "postgres:/u:s3cret@h", "mysql//u:s3cret@h", "oracle://u:s3cret@h/x"]
+    {
+        for command in ["topics", "migrate"] {
+            let out = Command::new(env!("CARGO_BIN_EXE_taskmq-cli"))
+                .arg(command)
+                .current_dir(host.path(""))
+                .env("DATABASE_URL", url)
+                .output()
+                .expect("runs");
+            let said = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(!out.status.success() && !said.contains("s3cret"), "{url}: {said}");
+        }
+    }
+    assert_eq!(host.json(&["messages", "--json"]), serde_json::json!([]));
+}

@@ -1,0 +1,8 @@
+//! The real program on projects in temporary folders.
+#![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
+
+mod database;
+mod host;
+mod init;
+mod paths;
+mod refusals;
