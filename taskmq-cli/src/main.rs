@@ -1,12 +1,14 @@
 //! `taskmq-cli`: sets taskmq up in a Diesel project, and produces and looks at its messages.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line talks to a person")]
 
+#[macro_use]
+mod output;
+
 mod cli;
 mod commands;
 mod database;
 mod error;
 mod init;
-mod output;
 
 use std::process::ExitCode;
 

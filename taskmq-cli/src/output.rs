@@ -1,6 +1,25 @@
 //! What a person or a program reads.
 
+use std::io::{ErrorKind, Write};
+
 use console::{Term, measure_text_width, truncate_str};
+
+/// A line for a person, as `println!`.
+macro_rules! say {
+    ($($text:tt)*) => { $crate::output::write(&format!("{}\n", format_args!($($text)*))) };
+}
+
+/// To standard output. When nobody reads on, as with `| head`, there is nothing left to do.
+pub(crate) fn write(text: &str) {
+    let mut out = std::io::stdout();
+    if let Err(error) = out.write_all(text.as_bytes()).and_then(|()| out.flush()) {
+        if error.kind() == ErrorKind::BrokenPipe {
+            std::process::exit(0);
+        }
+        eprintln!("error: cannot write the output: {error}");
+        std::process::exit(1);
+    }
+}
 
 /// However narrow the terminal is, so much of a cut column is shown.
 const NARROWEST: usize = 10;
@@ -36,7 +55,7 @@ pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], cut: usize) {
         None
     };
     for line in lines(heading, rows, cut, width) {
-        println!("{line}");
+        say!("{line}");
     }
 }
 
@@ -68,7 +87,7 @@ pub(crate) fn json(rows: &[serde_json::Value]) {
     let escaped = |c: char| {
         if is_unsafe(c) && !c.is_ascii_whitespace() { format!("\\u{:04x}", u32::from(c)) } else { c.into() }
     };
-    println!("{}", text.chars().map(escaped).collect::<String>());
+    say!("{}", text.chars().map(escaped).collect::<String>());
 }
 
 /// As JSON; what taskmq describes can always be written so.

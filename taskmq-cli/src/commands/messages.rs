@@ -11,7 +11,7 @@ pub(crate) fn run(args: &MessagesArgs, url: Option<&str>) -> Result<()> {
     if args.json {
         output::json(&messages.iter().map(output::value).collect::<Vec<_>>());
     } else if messages.is_empty() {
-        println!("no such messages");
+        say!("no such messages");
     } else {
         let rows: Vec<Vec<String>> = messages
             .iter()

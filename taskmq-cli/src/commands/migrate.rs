@@ -65,10 +65,10 @@ pub(crate) fn run(url: Option<&str>) -> Result<()> {
         backend => return Err(Error::BackendMissing { backend }),
     };
     if count == 0 {
-        println!("nothing to do: every migration in {} has been run", folder.display());
+        say!("nothing to do: every migration in {} has been run", folder.display());
     }
     if !has_taskmq {
-        println!("none of them is taskmq's: run `taskmq-cli init`");
+        say!("none of them is taskmq's: run `taskmq-cli init`");
     }
     Ok(())
 }

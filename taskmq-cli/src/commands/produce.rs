@@ -46,9 +46,9 @@ pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
     } else {
         note_no_consumer(&mut conn, &args.topic)?;
         match produced {
-            Produced::New(id) => println!("produced message {id} of topic {}", args.topic),
+            Produced::New(id) => say!("produced message {id} of topic {}", args.topic),
             Produced::Existing(id) => {
-                println!("message {id} of topic {} has this unique key already", args.topic)
+                say!("message {id} of topic {} has this unique key already", args.topic)
             }
         }
     }
@@ -110,7 +110,7 @@ fn produce_file(args: &ProduceArgs, path: &Path, url: Option<&str>) -> Result<()
         output::json(&[serde_json::json!({"topic": args.topic, "produced": count})]);
     } else {
         note_no_consumer(&mut conn, &args.topic)?;
-        println!("produced {count} messages of topic {}", args.topic);
+        say!("produced {count} messages of topic {}", args.topic);
     }
     Ok(())
 }

@@ -35,9 +35,9 @@ pub(crate) fn run(args: &RetryArgs, url: Option<&str>) -> Result<()> {
         output::json(&rows);
     } else {
         match &*revived {
-            [] => println!("there are no dead letters"),
-            [id] => println!("message {id} is due"),
-            ids => println!("{} messages are due", ids.len()),
+            [] => say!("there are no dead letters"),
+            [id] => say!("message {id} is due"),
+            ids => say!("{} messages are due", ids.len()),
         }
     }
     Ok(())

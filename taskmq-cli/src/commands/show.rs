@@ -19,7 +19,7 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     }
     // Further lines of a text are indented, so that none can pass for a line of taskmq's.
     let line = |name: &str, text: String| {
-        println!("{name:<13}{}", output::printable(&text).replace('\n', "\n             "));
+        say!("{name:<13}{}", output::printable(&text).replace('\n', "\n             "));
     };
     line("message", message.id.to_string());
     line("topic", message.topic);

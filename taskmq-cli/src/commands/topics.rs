@@ -20,7 +20,7 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
         return Ok(());
     }
     if topics.is_empty() {
-        println!("no messages yet");
+        say!("no messages yet");
         return Ok(());
     }
     let rows: Vec<Vec<String>> = topics
@@ -40,8 +40,8 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
         topics.iter().filter(|t| waiting(t) && consume(&t.topic) == 0).map(|t| &*t.topic).collect();
     match (&*left, workers.len()) {
         ([], _) => {}
-        (_, 0) => println!("\nno worker is running: cargo run --bin worker"),
-        (left, _) => println!("\nno running worker consumes {}", output::printable(&left.join(", "))),
+        (_, 0) => say!("\nno worker is running: cargo run --bin worker"),
+        (left, _) => say!("\nno running worker consumes {}", output::printable(&left.join(", "))),
     }
     Ok(())
 }

@@ -18,6 +18,7 @@ use disk::RealDisk;
 
 use crate::cli::InitArgs;
 use crate::error::{Error, Result};
+use crate::output;
 use plan::Plan;
 use project::Project;
 
@@ -40,11 +41,11 @@ pub(crate) fn run(args: &InitArgs, url: Option<&str>) -> Result<()> {
     let plan = plan(&project, args.path.as_deref())?;
     let mut journal = plan.journal(&project.root)?;
     if args.dry_run {
-        print!("{}", plan.diff(&project.root));
+        output::write(&plan.diff(&project.root));
         return Ok(());
     }
     if plan.is_empty() {
-        println!("nothing to do: {} has taskmq already", project.name);
+        say!("nothing to do: {} has taskmq already", project.name);
         plan.print(&project.root);
         return Ok(());
     }
@@ -52,29 +53,29 @@ pub(crate) fn run(args: &InitArgs, url: Option<&str>) -> Result<()> {
     let copied: Vec<String> = copies.iter().map(|copy| plan::relative(&project.root, &copy.path)).collect();
     journal.add_first(copies);
     apply::apply(&mut RealDisk, &project.root, &journal)?;
-    println!("{} has a message queue in {} now:", project.name, project.backend);
+    say!("{} has a message queue in {} now:", project.name, project.backend);
     plan.print(&project.root);
     for copy in copied {
-        println!("  copied   what was there to {copy} (git does not have it)");
+        say!("  copied   what was there to {copy} (git does not have it)");
     }
-    println!("\nnext:");
+    say!("\nnext:");
     if url.is_none() {
-        println!("  echo DATABASE_URL={} >> .env", manifest::example_url(project.backend));
+        say!("  echo DATABASE_URL={} >> .env", manifest::example_url(project.backend));
     }
-    println!("  diesel migration run              # or: taskmq-cli migrate");
-    println!("  cargo run --bin worker            # as many as you like");
-    println!("  taskmq-cli produce hello '{{\"name\": \"world\"}}'");
+    say!("  diesel migration run              # or: taskmq-cli migrate");
+    say!("  cargo run --bin worker            # as many as you like");
+    say!("  taskmq-cli produce hello '{{\"name\": \"world\"}}'");
     Ok(())
 }
 
 fn say_recovered(root: &Path, recovery: &Recovery) {
     match recovery {
         Recovery::Nothing => {}
-        Recovery::Finished => println!("an earlier `taskmq-cli init` was interrupted when all was done"),
+        Recovery::Finished => say!("an earlier `taskmq-cli init` was interrupted when all was done"),
         Recovery::Undone(changed_since) => {
-            println!("an earlier `taskmq-cli init` was interrupted; what it had begun is undone");
+            say!("an earlier `taskmq-cli init` was interrupted; what it had begun is undone");
             for path in changed_since {
-                println!("  left     {} (was changed since: look at it)", plan::relative(root, path));
+                say!("  left     {} (was changed since: look at it)", plan::relative(root, path));
             }
         }
     }

@@ -101,10 +101,10 @@ impl Plan {
     pub(crate) fn print(&self, root: &Path) {
         for change in &self.changes {
             let word = if change.before.is_some() { "edited " } else { "created" };
-            println!("  {word}  {}", relative(root, &change.path));
+            say!("  {word}  {}", relative(root, &change.path));
         }
         for (path, why) in &self.kept {
-            println!("  kept     {} ({why})", relative(root, path));
+            say!("  kept     {} ({why})", relative(root, path));
         }
     }
 

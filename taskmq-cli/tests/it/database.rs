@@ -1,7 +1,7 @@
 //! The commands that need a database, on SQLite.
 
 use std::fs;
-use std::process::Command;
+use std::process::{Command, Stdio};
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
@@ -142,4 +142,25 @@ fn mistakes_are_explained() {
         }
     }
     assert_eq!(host.json(&["messages", "--json"]), serde_json::json!([]));
+}
+
+#[test]
+fn nobody_has_to_read_to_the_end() {
+    let host = migrated();
+    let lines: String = (0..5000).map(|n| format!("{n}\n")).collect();
+    fs::write(host.path("lines"), lines).expect("a file");
+    host.run(&["produce", "x", "--file", "lines"]);
+    for args in [&["messages", "--limit", "5000"][..], &["messages", "--limit", "5000", "--json"]] {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_taskmq-cli"))
+            .args(args)
+            .current_dir(host.path(""))
+            .env_remove("DATABASE_URL")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts");
+        drop(child.stdout.take());
+        let out = child.wait_with_output().expect("ends");
+        assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
+    }
 }
