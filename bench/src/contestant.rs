@@ -164,7 +164,8 @@ impl Peer {
         // Peers share what they can of each other's builds, and nothing with the workspace.
         let own = std::env::current_exe()?;
         let target = own.ancestors().nth(2).unwrap_or(&self.folder).join("bench-peers");
-        run(Command::new(env!("CARGO"))
+        // By way of rustup, where that is, so that no package's own toolchain file has a say.
+        run(Command::new("cargo")
             .args(["build", "--quiet", "--release", "--locked", "--target-dir"])
             .arg(&target)
             .current_dir(&self.folder))?;
