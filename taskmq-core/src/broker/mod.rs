@@ -222,8 +222,8 @@ pub struct Claim<'a> {
     /// Who.
     pub worker_id: i64,
     /// Of which topics, the first one first.
-    pub topics: &'a [&'a str],
-    /// At most how many.
+    pub topics: &'a [Share<'a>],
+    /// At most how many altogether.
     pub limit: i64,
     /// One lease for all of them, which writes one row and not one for each; for messages that end within moments.
     pub as_batch: bool,
@@ -231,6 +231,15 @@ pub struct Claim<'a> {
     /// PostgreSQL needs it: there the dead rows of a lane are walked over for as long as any transaction is open that
     /// is older than they are.
     pub after: &'a [Position],
+}
+
+/// What a claim may take of one topic.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Share<'a> {
+    /// The topic.
+    pub topic: &'a str,
+    /// At most how many of each of its priorities.
+    pub limit: i64,
 }
 
 /// A place in a lane (the messages of a topic that have the same priority).

@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::groups::Groups;
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Outcome, Peer, Settlement,
+    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Outcome, Peer, Settlement, Share,
     WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
@@ -599,13 +599,14 @@ fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<Claimed
     let leased = leased(conn)?;
     let mut claimed: Vec<Claimed> = Vec::new();
     let mut picked: Vec<MessageId> = Vec::new();
-    'topics: for topic in claim.topics {
+    'topics: for Share { topic, limit } in claim.topics {
         let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
         while let Some(priority) = lane {
             let room = claim.limit - row_count(claimed.len() + picked.len());
             if room <= 0 {
                 break 'topics;
             }
+            let room = room.min(*limit);
             if claim.as_batch {
                 picked.extend(pick_lane(conn, topic, priority, room, &leased)?);
             } else {

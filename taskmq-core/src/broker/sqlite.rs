@@ -13,7 +13,7 @@ use diesel::sqlite::Sqlite;
 use super::groups::{DoneGroup, Groups};
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Outcome, Peer, Settlement,
+    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Outcome, Peer, Settlement, Share,
     WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
@@ -572,13 +572,14 @@ fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result<Vec<Claime
     if !worker_exists(conn, claim.worker_id)? {
         return Ok(claimed);
     }
-    'topics: for topic in claim.topics {
+    'topics: for Share { topic, limit } in claim.topics {
         let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
         while let Some(priority) = lane {
             let room = claim.limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
             if room <= 0 {
                 break 'topics;
             }
+            let room = room.min(*limit);
             claimed.extend(if claim.as_batch {
                 pick_lane(conn, topic, priority, room)?
             } else {

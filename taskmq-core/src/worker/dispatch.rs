@@ -12,6 +12,7 @@ use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::link::Link;
 use super::liveness::Liveness;
+use super::pace::{BATCH, Pace};
 use super::report::Report;
 use super::wake::{POLL, Wake};
 use super::{Ended, Held, Setup};
@@ -19,11 +20,6 @@ use crate::broker::{Claim, Claimed, Exchanged, Outcome, Settlement, WorkerIdenti
 use crate::consumer::Handler;
 use crate::{Backend, Error, MessageId, Result};
 
-/// The most that one claim takes.
-const BATCH: usize = 2000;
-/// Messages are claimed ahead for this much work, so that handlers never wait for a claim, yet another worker that
-/// comes up finds something to do, and little is held when this one dies.
-const AHEAD: Duration = Duration::from_millis(100);
 /// While an attempt takes less than this, messages are leased in batches;
 const MOMENTS: Duration = Duration::from_millis(1);
 /// and what a batch has not finished by then is leased message by message, so that the other workers need not walk
@@ -71,7 +67,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         finished: Vec::new(),
         handed_back: Vec::new(),
         failed_settlements: 0,
-        pace: Pace::default(),
+        pace: Pace::new(setup.concurrency),
         turn: 0,
         maybe_due: true,
         due_at: None,
@@ -199,9 +195,10 @@ impl Dispatcher<'_> {
 
     /// Writes the outcomes of everything that has ended, and takes more, with one commit.
     fn settle_and_claim(&mut self) -> Result<()> {
-        match self.wanted() {
-            Some(wanted) => self.claim(wanted)?,
-            None => drop(self.exchange(None)?),
+        if self.wants_more() {
+            self.claim()?;
+        } else {
+            self.exchange(None)?;
         }
         if self.holdings.is_empty() && self.liveness.set_aside.load(Ordering::Acquire) {
             return self.claim_alone();
@@ -209,7 +206,7 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    fn claim(&mut self, wanted: usize) -> Result<()> {
+    fn claim(&mut self) -> Result<()> {
         if self.finished.is_empty() && self.setup.backend == Backend::Sqlite {
             // On SQLite a look costs far less than the write lock that a claim takes.
             self.look_for_due()?;
@@ -218,10 +215,15 @@ impl Dispatcher<'_> {
             }
         }
         let topics = self.topics_in_turn();
+        let shares = self.pace.shares(&topics, &self.holdings, self.finished.len());
+        if shares.is_empty() {
+            return self.exchange(None).map(drop);
+        }
         let as_batch = self.batches && self.pace.is_below(MOMENTS);
+        let wanted = self.pace.room(self.holdings.len() - self.finished.len()).min(BATCH);
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
         let after = self.lanes.after().to_vec();
-        let claim = Claim { worker_id: self.worker.id, topics: &topics, limit, as_batch, after: &after };
+        let claim = Claim { worker_id: self.worker.id, topics: &shares, limit, as_batch, after: &after };
         let began = Instant::now();
         let claimed = self.exchange(Some(&claim))?;
         if self.setup.backend == Backend::Postgres {
@@ -348,25 +350,21 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// How many messages to claim now, if any.
-    fn wanted(&mut self) -> Option<usize> {
+    fn wants_more(&mut self) -> bool {
         let set_aside = self.liveness.set_aside.load(Ordering::Acquire);
-        let held = self.holdings.len() - self.finished.len().min(self.holdings.len());
+        let held = self.holdings.len() - self.finished.len();
         if held == 0 {
             self.busy_since = Instant::now();
             if set_aside {
-                return None; // first the one that waits to run alone
+                return false; // first the one that waits to run alone
             }
         } else if self.alone || set_aside && self.busy_since.elapsed() > ALONE_AT_LAST {
-            return None; // what runs alone has no company, and waits no longer than this for its turn
+            return false; // what runs alone has no company, and waits no longer than this for its turn
         }
         if self.due_at.is_some_and(|at| at <= Instant::now()) {
             self.maybe_due = true;
         }
-        let ahead = self.pace.within(AHEAD, self.setup.concurrency);
-        let target = self.setup.concurrency + ahead.min(2 * BATCH);
-        let enough = held >= self.setup.concurrency.max(target / 2);
-        (self.maybe_due && !enough).then(|| (target - held).min(BATCH))
+        self.maybe_due && !self.pace.is_enough(held, &self.holdings)
     }
 
     fn claim_alone(&mut self) -> Result<()> {
@@ -390,7 +388,7 @@ impl Dispatcher<'_> {
 
     fn assign(&mut self, claimed: Claimed) {
         let Some(consumer) = self.setup.registry.get(&claimed.topic) else { return };
-        self.holdings.add(&claimed);
+        self.holdings.add(&claimed, consumer.topic);
         let context = context(&claimed, consumer, self.worker.id);
         if context.attempt() > context.max_attempts() {
             // Its last attempts ended no handler but the whole process, so nobody could bury it then.
@@ -462,7 +460,7 @@ impl Dispatcher<'_> {
 
     fn take(&mut self, event: Event) {
         if let Event::Finished(finished) = event {
-            self.pace.count(finished.took);
+            self.pace.count(finished.topic, finished.took);
             self.finished.push(finished);
         }
     }
@@ -513,29 +511,6 @@ impl Dispatcher<'_> {
 
 fn link_of(link: &mut Option<Link>) -> Result<&mut Link> {
     link.as_mut().ok_or_else(|| Error::Configuration("not connected".to_owned()))
-}
-
-/// How long an attempt takes, of late.
-#[derive(Debug, Default)]
-struct Pace {
-    seconds: Option<f64>,
-}
-
-impl Pace {
-    fn count(&mut self, took: Duration) {
-        let took = took.as_secs_f64();
-        self.seconds = Some(self.seconds.map_or(took, |mean| 0.8 * mean + 0.2 * took));
-    }
-
-    /// `false` before the first one has ended.
-    fn is_below(&self, time: Duration) -> bool {
-        self.seconds.is_some_and(|mean| mean < time.as_secs_f64())
-    }
-
-    /// How many messages `handlers` of them finish within `time`. Nobody knows before the first one has ended.
-    fn within(&self, time: Duration, handlers: usize) -> usize {
-        self.seconds.map_or(0, |mean| (handlers as f64 * time.as_secs_f64() / mean.max(1e-9)) as usize)
-    }
 }
 
 fn hostname() -> String {

@@ -9,11 +9,13 @@ use crate::broker::{BatchId, Claimed, Outcome, Settlement};
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
     messages: HashMap<MessageId, Held>,
+    topics: HashMap<&'static str, usize>,
     batches: HashMap<BatchId, Batch>,
 }
 
 #[derive(Debug)]
 struct Held {
+    topic: &'static str,
     attempt: i32,
     batch: Option<BatchId>,
 }
@@ -41,8 +43,14 @@ impl Holdings {
         self.batches.keys().copied().collect()
     }
 
-    pub(super) fn add(&mut self, claimed: &Claimed) {
-        self.messages.insert(claimed.id, Held { attempt: claimed.attempt, batch: claimed.batch });
+    /// How many of each topic.
+    pub(super) fn topics(&self) -> impl Iterator<Item = (&'static str, usize)> {
+        self.topics.iter().map(|(topic, number)| (*topic, *number))
+    }
+
+    pub(super) fn add(&mut self, claimed: &Claimed, topic: &'static str) {
+        self.messages.insert(claimed.id, Held { topic, attempt: claimed.attempt, batch: claimed.batch });
+        *self.topics.entry(topic).or_default() += 1;
         if let Some(batch) = claimed.batch {
             self.batches.entry(batch).or_insert_with(|| Batch { left: 0, since: Instant::now() }).left += 1;
         }
@@ -72,8 +80,13 @@ impl Holdings {
 
     /// Its end is written.
     pub(super) fn remove(&mut self, id: MessageId) {
-        let Some(Held { batch: Some(batch), .. }) = self.messages.remove(&id) else { return };
-        self.leave(batch);
+        let Some(held) = self.messages.remove(&id) else { return };
+        if let Some(number) = self.topics.get_mut(held.topic) {
+            *number -= 1;
+        }
+        if let Some(batch) = held.batch {
+            self.leave(batch);
+        }
     }
 
     /// A batch that has lived for so long, with what is left of it.

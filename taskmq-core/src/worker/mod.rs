@@ -13,6 +13,7 @@ mod link;
 mod liveness;
 mod lock_file;
 mod logging;
+mod pace;
 mod pool;
 mod report;
 mod stop;

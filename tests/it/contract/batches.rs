@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Peer, Settlement, WorkerIdentity};
+use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Peer, Settlement, Share, WorkerIdentity};
 use taskmq_core::{
     AnyConnection, BrokerConnection, MessageId, NewMessage, Retention, State, produce, produce_many,
 };
@@ -28,7 +28,13 @@ each_database! {
 
 fn claim_batch(broker: &mut dyn Broker, worker: &WorkerIdentity, limit: i64) -> Vec<Claimed> {
     let claimed = broker
-        .claim(&Claim { worker_id: worker.id, topics: &["t"], limit, as_batch: true, after: &[] })
+        .claim(&Claim {
+            worker_id: worker.id,
+            topics: &[Share { topic: "t", limit }],
+            limit,
+            as_batch: true,
+            after: &[],
+        })
         .expect("claims");
     assert!(claimed.iter().all(|c| c.batch.is_some() && c.batch == claimed[0].batch));
     claimed
@@ -142,7 +148,13 @@ fn one_commit_acknowledges_a_batch_and_claims_the_next(db: &TestDatabase) {
     let first = claim_batch(conn.broker(), &w, 5);
     let batches: Vec<i64> = first[0].batch.into_iter().collect();
     let settlements: Vec<Settlement> = first.iter().map(done).collect();
-    let claim = Claim { worker_id: w.id, topics: &["t"], limit: 3, as_batch: true, after: &[] };
+    let claim = Claim {
+        worker_id: w.id,
+        topics: &[Share { topic: "t", limit: 3 }],
+        limit: 3,
+        as_batch: true,
+        after: &[],
+    };
     let second = conn.broker().exchange(&w, &settlements, &batches, Some(&claim)).expect("exchanges");
     assert_eq!((second.lost.len(), second.claimed.len()), (0, 3));
     let claim = Claim { as_batch: false, ..claim };

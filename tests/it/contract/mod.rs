@@ -8,7 +8,7 @@ mod produce;
 mod rescue;
 mod worker;
 
-use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, WorkerIdentity};
+use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, Share, WorkerIdentity};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Retention};
 
 /// Enters a worker by hand.
@@ -20,7 +20,10 @@ fn worker(conn: &mut AnyConnection, id: i64) -> WorkerIdentity {
 }
 
 fn claim(broker: &mut dyn Broker, worker: &WorkerIdentity, topics: &[&str], limit: i64) -> Vec<Claimed> {
-    broker.claim(&Claim { worker_id: worker.id, topics, limit, as_batch: false, after: &[] }).expect("claims")
+    let topics: Vec<Share<'_>> = topics.iter().map(|topic| Share { topic, limit }).collect();
+    broker
+        .claim(&Claim { worker_id: worker.id, topics: &topics, limit, as_batch: false, after: &[] })
+        .expect("claims")
 }
 
 fn ids(claimed: &[Claimed]) -> Vec<MessageId> {

@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use taskmq_bench_contestant::Result;
-use taskmq_core::broker::{BatchId, Claim, Outcome, Settlement, WorkerIdentity};
+use taskmq_core::broker::{BatchId, Claim, Outcome, Settlement, Share, WorkerIdentity};
 use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, Retention, produce_many};
 
 const TOPIC: &str = "bench-00";
@@ -74,7 +74,8 @@ fn run(arguments: &Arguments) -> Result {
     let mut micros = Vec::new();
     for _ in 0..arguments.claims {
         let begin = Instant::now();
-        let claim = Claim { worker_id: worker.id, topics: &[TOPIC], limit, as_batch: true, after: &[] };
+        let topics = [Share { topic: TOPIC, limit }];
+        let claim = Claim { worker_id: worker.id, topics: &topics, limit, as_batch: true, after: &[] };
         let claimed = conn.broker().claim(&claim)?;
         micros.push(u64::try_from(begin.elapsed().as_micros())?);
         if claimed.len() != BATCH {

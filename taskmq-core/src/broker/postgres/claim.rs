@@ -8,7 +8,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
 
-use crate::broker::{BatchId, Claim, Claimed, Position};
+use crate::broker::{BatchId, Claim, Claimed};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -141,7 +141,8 @@ fn claimed_row(row: ClaimedRow) -> Claimed {
 macro_rules! all_lanes {
     () => {
         concat!(lanes!(), ", source AS (
-            SELECT topic, priority, place, '-infinity'::timestamptz AS due, CAST(0 AS BIGINT) AS id FROM lane WHERE priority IS NOT NULL
+            SELECT lane.topic, lane.priority, lane.place, share.most, '-infinity'::timestamptz AS due, CAST(0 AS BIGINT) AS id
+            FROM lane JOIN unnest(?) WITH ORDINALITY AS share (most, place) ON share.place = lane.place WHERE lane.priority IS NOT NULL
          )")
     };
 }
@@ -150,7 +151,8 @@ macro_rules! all_lanes {
 macro_rules! given_lanes {
     () => {
         "RECURSIVE source AS (
-            SELECT topic, priority, place, due, id FROM unnest(?, ?, ?, ?) WITH ORDINALITY AS t (topic, priority, due, id, place)
+            SELECT topic, priority, min(place) OVER (PARTITION BY topic) AS place, most, due, id
+            FROM unnest(?, ?, ?, ?, ?) WITH ORDINALITY AS t (topic, priority, due, id, most, place)
          )"
     };
 }
@@ -159,7 +161,7 @@ macro_rules! given_lanes {
 macro_rules! due_messages {
     ($columns:literal, $lock:literal) => {
         concat!(
-            "(SELECT topic, priority, due, id FROM source ORDER BY place, priority DESC) l
+            "(SELECT topic, priority, most, due, id FROM source ORDER BY place, priority DESC) l
              CROSS JOIN LATERAL (
                 SELECT ",
             $columns,
@@ -168,7 +170,7 @@ macro_rules! due_messages {
                 AND m.run_at <= statement_timestamp() AND (m.run_at, m.id) > (l.due, l.id)
                 AND ",
             unleased!(),
-            " ORDER BY m.run_at, m.id LIMIT ?",
+            " ORDER BY m.run_at, m.id LIMIT l.most",
             $lock,
             "
              ) due
@@ -211,14 +213,14 @@ fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>
         load!(
             conn, Pg => (BigInt, ClaimedSql),
             claim_each!(all_lanes!()),
-            Array<Text> = claim.topics,
-            BigInt = claim.limit,
+            Array<Text> = topics(claim),
+            Array<BigInt> = shares(claim),
             BigInt = claim.worker_id,
             BigInt = claim.limit,
             BigInt = claim.worker_id,
         )?
     } else {
-        let (topics, priorities, dues, ids) = columns(claim.after);
+        let (topics, priorities, dues, ids, most) = columns(claim);
         load!(
             conn, Pg => (BigInt, ClaimedSql),
             claim_each!(given_lanes!()),
@@ -226,7 +228,7 @@ fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>
             Array<SmallInt> = priorities,
             Array<Timestamptz> = dues,
             Array<BigInt> = ids,
-            BigInt = claim.limit,
+            Array<BigInt> = most,
             BigInt = claim.worker_id,
             BigInt = claim.limit,
             BigInt = claim.worker_id,
@@ -243,14 +245,14 @@ pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<
         load!(
             conn, Pg => (BigInt, ClaimedSql),
             claim_batch!(all_lanes!()),
-            Array<Text> = claim.topics,
-            BigInt = claim.limit,
+            Array<Text> = topics(claim),
+            Array<BigInt> = shares(claim),
             BigInt = claim.worker_id,
             BigInt = claim.limit,
             BigInt = claim.worker_id,
         )?
     } else {
-        let (topics, priorities, dues, ids) = columns(claim.after);
+        let (topics, priorities, dues, ids, most) = columns(claim);
         load!(
             conn, Pg => (BigInt, ClaimedSql),
             claim_batch!(given_lanes!()),
@@ -258,7 +260,7 @@ pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<
             Array<SmallInt> = priorities,
             Array<Timestamptz> = dues,
             Array<BigInt> = ids,
-            BigInt = claim.limit,
+            Array<BigInt> = most,
             BigInt = claim.worker_id,
             BigInt = claim.limit,
             BigInt = claim.worker_id,
@@ -267,15 +269,27 @@ pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<
     Ok(rows.into_iter().map(|(batch, row)| Claimed { batch: Some(batch), ..claimed_row(row) }).collect())
 }
 
-type Columns<'a> = (Vec<&'a str>, Vec<i16>, Vec<PgTimestamp>, Vec<MessageId>);
+fn topics<'a>(claim: &Claim<'a>) -> Vec<&'a str> {
+    claim.topics.iter().map(|share| share.topic).collect()
+}
 
-fn columns(after: &[Position]) -> Columns<'_> {
+fn shares(claim: &Claim<'_>) -> Vec<i64> {
+    claim.topics.iter().map(|share| share.limit).collect()
+}
+
+type Columns<'a> = (Vec<&'a str>, Vec<i16>, Vec<PgTimestamp>, Vec<MessageId>, Vec<i64>);
+
+/// The lanes to go on in, those topics first that come first in the claim.
+fn columns<'a>(claim: &Claim<'a>) -> Columns<'a> {
     let mut columns: Columns<'_> = Default::default();
-    for position in after {
-        columns.0.push(&position.topic);
-        columns.1.push(position.priority);
-        columns.2.push(PgTimestamp(position.due));
-        columns.3.push(position.id);
+    for share in claim.topics {
+        for position in claim.after.iter().filter(|position| position.topic == share.topic) {
+            columns.0.push(&position.topic);
+            columns.1.push(position.priority);
+            columns.2.push(PgTimestamp(position.due));
+            columns.3.push(position.id);
+            columns.4.push(share.limit);
+        }
     }
     columns
 }

@@ -1,0 +1,141 @@
+//! How much to claim ahead.
+
+use std::collections::HashMap;
+use std::time::Duration;
+
+use super::holdings::Holdings;
+use crate::broker::Share;
+
+/// The most that one claim takes.
+pub(super) const BATCH: usize = 2000;
+/// Messages are claimed ahead for this much work, so that handlers never wait for a claim, yet another worker that
+/// comes up finds something to do, and little is held when this one dies.
+const AHEAD: Duration = Duration::from_millis(100);
+
+/// How long an attempt takes, of late, by topic; and so how much is worth holding.
+#[derive(Debug)]
+pub(super) struct Pace {
+    handlers: usize,
+    seconds: HashMap<&'static str, f64>,
+}
+
+impl Pace {
+    pub(super) fn new(handlers: usize) -> Self {
+        Self { handlers, seconds: HashMap::new() }
+    }
+
+    pub(super) fn count(&mut self, topic: &'static str, took: Duration) {
+        let took = took.as_secs_f64();
+        self.seconds.entry(topic).and_modify(|mean| *mean = 0.8 * *mean + 0.2 * took).or_insert(took);
+    }
+
+    /// Whether every attempt of late was shorter than this; `false` before the first one has ended.
+    pub(super) fn is_below(&self, time: Duration) -> bool {
+        !self.seconds.is_empty() && self.seconds.values().all(|mean| *mean < time.as_secs_f64())
+    }
+
+    /// How many more messages may be held when so many are.
+    pub(super) fn room(&self, held: usize) -> usize {
+        (self.handlers + 2 * BATCH).saturating_sub(held)
+    }
+
+    /// Whether every handler has enough to do for a while.
+    pub(super) fn is_enough(&self, held: usize, holdings: &Holdings) -> bool {
+        held >= self.handlers
+            && (held >= BATCH + self.handlers || self.work(holdings) >= self.work_ahead() / 2.0)
+    }
+
+    /// How many to take of each topic: what the handlers get done soon, and so many as there are idle handlers.
+    /// `ended` of those held have ended.
+    pub(super) fn shares<'a>(&self, topics: &[&'a str], holdings: &Holdings, ended: usize) -> Vec<Share<'a>> {
+        let idle = self.handlers.saturating_sub(holdings.len() - ended);
+        let left = (self.work_ahead() - self.work(holdings)).max(0.0);
+        let share = |topic: &&'a str| {
+            let ahead = (left / self.seconds_of(topic).max(1e-9)) as usize;
+            let limit = i64::try_from(ahead.max(idle).min(BATCH)).unwrap_or(i64::MAX);
+            Share { topic, limit }
+        };
+        topics.iter().map(share).filter(|share| share.limit > 0).collect()
+    }
+
+    fn work_ahead(&self) -> f64 {
+        self.handlers as f64 * AHEAD.as_secs_f64()
+    }
+
+    /// The seconds of handlers' time that everything held takes, of the time to claim ahead for: a long message takes
+    /// all of its handler's.
+    fn work(&self, holdings: &Holdings) -> f64 {
+        let seconds = |topic| self.seconds_of(topic).min(AHEAD.as_secs_f64());
+        holdings.topics().map(|(topic, number)| number as f64 * seconds(topic)).sum()
+    }
+
+    /// Of a topic of which nothing has ended yet, nobody knows: each handler gets one.
+    fn seconds_of(&self, topic: &str) -> f64 {
+        self.seconds.get(topic).copied().unwrap_or(AHEAD.as_secs_f64())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::broker::Claimed;
+
+    fn holding(topic: &'static str, number: i64) -> Holdings {
+        let mut holdings = Holdings::default();
+        for id in 0..number {
+            let claimed = Claimed {
+                id,
+                topic: topic.to_owned(),
+                attempt: 1,
+                batch: None,
+                lane: (0, 0),
+                crashes: 0,
+                max_attempts: None,
+                headers: None,
+                payload: "1".to_owned(),
+            };
+            holdings.add(&claimed, topic);
+        }
+        holdings
+    }
+
+    fn limits(pace: &Pace, holdings: &Holdings) -> Vec<i64> {
+        pace.shares(&["quick", "slow", "new"], holdings, 0).iter().map(|share| share.limit).collect()
+    }
+
+    #[test]
+    fn quick_topics_are_claimed_far_ahead_and_slow_ones_are_not() {
+        let mut pace = Pace::new(10);
+        pace.count("quick", Duration::from_micros(5));
+        pace.count("slow", Duration::from_secs(3));
+        assert_eq!(limits(&pace, &Holdings::default()), [2000, 10, 10]);
+        assert!(!pace.is_below(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn while_slow_messages_fill_every_handler_nothing_more_is_taken() {
+        let mut pace = Pace::new(10);
+        pace.count("quick", Duration::from_micros(5));
+        pace.count("slow", Duration::from_secs(3));
+        let holdings = holding("slow", 10);
+        assert!(limits(&pace, &holdings).is_empty());
+        assert!(pace.is_enough(10, &holdings));
+    }
+
+    #[test]
+    fn quick_topics_keep_the_handlers_that_slow_ones_leave() {
+        let mut pace = Pace::new(10);
+        pace.count("quick", Duration::from_micros(5));
+        pace.count("slow", Duration::from_secs(3));
+        assert_eq!(limits(&pace, &holding("slow", 8)), [2000, 2, 2]);
+    }
+
+    #[test]
+    fn quick_messages_leave_room_for_more() {
+        let mut pace = Pace::new(10);
+        pace.count("quick", Duration::from_micros(5));
+        let holdings = holding("quick", 1000);
+        assert!(!pace.is_enough(1000, &holdings));
+        assert!(limits(&pace, &holdings)[0] == 2000);
+    }
+}
