@@ -93,6 +93,23 @@ impl AnyConnection {
         }
     }
 
+    /// As [`establish`](Self::establish), for claiming and settling: on PostgreSQL every statement of this connection
+    /// goes by an index, whatever the statistics say.
+    ///
+    /// # Errors
+    /// As [`establish`](Self::establish).
+    #[cfg(feature = "worker")]
+    pub fn establish_for_worker(url: &str) -> crate::Result<Self> {
+        #[allow(unused_mut, reason = "only PostgreSQL needs to be told more")]
+        let mut conn = Self::establish(url)?;
+        #[cfg(feature = "postgres")]
+        #[allow(irrefutable_let_patterns, reason = "when PostgreSQL is the only database")]
+        if let Self::Postgres(conn) = &mut conn {
+            crate::broker::postgres::plan_by_index(conn)?;
+        }
+        Ok(conn)
+    }
+
     /// Which database it is connected to.
     pub fn backend(&self) -> Backend {
         match self {

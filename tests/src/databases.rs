@@ -66,6 +66,14 @@ impl TestDatabase {
         connect(&self.url)
     }
 
+    /// A further connection to it, as a worker claims on.
+    ///
+    /// # Panics
+    /// When it cannot be reached.
+    pub fn connect_worker(&self) -> AnyConnection {
+        AnyConnection::establish_for_worker(&self.url).unwrap_or_else(|error| panic!("{error}"))
+    }
+
     /// Runs SQL on a connection of its own.
     ///
     /// # Panics

@@ -71,7 +71,6 @@ impl DoneGroup<'_> {
         runs
     }
 
-    #[cfg(feature = "sqlite")]
     pub(super) fn has_results(&self) -> bool {
         self.done.iter().any(|(_, result)| result.is_some())
     }

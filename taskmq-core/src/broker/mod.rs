@@ -143,11 +143,11 @@ pub trait Broker: sealed::Sealed {
     /// What the database reports.
     fn beat(&mut self, worker_id: i64) -> Result<bool>;
 
-    /// The other workers as they look now, and ids that hold messages without being workers.
+    /// Everything that a worker wants to know now and then, with one statement that only reads.
     ///
     /// # Errors
     /// What the database reports.
-    fn peers(&mut self, worker_id: i64) -> Result<Vec<Peer>>;
+    fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look>;
 
     /// Removes a dead worker, if its counter still is what it was, and gives its messages back. A message that was
     /// all it ran is charged with a crash; one that was there at the second death in a row is set aside to run alone.
@@ -155,12 +155,6 @@ pub trait Broker: sealed::Sealed {
     /// # Errors
     /// What the database reports.
     fn rescue(&mut self, peer: &Peer) -> Result<usize>;
-
-    /// Whether any message is set aside to run alone.
-    ///
-    /// # Errors
-    /// What the database reports.
-    fn any_set_aside(&mut self) -> Result<bool>;
 
     /// Notes that the worker may run more than one message again.
     ///
@@ -366,6 +360,19 @@ pub enum Lock {
     Unsupported,
 }
 
+/// What a worker sees when it looks around.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Look {
+    /// Its own row is there: the others have not given it up.
+    pub alive: bool,
+    /// The other workers, and ids that hold messages without being workers.
+    pub peers: Vec<Peer>,
+    /// Messages wait to run alone.
+    pub set_aside: bool,
+    /// A message of its topics may be due. Only where nothing else would wake it.
+    pub due: bool,
+}
+
 /// Another worker, as it looks.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Peer {
@@ -402,6 +409,24 @@ fn culprit(alone_with: Option<MessageId>, held: &[MessageId]) -> Option<MessageI
         (None, [id]) => Some(*id),
         (None, _) => None,
     }
+}
+
+/// In the rows of a look, beside the ids of workers: messages wait to run alone,
+const SET_ASIDE: i64 = -1;
+/// or one is due.
+const DUE: i64 = 0;
+
+fn look(worker_id: i64, rows: impl Iterator<Item = Peer>) -> Look {
+    let mut look = Look::default();
+    for peer in rows {
+        match peer.id {
+            SET_ASIDE => look.set_aside = true,
+            DUE => look.due = true,
+            id if id == worker_id => look.alive |= peer.beat.is_some(),
+            _ => look.peers.push(peer),
+        }
+    }
+    look
 }
 
 fn no_such_message(id: MessageId) -> Error {

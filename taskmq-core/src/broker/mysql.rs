@@ -13,7 +13,7 @@ use serde::Serialize;
 use super::groups::Groups;
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Outcome, Peer, Settlement, Share,
+    BatchId, Broker, Claim, Claimed, Exchanged, Lock, Look, MessageFilter, Outcome, Peer, Settlement, Share,
     WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
@@ -359,7 +359,12 @@ impl Broker for MysqlConnection {
             }
             Err(error) => return Err(error.into()),
         }
-        execute!(self, Mysql, "UPDATE taskmq_workers SET locked = TRUE WHERE id = ?", BigInt = worker_id)?;
+        execute!(
+            self,
+            Mysql,
+            "UPDATE taskmq_workers SET locked = TRUE, beat = beat + 1 WHERE id = ?",
+            BigInt = worker_id
+        )?;
         Ok(Lock::Held)
     }
 
@@ -373,20 +378,35 @@ impl Broker for MysqlConnection {
         Ok(touched > 0)
     }
 
-    fn peers(&mut self, worker_id: i64) -> Result<Vec<Peer>> {
+    fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
         let rows: Vec<(i64, Option<i64>, Option<i32>)> = load!(
             self, Mysql => (BigInt, Nullable<BigInt>, Nullable<Integer>),
-            "SELECT id, beat, IF(locked, IS_FREE_LOCK(CONCAT('taskmq:', id)), NULL) FROM taskmq_workers WHERE id <> ?
+            "WITH RECURSIVE lane AS (
+                SELECT t.topic, (SELECT m.priority FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
+                                 WHERE m.worker_id = 0 AND m.topic = t.topic ORDER BY m.priority DESC LIMIT 1) AS priority
+                FROM JSON_TABLE(?, '$[*]' COLUMNS (topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) t
+                UNION ALL
+                SELECT l.topic, (SELECT m.priority FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
+                                 WHERE m.worker_id = 0 AND m.topic = l.topic AND m.priority < l.priority ORDER BY m.priority DESC LIMIT 1)
+                FROM lane l WHERE l.priority IS NOT NULL
+             )
+             SELECT id, beat, IF(locked, IS_FREE_LOCK(CONCAT('taskmq:', id)), NULL) FROM taskmq_workers
              UNION ALL
              SELECT held.worker_id, CAST(NULL AS SIGNED), CAST(NULL AS SIGNED) FROM (
                 SELECT worker_id FROM taskmq_messages WHERE worker_id > 0 UNION SELECT worker_id FROM taskmq_claims) held
-             LEFT JOIN taskmq_workers w ON w.id = held.worker_id WHERE w.id IS NULL",
-            BigInt = worker_id,
+             LEFT JOIN taskmq_workers w ON w.id = held.worker_id WHERE w.id IS NULL
+             UNION ALL
+             SELECT -1, NULL, NULL FROM DUAL WHERE EXISTS (SELECT 1 FROM taskmq_messages WHERE worker_id = -1)
+             UNION ALL
+             SELECT 0, NULL, NULL FROM DUAL WHERE EXISTS (
+                SELECT 1 FROM lane l STRAIGHT_JOIN taskmq_messages m FORCE INDEX (taskmq_messages_ready)
+                ON m.worker_id = 0 AND m.topic = l.topic AND m.priority = l.priority AND m.run_at <= CURRENT_TIMESTAMP(6)
+                WHERE l.priority IS NOT NULL)",
+            Text = json(topics)?,
         )?;
-        Ok(rows
-            .into_iter()
-            .map(|(id, beat, free)| Peer { id, beat, lock_free: free.map(|free| free == 1) })
-            .collect())
+        let peers =
+            rows.into_iter().map(|(id, beat, free)| Peer { id, beat, lock_free: free.map(|free| free == 1) });
+        Ok(super::look(worker_id, peers))
     }
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {
@@ -447,12 +467,6 @@ impl Broker for MysqlConnection {
             }
             Ok(held.len())
         })
-    }
-
-    fn any_set_aside(&mut self) -> Result<bool> {
-        let found: Vec<i64> =
-            load!(self, Mysql => BigInt, "SELECT id FROM taskmq_messages WHERE worker_id = -1 LIMIT 1")?;
-        Ok(!found.is_empty())
     }
 
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {

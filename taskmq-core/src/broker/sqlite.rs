@@ -13,7 +13,7 @@ use diesel::sqlite::Sqlite;
 use super::groups::{DoneGroup, Groups};
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Outcome, Peer, Settlement, Share,
+    BatchId, Broker, Claim, Claimed, Exchanged, Lock, Look, MessageFilter, Outcome, Peer, Settlement, Share,
     WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
@@ -361,18 +361,20 @@ impl Broker for SqliteConnection {
         worker_exists(self, worker_id)
     }
 
-    fn peers(&mut self, worker_id: i64) -> Result<Vec<Peer>> {
+    /// Whatever is due, a change of the file has told.
+    fn look(&mut self, worker_id: i64, _topics: &[&str]) -> Result<Look> {
         let rows: Vec<(i64, Option<i64>)> = load!(
             self, Sqlite => (BigInt, Nullable<BigInt>),
-            "SELECT id, beat FROM taskmq_workers WHERE id <> ?
+            "SELECT id, beat FROM taskmq_workers
              UNION ALL
              SELECT worker_id, NULL FROM (
                 SELECT worker_id FROM taskmq_messages WHERE worker_id <> 0 AND worker_id > 0
                 UNION SELECT worker_id FROM taskmq_claims)
-             WHERE worker_id NOT IN (SELECT id FROM taskmq_workers)",
-            BigInt = worker_id,
+             WHERE worker_id NOT IN (SELECT id FROM taskmq_workers)
+             UNION ALL
+             SELECT -1, NULL WHERE EXISTS (SELECT 1 FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0)"
         )?;
-        Ok(rows.into_iter().map(|(id, beat)| Peer { id, beat, lock_free: None }).collect())
+        Ok(super::look(worker_id, rows.into_iter().map(|(id, beat)| Peer { id, beat, lock_free: None })))
     }
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {
@@ -432,11 +434,6 @@ impl Broker for SqliteConnection {
             }
             Ok(held.len())
         })
-    }
-
-    fn any_set_aside(&mut self) -> Result<bool> {
-        let found: Vec<i64> = load!(self, Sqlite => BigInt, "SELECT id FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0 LIMIT 1")?;
-        Ok(!found.is_empty())
     }
 
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {
@@ -677,7 +674,7 @@ fn promote_in(conn: &mut SqliteConnection, worker_id: i64, batch: BatchId, ids: 
         Sqlite,
         "UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1,
                 claimed_at = (SELECT claimed_at FROM taskmq_claims WHERE id = ?)
-         WHERE id IN (SELECT value FROM json_each(?)) AND worker_id = 0",
+         WHERE id IN (SELECT value FROM json_each(?)) AND +worker_id = 0",
         BigInt = worker_id,
         BigInt = batch,
         Text = ids,
@@ -772,7 +769,8 @@ macro_rules! archive_done {
     };
 }
 
-/// Acks messages of one batch whose lease holds. A message that is gone was deleted by a person while it ran.
+/// Acks messages of one batch whose lease holds. NOT INDEXED leaves the primary key as the way to them; `worker_id = 0`
+/// alone would invite SQLite to walk the whole index of what is ready. A message that is gone was deleted by a person while it ran.
 fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()> {
     let runs = json_list(&group.runs())?;
     match keep_seconds(group.retention) {
@@ -780,7 +778,7 @@ fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()>
         Some(keep) if !group.has_results() => execute!(
             conn, Sqlite,
             concat!(archive_done!("NULL"), " CROSS JOIN json_each(?) run
-             CROSS JOIN taskmq_messages m ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.worker_id = 0"),
+             CROSS JOIN taskmq_messages m NOT INDEXED ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.worker_id = 0"),
             Nullable<BigInt> = keep,
             BigInt = group.batch,
             Text = &runs,
@@ -788,7 +786,7 @@ fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()>
         Some(keep) => execute!(
             conn, Sqlite,
             concat!(archive_done!("done.value"), " CROSS JOIN json_each(?) done
-             CROSS JOIN taskmq_messages m ON m.id = CAST(done.key AS INTEGER) AND m.worker_id = 0"),
+             CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = CAST(done.key AS INTEGER) AND m.worker_id = 0"),
             Nullable<BigInt> = keep,
             BigInt = group.batch,
             Text = results_by_id(group)?,
@@ -797,14 +795,14 @@ fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()>
             conn, Sqlite,
             "DELETE FROM taskmq_failures WHERE message_id IN (
                 SELECT m.id FROM json_each(?) run
-                CROSS JOIN taskmq_messages m ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.attempts > 0)",
+                CROSS JOIN taskmq_messages m NOT INDEXED ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.attempts > 0)",
             Text = &runs,
         )?,
     };
     execute!(
         conn, Sqlite,
-        "DELETE FROM taskmq_messages WHERE worker_id = 0 AND id IN (
-            SELECT m.id FROM json_each(?) run CROSS JOIN taskmq_messages m ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1)",
+        "DELETE FROM taskmq_messages NOT INDEXED WHERE worker_id = 0 AND id IN (
+            SELECT m.id FROM json_each(?) run CROSS JOIN taskmq_messages m NOT INDEXED ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1)",
         Text = &runs,
     )?;
     Ok(())

@@ -25,6 +25,8 @@ const MOMENTS: Duration = Duration::from_millis(1);
 /// and what a batch has not finished by then is leased message by message, so that the other workers need not walk
 /// over it again and again.
 const BATCH_LIFE: Duration = Duration::from_millis(150);
+/// Wake-ups and the liveness thread's looks tell of due messages. Should both fail, the dispatching thread looks itself.
+const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 /// A worker that is never idle finishes all it has after this long, when a message waits to run alone.
 const ALONE_AT_LAST: Duration = Duration::from_secs(30);
 
@@ -71,6 +73,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         turn: 0,
         maybe_due: true,
         due_at: None,
+        looked: Instant::now(),
         alone: false,
         busy_since: Instant::now(),
         retry_at: None,
@@ -118,6 +121,8 @@ struct Dispatcher<'a> {
     maybe_due: bool,
     /// When the next scheduled message is due, by this machine's monotonic clock.
     due_at: Option<Instant>,
+    /// When it last looked for due messages.
+    looked: Instant,
     /// The one message that it runs is set aside to run alone.
     alone: bool,
     busy_since: Instant,
@@ -257,6 +262,7 @@ impl Dispatcher<'_> {
 
     fn look_for_due(&mut self) -> Result<()> {
         let topics = self.setup.topics();
+        self.looked = Instant::now();
         let due = link_of(&mut self.link)?.broker().next_due(&topics)?;
         self.due_at = due.map(|wait| Instant::now() + wait);
         self.maybe_due = due == Some(Duration::ZERO);
@@ -451,17 +457,20 @@ impl Dispatcher<'_> {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                // No wake-up is needed for correctness: once a second it looks without one.
-                self.maybe_due |= !full;
+                self.maybe_due |= self.looked.elapsed() > LOOK_ANYWAY && !full;
                 return Ok(());
             }
         }
     }
 
     fn take(&mut self, event: Event) {
-        if let Event::Finished(finished) = event {
-            self.pace.count(finished.topic, finished.took);
-            self.finished.push(finished);
+        match event {
+            Event::Finished(finished) => {
+                self.pace.count(finished.topic, finished.took);
+                self.finished.push(finished);
+            }
+            Event::Due => self.maybe_due = true,
+            Event::Wake => {}
         }
     }
 

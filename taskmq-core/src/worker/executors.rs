@@ -20,6 +20,8 @@ use crate::{Context, Error, MessageId, Result};
 pub(super) enum Event {
     /// An attempt ended.
     Finished(Finished),
+    /// There may be messages that are due.
+    Due,
     /// Look around: the worker is to stop, or is lost.
     Wake,
 }

@@ -17,7 +17,7 @@ pub(super) struct Link {
 
 impl Link {
     pub(super) fn establish(url: &str) -> Result<Self> {
-        Ok(Self { url: url.to_owned(), conn: connect(url)?, second: None })
+        Ok(Self { url: url.to_owned(), conn: AnyConnection::establish_for_worker(url)?, second: None })
     }
 
     pub(super) fn broker(&mut self) -> &mut dyn Broker {
@@ -39,7 +39,7 @@ impl Link {
         };
         let second = match &mut self.second {
             Some(second) => second,
-            second => second.insert(connect(&self.url)?),
+            second => second.insert(AnyConnection::establish_for_worker(&self.url)?),
         };
         let conn = &mut self.conn;
         let (settled, claimed) = thread::scope(|scope| {
@@ -52,15 +52,4 @@ impl Link {
         let settled = settled.map_err(panicked)??;
         Ok(Exchanged { claimed: claimed?, ..settled })
     }
-}
-
-fn connect(url: &str) -> Result<AnyConnection> {
-    #[allow(unused_mut, reason = "only PostgreSQL needs to be told more")]
-    let mut conn = AnyConnection::establish(url)?;
-    #[cfg(feature = "postgres")]
-    #[allow(irrefutable_let_patterns, reason = "when PostgreSQL is the only database")]
-    if let AnyConnection::Postgres(conn) = &mut conn {
-        crate::broker::postgres::plan_by_index(conn)?;
-    }
-    Ok(conn)
 }

@@ -16,20 +16,21 @@ use super::{Setup, stop::Stop};
 use crate::broker::{Lock, Peer, WorkerIdentity};
 use crate::{AnyConnection, BrokerConnection, Error, Result};
 
-/// A worker beats, and looks at the others, this often.
-const BEAT: Duration = Duration::from_secs(1);
+/// A worker looks around this often. It is all that an idle worker asks of its database, but for the housekeeping, and
+/// together they come to one query a second.
+const LOOK: Duration = Duration::from_millis(1100);
 /// Once a lock is seen free, the next look comes sooner.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// Without locks, and for the server's own time-out: silence of this length is death.
 const LEASE: Duration = Duration::from_secs(5);
 /// A free lock is not yet a dead worker: its connection may have been cut, and it has this long to take it again. A
-/// little more than a beat, for that is when it notices.
+/// little more than the time between two looks, for that is when it notices.
 const GRACE: Duration = Duration::from_millis(1500);
 /// After this worker itself had to connect, which may be because the server was restarted, the others have this long
 /// to do so too.
 const GRACE_AFTER_CONNECT: Duration = Duration::from_secs(3);
-/// So many beats lie between two rounds of housekeeping.
-const HOUSEKEEPING: u32 = 10;
+/// So many looks lie between two rounds of housekeeping.
+const HOUSEKEEPING: u32 = 30;
 
 #[derive(Debug)]
 pub(super) struct Liveness {
@@ -49,6 +50,7 @@ impl Liveness {
         let mut keeper = Keeper {
             url: setup.database_url.clone(),
             worker: worker.clone(),
+            topics: setup.topics(),
             events: events.clone(),
             lost: Arc::clone(&lost),
             set_aside: Arc::clone(&set_aside),
@@ -56,8 +58,8 @@ impl Liveness {
             session: None,
             file: None,
             sightings: HashMap::new(),
-            beats: 0,
-            last_beat: Instant::now(),
+            looks: 0,
+            last_look: Instant::now(),
             silent: false,
         };
         keeper.enter()?;
@@ -85,6 +87,7 @@ impl Liveness {
 struct Keeper {
     url: String,
     worker: WorkerIdentity,
+    topics: Vec<&'static str>,
     events: Sender<Event>,
     lost: Arc<AtomicBool>,
     set_aside: Arc<AtomicBool>,
@@ -92,8 +95,8 @@ struct Keeper {
     session: Option<Session>,
     file: Option<(PathBuf, LockFile)>,
     sightings: HashMap<i64, Sighting>,
-    beats: u32,
-    last_beat: Instant,
+    looks: u32,
+    last_look: Instant,
     silent: bool,
 }
 
@@ -112,7 +115,7 @@ struct Sighting {
 
 impl Keeper {
     fn enter(&mut self) -> Result<()> {
-        let mut conn = AnyConnection::establish(&self.url)?;
+        let mut conn = AnyConnection::establish_for_worker(&self.url)?;
         #[cfg(feature = "sqlite")]
         #[allow(irrefutable_let_patterns, reason = "when SQLite is the only database")]
         if let AnyConnection::Sqlite(sqlite) = &mut conn
@@ -124,7 +127,8 @@ impl Keeper {
             self.file = Some((database, lock));
         }
         conn.broker().register(&self.worker)?;
-        self.set_aside.store(conn.broker().any_set_aside()?, Ordering::Release);
+        let look = conn.broker().look(self.worker.id, &self.topics)?;
+        self.set_aside.store(look.set_aside, Ordering::Release);
         self.session = Some(self.session_on(conn)?);
         Ok(())
     }
@@ -148,7 +152,7 @@ impl Keeper {
     }
 
     fn live(mut self, ends: &Receiver<()>) {
-        let mut pause = BEAT.mul_f64(0.5 + fastrand::f64());
+        let mut pause = LOOK.mul_f64(0.5 + fastrand::f64());
         loop {
             if ends.recv_timeout(pause).is_ok() {
                 break;
@@ -158,7 +162,7 @@ impl Keeper {
                     if std::mem::take(&mut self.silent) {
                         tracing::info!("this worker can be seen by the others again");
                     }
-                    self.last_beat = Instant::now();
+                    self.last_look = Instant::now();
                     pause = next;
                 }
                 Err(Error::WorkerLost) => {
@@ -168,9 +172,9 @@ impl Keeper {
                 }
                 Err(error) => {
                     self.session = None;
-                    pause = BEAT.mul_f64(0.5 + fastrand::f64() / 2.0);
+                    pause = LOOK.mul_f64(0.5 + fastrand::f64() / 2.0);
                     tracing::debug!("no beat: {error}");
-                    if self.last_beat.elapsed() > LEASE.mul_f64(0.8)
+                    if self.last_look.elapsed() > LEASE.mul_f64(0.8)
                         && !std::mem::replace(&mut self.silent, true)
                     {
                         tracing::warn!(
@@ -186,43 +190,46 @@ impl Keeper {
         }
     }
 
-    /// One beat and one look around; gives the pause before the next.
+    /// One look around; gives the pause before the next.
     fn round(&mut self) -> Result<Duration> {
         if let Some((database, lock)) = &mut self.file {
             lock.keep(database, self.worker.id)?;
         }
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => self.session_on(AnyConnection::establish(&self.url)?)?,
+            None => self.session_on(AnyConnection::establish_for_worker(&self.url)?)?,
         };
+        self.looks = self.looks.wrapping_add(1);
+        let keep_house = self.looks.is_multiple_of(HOUSEKEEPING) && !self.stop.is_stopping();
         let broker = session.conn.broker();
-        if !broker.beat(self.worker.id)? {
+        // Where a lock tells that this worker lives, its counter need not.
+        if (session.lock != Lock::Held || keep_house) && !broker.beat(self.worker.id)? {
             return Err(Error::WorkerLost);
         }
         if session.lock == Lock::Busy {
             session.lock = broker.lock(self.worker.id)?;
         }
-        let doubtful = self.watch(&mut session)?;
-        self.beats = self.beats.wrapping_add(1);
-        if self.beats.is_multiple_of(HOUSEKEEPING) && !self.stop.is_stopping() {
-            let broker = session.conn.broker();
-            while broker.purge(1000)? == 1000 && !self.stop.is_stopping() {}
-            self.note_set_aside(&mut session)?;
+        let look = broker.look(self.worker.id, &self.topics)?;
+        if !look.alive {
+            return Err(Error::WorkerLost);
         }
-        self.session = Some(session);
-        Ok(if doubtful { SECOND_LOOK } else { BEAT })
-    }
-
-    fn note_set_aside(&self, session: &mut Session) -> Result<()> {
-        if session.conn.broker().any_set_aside()? {
+        if look.set_aside {
             self.set_aside.store(true, Ordering::Release);
         }
-        Ok(())
+        if look.due {
+            let _ = self.events.send(Event::Due);
+        }
+        let doubtful = self.watch(&mut session, look.peers)?;
+        if keep_house {
+            let broker = session.conn.broker();
+            while broker.purge(1000)? == 1000 && !self.stop.is_stopping() {}
+        }
+        self.session = Some(session);
+        Ok(if doubtful { SECOND_LOOK } else { LOOK })
     }
 
     /// Looks at the other workers and rescues the messages of dead ones; `true` when one looks doubtful.
-    fn watch(&mut self, session: &mut Session) -> Result<bool> {
-        let mut peers = session.conn.broker().peers(self.worker.id)?;
+    fn watch(&mut self, session: &mut Session, mut peers: Vec<Peer>) -> Result<bool> {
         if let Some((database, _)) = &self.file {
             for peer in peers.iter_mut().filter(|p| p.beat.is_some()) {
                 peer.lock_free = Some(lock_file::is_free(database, peer.id)?);
@@ -252,8 +259,10 @@ impl Keeper {
             if let Some((database, _)) = &self.file {
                 lock_file::remove(database, peer.id);
             }
-            self.note_set_aside(session)?;
-            let _ = self.events.send(Event::Wake);
+            if session.conn.broker().look(self.worker.id, &self.topics)?.set_aside {
+                self.set_aside.store(true, Ordering::Release);
+            }
+            let _ = self.events.send(Event::Due);
         }
         Ok(doubtful)
     }

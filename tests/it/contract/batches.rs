@@ -139,7 +139,7 @@ fn a_batch_ends_with_its_last_message(db: &TestDatabase) {
     assert_eq!((stats.done, stats.running, stats.ready), (10, 0, 0));
     // Nothing of the batch is left that a rescuer could find.
     conn.broker().deregister(w.id).expect("deregisters");
-    assert!(conn.broker().peers(2).expect("reads").is_empty());
+    assert!(conn.broker().look(2, &["t"]).expect("looks").peers.is_empty());
 }
 
 fn one_commit_acknowledges_a_batch_and_claims_the_next(db: &TestDatabase) {
@@ -262,7 +262,7 @@ fn a_batch_of_a_worker_that_is_not_there_is_seen(db: &TestDatabase) {
     let claimed: Vec<Settlement> = claim_batch(conn.broker(), &w, 10).iter().map(done).collect();
     conn.broker().deregister(1).expect("deregisters");
     assert!(claim_batch(conn.broker(), &w, 10).is_empty(), "nothing is leased to it any more");
-    let peers = conn.broker().peers(2).expect("reads");
+    let peers = conn.broker().look(2, &["t"]).expect("looks").peers;
     assert_eq!(peers, [Peer { id: 1, beat: None, lock_free: None }]);
     assert_eq!(conn.broker().rescue(&peers[0]).expect("rescues"), 10);
     assert_eq!(conn.broker().settle(&w, &claimed).expect("settles").len(), 10);

@@ -4,6 +4,7 @@ mod batches;
 mod claim;
 mod dead;
 mod fencing;
+mod plans;
 mod produce;
 mod rescue;
 mod worker;
@@ -13,10 +14,13 @@ use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Retention};
 
 /// Enters a worker by hand.
 fn worker(conn: &mut AnyConnection, id: i64) -> WorkerIdentity {
-    let worker =
-        WorkerIdentity { id, host: "host".to_owned(), pid: 1, topics: "t".to_owned(), concurrency: 1 };
+    let worker = identity(id);
     conn.broker().register(&worker).expect("registers");
     worker
+}
+
+fn identity(id: i64) -> WorkerIdentity {
+    WorkerIdentity { id, host: "host".to_owned(), pid: 1, topics: "t".to_owned(), concurrency: 1 }
 }
 
 fn claim(broker: &mut dyn Broker, worker: &WorkerIdentity, topics: &[&str], limit: i64) -> Vec<Claimed> {

@@ -1,10 +1,13 @@
-use taskmq_core::broker::{Lock, Peer, Settlement};
+use std::time::Duration;
+
+use taskmq_core::broker::{Lock, Look, Peer, Settlement};
 use taskmq_core::{Backend, BrokerConnection, NewMessage, produce, produce_many};
 use taskmq_tests::databases::TestDatabase;
 
 use super::{claim, done, worker};
 
 each_database! {
+    a_look_tells_what_there_is,
     a_dead_workers_messages_are_given_back_without_blame,
     a_worker_that_moved_is_not_rescued,
     what_was_there_at_two_deaths_runs_alone_and_the_culprit_is_charged,
@@ -28,6 +31,23 @@ fn a_dead_workers_messages_are_given_back_without_blame(db: &TestDatabase) {
     assert!(after.iter().all(|c| (c.attempt, c.crashes) == (1, 0)));
 }
 
+fn a_look_tells_what_there_is(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let look = conn.broker().look(1, &["t", "u"]).expect("looks");
+    assert_eq!(look, Look::default(), "there is nothing, not even this worker");
+    worker(&mut conn, 1);
+    worker(&mut conn, 2);
+    NewMessage::new("t", &1).priority(7).delay(Duration::from_secs(60)).produce(&mut conn).expect("produces");
+    produce(&mut conn, "other", &1).expect("produces");
+    let look = conn.broker().look(1, &["t", "u"]).expect("looks");
+    assert!(look.alive && !look.due && !look.set_aside);
+    assert_eq!(look.peers.iter().map(|peer| peer.id).collect::<Vec<_>>(), [2]);
+    NewMessage::new("t", &1).priority(-7).produce(&mut conn).expect("produces");
+    // On SQLite a change of the file tells.
+    let due = conn.broker().look(1, &["t", "u"]).expect("looks").due;
+    assert_eq!(due, db.backend() != Backend::Sqlite);
+}
+
 fn a_worker_that_moved_is_not_rescued(db: &TestDatabase) {
     if db.backend() == Backend::Sqlite {
         return; // there no counter moves: the file's lock tells
@@ -49,7 +69,7 @@ fn what_was_there_at_two_deaths_runs_alone_and_the_culprit_is_charged(db: &TestD
         assert_eq!(claim(conn.broker(), &w, &["t"], 10).len(), 3);
         conn.broker().rescue(&dead(id)).expect("rescues");
     }
-    assert!(conn.broker().any_set_aside().expect("reads"));
+    assert!(conn.broker().look(3, &["t"]).expect("looks").set_aside);
     let innocent_worker = worker(&mut conn, 3);
     assert!(
         claim(conn.broker(), &innocent_worker, &["t"], 10).is_empty(),
@@ -74,7 +94,7 @@ fn messages_of_a_worker_that_is_not_there_are_seen(db: &TestDatabase) {
     let w = worker(&mut conn, 1);
     let claimed: Vec<Settlement> = claim(conn.broker(), &w, &["t"], 1).iter().map(done).collect();
     conn.broker().deregister(1).expect("deregisters");
-    let peers = conn.broker().peers(2).expect("reads");
+    let peers = conn.broker().look(2, &["t"]).expect("looks").peers;
     assert_eq!(peers, [Peer { id: 1, beat: None, lock_free: None }]);
     assert_eq!(conn.broker().rescue(&peers[0]).expect("rescues"), 1);
     assert_eq!(conn.broker().settle(&w, &claimed).expect("settles").len(), 1);
@@ -89,10 +109,10 @@ fn the_lock_of_a_worker_is_free_when_its_connection_ends(db: &TestDatabase) {
     }
     assert_eq!(session.broker().lock(w.id).expect("locks"), Lock::Held);
     assert_eq!(conn.broker().lock(w.id).expect("asks"), Lock::Busy);
-    assert_eq!(conn.broker().peers(1).expect("reads")[0].lock_free, Some(false));
+    assert_eq!(conn.broker().look(1, &["t"]).expect("looks").peers[0].lock_free, Some(false));
     drop(session);
     let began = std::time::Instant::now();
-    while conn.broker().peers(1).expect("reads")[0].lock_free != Some(true) {
+    while conn.broker().look(1, &["t"]).expect("looks").peers[0].lock_free != Some(true) {
         assert!(began.elapsed().as_secs() < 5, "the lock is still held");
         std::thread::yield_now();
     }

@@ -55,7 +55,7 @@ pub(super) fn main() -> ExitCode {
 
 /// Prints the time of each claim in microseconds.
 fn run(arguments: &Arguments) -> Result {
-    let mut conn = AnyConnection::establish(&arguments.database_url)?;
+    let mut conn = AnyConnection::establish_for_worker(&arguments.database_url)?;
     fill(&mut conn, arguments.others, |n| match arguments.kind {
         Kind::Scheduled => NewMessage::new(TOPIC, &n).delay(MONTH),
         Kind::Foreign => NewMessage::new("bench-foreign", &n),

@@ -1,14 +1,15 @@
-//! Leasing: whole batches with one row, or message by message.
+//! Looking for messages, and leasing them: whole batches with one row, or message by message.
 
+use std::cmp::Reverse;
 use std::time::Duration;
 
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::data_types::PgTimestamp;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text, Timestamptz};
 
-use crate::broker::{BatchId, Claim, Claimed};
+use crate::broker::{BatchId, Claim, Claimed, Look, Peer};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -34,6 +35,15 @@ macro_rules! unleased {
         "m.id NOT IN (SELECT unnest(message_ids) FROM taskmq_claims)"
     };
 }
+
+/// Held by nobody for itself. Said so that it does not suggest the index of such messages, all of which the planner
+/// would walk to find a few ids.
+macro_rules! unheld {
+    () => {
+        "m.worker_id + 0 = 0"
+    };
+}
+pub(super) use unheld;
 
 /// Claims of batches exclude each other and claims of single messages, which share: what a batch leases is written
 /// nowhere but in `taskmq_claims`, so whoever claims must see all of it.
@@ -118,6 +128,34 @@ pub(super) fn next_due(conn: &mut PgConnection, topics: &[&str]) -> Result<Optio
     Ok(micros.first().copied().flatten().map(|micros| Duration::from_micros(micros.max(0).unsigned_abs())))
 }
 
+pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> Result<Look> {
+    let rows: Vec<(i64, Option<i64>, Option<bool>)> = load!(
+        conn, Pg => (BigInt, Nullable<BigInt>, Nullable<Bool>),
+        concat!("WITH ", lanes!(), "
+         SELECT w.id, w.beat, CASE WHEN w.locked THEN NOT EXISTS (
+                SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+                AND (l.classid::bigint << 32) | l.objid::bigint = w.id) END
+         FROM taskmq_workers w
+         UNION ALL
+         SELECT held.worker_id, CAST(NULL AS BIGINT), CAST(NULL AS BOOLEAN) FROM (
+            SELECT worker_id FROM taskmq_messages WHERE worker_id <> 0 AND worker_id > 0
+            UNION SELECT worker_id FROM taskmq_claims) held
+         WHERE NOT EXISTS (SELECT 1 FROM taskmq_workers w WHERE w.id = held.worker_id)
+         UNION ALL
+         SELECT -1, NULL, NULL WHERE EXISTS (SELECT 1 FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0)
+         UNION ALL
+         SELECT 0, NULL, NULL WHERE EXISTS (
+            SELECT 1 FROM lane CROSS JOIN LATERAL (
+                SELECT 1 FROM taskmq_messages m WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority
+                AND m.run_at <= statement_timestamp() LIMIT 1) due
+            WHERE lane.priority IS NOT NULL)"),
+        Array<Text> = topics,
+    )?;
+    let peers = rows.into_iter().map(|(id, beat, lock_free)| Peer { id, beat, lock_free });
+    Ok(crate::broker::look(worker_id, peers))
+}
+
 type ClaimedSql =
     (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, SmallInt, Timestamptz);
 type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, i16, PgTimestamp);
@@ -181,16 +219,15 @@ macro_rules! due_messages {
 }
 
 /// A lease for each message. MATERIALIZED, for otherwise the planner may run the inner query again and lease more than
-/// the limit.
+/// the limit; and an array of ids, for that is a condition of the primary key's index.
 macro_rules! claim_each {
     ($lanes:expr) => {
         concat!("WITH ", $lanes, ", picked AS MATERIALIZED (
-            SELECT row_number() OVER () AS place, due.id FROM ", due_messages!("m.id", " FOR UPDATE SKIP LOCKED"), "
+            SELECT due.id FROM ", due_messages!("m.id", " FOR UPDATE SKIP LOCKED"), "
          )
          UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
-         FROM picked WHERE m.id = picked.id
-         RETURNING picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text,
-            m.priority, m.run_at")
+         WHERE m.id = ANY(ARRAY(SELECT id FROM picked))
+         RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text, m.priority, m.run_at")
     };
 }
 
@@ -209,9 +246,9 @@ macro_rules! claim_batch {
 }
 
 fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-    let mut rows: Vec<(i64, ClaimedRow)> = if claim.after.is_empty() {
+    let rows: Vec<ClaimedRow> = if claim.after.is_empty() {
         load!(
-            conn, Pg => (BigInt, ClaimedSql),
+            conn, Pg => ClaimedSql,
             claim_each!(all_lanes!()),
             Array<Text> = topics(claim),
             Array<BigInt> = shares(claim),
@@ -222,7 +259,7 @@ fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>
     } else {
         let (topics, priorities, dues, ids, most) = columns(claim);
         load!(
-            conn, Pg => (BigInt, ClaimedSql),
+            conn, Pg => ClaimedSql,
             claim_each!(given_lanes!()),
             Array<Text> = topics,
             Array<SmallInt> = priorities,
@@ -235,8 +272,10 @@ fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>
         )?
     };
     // RETURNING promises no order.
-    rows.sort_unstable_by_key(|row| row.0);
-    Ok(rows.into_iter().map(|row| claimed_row(row.1)).collect())
+    let place = |topic: &str| claim.topics.iter().position(|share| share.topic == topic);
+    let mut claimed: Vec<Claimed> = rows.into_iter().map(claimed_row).collect();
+    claimed.sort_by_cached_key(|c| (place(&c.topic), Reverse(c.lane.0), c.lane.1, c.id));
+    Ok(claimed)
 }
 
 /// The claim lock is held.
@@ -322,9 +361,9 @@ pub(super) fn promote(
     if held {
         execute!(
             conn, Pg,
-            "UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1,
+            concat!("UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1,
                     claimed_at = (SELECT claimed_at FROM taskmq_claims WHERE id = ?)
-             WHERE id = ANY(?) AND worker_id = 0",
+             WHERE m.id = ANY(?) AND ", unheld!()),
             BigInt = worker_id,
             BigInt = batch,
             Array<BigInt> = ids,

@@ -12,7 +12,8 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Lock, MessageFilter, Peer, Settlement, WorkerIdentity, sealed,
+    BatchId, Broker, Claim, Claimed, Exchanged, Lock, Look, MessageFilter, Peer, Settlement, WorkerIdentity,
+    sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -101,12 +102,28 @@ pub(crate) fn connect(url: &str) -> Result<PgConnection> {
     Ok(conn)
 }
 
-/// For the connections of a worker. Each of its statements has one index that serves it, while the statistics of a
-/// table that is empty one moment and full the next are no guide to the planner: it is left no other way.
+/// How a worker's statements are planned. Each has one index that serves it, while the statistics of a table that is
+/// empty one moment and full the next are no guide to the planner: it is left no other way. (A way that is off counts
+/// as very dear, which alone would make the planner compile the statement.)
+macro_rules! by_index {
+    ($set:literal) => {
+        concat!(
+            $set,
+            " enable_seqscan = off; ",
+            $set,
+            " enable_bitmapscan = off; ",
+            $set,
+            " enable_sort = off; ",
+            $set,
+            " jit = off"
+        )
+    };
+}
+
+/// For the connections of a worker.
+#[cfg(feature = "worker")]
 pub(crate) fn plan_by_index(conn: &mut PgConnection) -> Result<()> {
-    conn.batch_execute(
-        "SET enable_seqscan = off; SET enable_hashjoin = off; SET enable_mergejoin = off; SET jit = off",
-    )?;
+    conn.batch_execute(by_index!("SET"))?;
     Ok(())
 }
 
@@ -246,6 +263,8 @@ impl Broker for PgConnection {
     }
 
     fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
+        // The handler has run its own statements by now.
+        self.batch_execute(by_index!("SET LOCAL"))?;
         Ok(!settle::done(self, worker, &[settlement])?.is_empty())
     }
 
@@ -291,7 +310,12 @@ impl Broker for PgConnection {
         if got.first() != Some(&true) {
             return Ok(Lock::Busy);
         }
-        execute!(self, Pg, "UPDATE taskmq_workers SET locked = TRUE WHERE id = ?", BigInt = worker_id)?;
+        execute!(
+            self,
+            Pg,
+            "UPDATE taskmq_workers SET locked = TRUE, beat = beat + 1 WHERE id = ?",
+            BigInt = worker_id
+        )?;
         Ok(Lock::Held)
     }
 
@@ -305,22 +329,8 @@ impl Broker for PgConnection {
         Ok(touched > 0)
     }
 
-    fn peers(&mut self, worker_id: i64) -> Result<Vec<Peer>> {
-        let rows: Vec<(i64, Option<i64>, Option<bool>)> = load!(
-            self, Pg => (BigInt, Nullable<BigInt>, Nullable<Bool>),
-            "SELECT w.id, w.beat, CASE WHEN w.locked THEN NOT EXISTS (
-                    SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
-                    AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                    AND (l.classid::bigint << 32) | l.objid::bigint = w.id) END
-             FROM taskmq_workers w WHERE w.id <> ?
-             UNION ALL
-             SELECT held.worker_id, CAST(NULL AS BIGINT), CAST(NULL AS BOOLEAN) FROM (
-                SELECT worker_id FROM taskmq_messages WHERE worker_id <> 0 AND worker_id > 0
-                UNION SELECT worker_id FROM taskmq_claims) held
-             WHERE NOT EXISTS (SELECT 1 FROM taskmq_workers w WHERE w.id = held.worker_id)",
-            BigInt = worker_id,
-        )?;
-        Ok(rows.into_iter().map(|(id, beat, lock_free)| Peer { id, beat, lock_free }).collect())
+    fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
+        claim::look(self, worker_id, topics)
     }
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {
@@ -335,14 +345,15 @@ impl Broker for PgConnection {
                 return Ok(0); // it moved after all, or another worker was faster
             }
             let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
-            execute!(
-                conn, Pg,
-                "WITH batch AS (DELETE FROM taskmq_claims WHERE worker_id = ? RETURNING claimed_at, message_ids)
-                 UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = batch.claimed_at
-                 FROM batch WHERE m.id = ANY(batch.message_ids) AND m.worker_id = 0",
-                BigInt = peer.id,
+            let batches: Vec<(BatchId, Vec<MessageId>)> = load!(
+                conn, Pg => (BigInt, Array<BigInt>),
+                "SELECT id, message_ids FROM taskmq_claims WHERE worker_id = ? FOR UPDATE",
                 BigInt = peer.id,
             )?;
+            for (batch, ids) in batches {
+                claim::promote(conn, peer.id, batch, &ids)?;
+                claim::end_batches(conn, peer.id, &[batch])?;
+            }
             let held: Vec<i64> = load!(
                 conn, Pg => BigInt,
                 "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0 FOR UPDATE",
@@ -381,11 +392,6 @@ impl Broker for PgConnection {
             }
             Ok(held.len())
         })
-    }
-
-    fn any_set_aside(&mut self) -> Result<bool> {
-        let found: Vec<i64> = load!(self, Pg => BigInt, "SELECT id FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0 LIMIT 1")?;
-        Ok(!found.is_empty())
     }
 
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {

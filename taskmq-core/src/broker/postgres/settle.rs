@@ -1,14 +1,32 @@
 //! Ending attempts. Every write checks the lease.
 
+use std::collections::BTreeMap;
+
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
+use serde::Serialize;
 
-use super::claim;
+use super::claim::{self, unheld};
 use crate::broker::groups::{DoneGroup, Groups};
 use crate::broker::{BatchId, Claim, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::statement::load;
 use crate::{Error, MessageId, Result, Retention};
+
+/// The messages of these ids. The array is the condition of the primary key's index, so there is no join that the
+/// planner could turn round and walk the whole table for.
+macro_rules! by_id {
+    () => {
+        "m.id = ANY(?)"
+    };
+}
+
+/// The message's own lease holds: its attempt is the first thing that is known of it.
+macro_rules! held {
+    ($known:literal) => {
+        concat!("m.worker_id = ? AND m.attempts = (", $known, ".of -> m.id::text ->> 0)::int")
+    };
+}
 
 pub(super) fn exchange(
     conn: &mut PgConnection,
@@ -141,16 +159,17 @@ fn done_of_batch(
 ) -> Result<Vec<MessageId>> {
     let ids = group.ids();
     let keep = keep_seconds(group.retention);
+    let results =
+        group.has_results().then(|| of_messages(ids.iter().copied().zip(group.results()))).transpose()?;
     let counts: Vec<i64> = load!(
         conn, Pg => BigInt,
-        "WITH batch AS MATERIALIZED (
-            SELECT claimed_at, statement_timestamp() + ? * interval '1 second' AS keep_until
+        concat!("WITH batch AS MATERIALIZED (
+            SELECT claimed_at, statement_timestamp() + ? * interval '1 second' AS keep_until, ?::jsonb AS results
             FROM taskmq_claims WHERE id = ? AND worker_id = ? FOR UPDATE
          ), gone AS (
-            DELETE FROM taskmq_messages m USING unnest(?, ?) AS done (id, result), batch
-            WHERE m.id = done.id AND m.worker_id = 0
+            DELETE FROM taskmq_messages m USING batch WHERE ", by_id!(), " AND ", unheld!(), "
             RETURNING m.id, m.topic, m.priority, m.run_at, m.created_at, batch.claimed_at, batch.keep_until, m.attempts, m.crashes,
-                m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, done.result
+                m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, batch.results ->> m.id::text AS result
          ), kept AS (
             INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
@@ -158,16 +177,16 @@ fn done_of_batch(
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result::json
             FROM gone WHERE ?
          ), forgotten AS (
-            DELETE FROM taskmq_failures WHERE message_id IN (SELECT id FROM gone WHERE attempts > 0 AND NOT ?)
+            DELETE FROM taskmq_failures WHERE message_id = ANY(ARRAY(SELECT id FROM gone WHERE attempts > 0 AND NOT ?))
          ), ended AS (
             DELETE FROM taskmq_claims WHERE id = ? AND worker_id = ? AND ?
          )
-         SELECT count(*) FROM gone",
+         SELECT count(*) FROM gone"),
         Nullable<BigInt> = keep,
+        Nullable<Text> = results,
         BigInt = group.batch,
         BigInt = worker.id,
         Array<BigInt> = &ids,
-        Array<Nullable<Text>> = group.results(),
         BigInt = worker.id,
         Bool = keep != Some(0),
         Bool = keep != Some(0),
@@ -188,22 +207,18 @@ pub(super) fn done(
     worker: &WorkerIdentity,
     settlements: &[&Settlement],
 ) -> Result<Vec<MessageId>> {
-    let (mut ids, mut attempts, mut results, mut keep) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for settlement in settlements {
-        let Outcome::Done { result, retention } = &settlement.outcome else { continue };
-        ids.push(settlement.id);
-        attempts.push(settlement.attempt);
-        results.push(result.as_deref());
-        keep.push(keep_seconds(*retention));
-    }
+    let of = |settlement: &Settlement| match &settlement.outcome {
+        Outcome::Done { result, retention } => {
+            Some((settlement.id, (settlement.attempt, keep_seconds(*retention), result.clone())))
+        }
+        _ => None,
+    };
+    let done: Vec<_> = settlements.iter().filter_map(|s| of(s)).collect();
     Ok(load!(
         conn, Pg => BigInt,
-        "WITH done AS (
-            SELECT * FROM unnest(?, ?, ?, ?) AS d (id, attempt, result, keep)
-         ), gone AS (
-            DELETE FROM taskmq_messages m USING done
-            WHERE m.id = done.id AND m.worker_id = ? AND m.attempts = done.attempt
-            RETURNING m.*, done.result, done.keep
+        concat!("WITH done AS MATERIALIZED (SELECT ?::jsonb AS of), gone AS (
+            DELETE FROM taskmq_messages m USING done WHERE ", by_id!(), " AND ", held!("done"), "
+            RETURNING m.*, (done.of -> m.id::text ->> 1)::bigint AS keep, done.of -> m.id::text ->> 2 AS result
          ), kept AS (
             INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
@@ -211,73 +226,61 @@ pub(super) fn done(
                 attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result::json
             FROM gone WHERE keep IS NULL OR keep > 0
          ), forgotten AS (
-            DELETE FROM taskmq_failures WHERE message_id IN (SELECT id FROM gone WHERE keep = 0 AND attempts > 1)
+            DELETE FROM taskmq_failures WHERE message_id = ANY(ARRAY(SELECT id FROM gone WHERE keep = 0 AND attempts > 1))
          )
-         SELECT id FROM gone",
-        Array<BigInt> = ids,
-        Array<Integer> = attempts,
-        Array<Nullable<Text>> = results,
-        Array<Nullable<BigInt>> = keep,
+         SELECT id FROM gone"),
+        Text = of_messages(done.iter().map(|(id, of)| (*id, of)))?,
+        Array<BigInt> = ids(&done),
         BigInt = worker.id,
     )?)
 }
 
 /// Writes the retries among these.
 fn retry(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement]) -> Result<Vec<MessageId>> {
-    let (mut ids, mut attempts, mut delays, mut kinds, mut errors) =
-        (Vec::new(), Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for settlement in failed {
-        let Outcome::Retry { delay, kind, error } = &settlement.outcome else { continue };
-        ids.push(settlement.id);
-        attempts.push(settlement.attempt);
-        delays.push(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX));
-        kinds.push(*kind);
-        errors.push(error.as_str());
-    }
-    if ids.is_empty() {
-        return Ok(ids);
+    let of = |settlement: &Settlement| match &settlement.outcome {
+        Outcome::Retry { delay, kind, error } => {
+            let micros = i64::try_from(delay.as_micros()).unwrap_or(i64::MAX);
+            Some((settlement.id, (settlement.attempt, micros, *kind, error.clone())))
+        }
+        _ => None,
+    };
+    let retries: Vec<_> = failed.iter().filter_map(|s| of(s)).collect();
+    if retries.is_empty() {
+        return Ok(Vec::new());
     }
     Ok(load!(
         conn, Pg => BigInt,
-        "WITH again AS (
-            UPDATE taskmq_messages m SET worker_id = 0, suspicions = 0, run_at = clock_timestamp() + f.delay * interval '1 microsecond'
-            FROM unnest(?, ?, ?, ?, ?) AS f (id, attempt, delay, kind, error)
-            WHERE m.id = f.id AND m.worker_id = ? AND m.attempts = f.attempt
-            RETURNING m.id, f.attempt, f.kind, f.error
+        concat!("WITH failed AS MATERIALIZED (SELECT ?::jsonb AS of), again AS (
+            UPDATE taskmq_messages m SET worker_id = 0, suspicions = 0,
+                run_at = clock_timestamp() + (failed.of -> m.id::text ->> 1)::bigint * interval '1 microsecond'
+            FROM failed WHERE ", by_id!(), " AND ", held!("failed"), " RETURNING m.id, m.attempts, failed.of -> m.id::text AS of
          ), noted AS (
-            INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker) SELECT id, attempt, kind, error, ? FROM again
+            INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
+            SELECT id, attempts, of ->> 2, of ->> 3, ? FROM again
          )
-         SELECT id FROM again",
-        Array<BigInt> = ids,
-        Array<Integer> = attempts,
-        Array<BigInt> = delays,
-        Array<Text> = kinds,
-        Array<Text> = errors,
+         SELECT id FROM again"),
+        Text = of_messages(retries.iter().map(|(id, of)| (*id, of)))?,
+        Array<BigInt> = ids(&retries),
         BigInt = worker.id,
         Text = worker.label(),
     )?)
 }
 
-/// Writes the dead letters among these.
+/// Writes the dead letters among these. Without a kind the attempt never began.
 fn bury(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement]) -> Result<Vec<MessageId>> {
-    let (mut ids, mut attempts, mut kinds, mut errors) = (Vec::new(), Vec::new(), Vec::new(), Vec::new());
-    for settlement in failed {
-        let Outcome::Dead { kind, error } = &settlement.outcome else { continue };
-        ids.push(settlement.id);
-        attempts.push(settlement.attempt);
-        kinds.push(*kind);
-        errors.push(error.as_str());
+    let of = |settlement: &Settlement| match &settlement.outcome {
+        Outcome::Dead { kind, error } => Some((settlement.id, (settlement.attempt, *kind, error.clone()))),
+        _ => None,
+    };
+    let dead: Vec<_> = failed.iter().filter_map(|s| of(s)).collect();
+    if dead.is_empty() {
+        return Ok(Vec::new());
     }
-    if ids.is_empty() {
-        return Ok(ids);
-    }
-    // Without a kind the attempt never began.
     Ok(load!(
         conn, Pg => BigInt,
-        "WITH gone AS (
-            DELETE FROM taskmq_messages m USING unnest(?, ?, ?, ?) AS f (id, attempt, kind, error)
-            WHERE m.id = f.id AND m.worker_id = ? AND m.attempts = f.attempt
-            RETURNING m.*, f.kind, f.error
+        concat!("WITH failed AS MATERIALIZED (SELECT ?::jsonb AS of), gone AS (
+            DELETE FROM taskmq_messages m USING failed WHERE ", by_id!(), " AND ", held!("failed"), "
+            RETURNING m.*, failed.of -> m.id::text ->> 1 AS kind, failed.of -> m.id::text ->> 2 AS error
          ), kept AS (
             INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, error)
@@ -287,11 +290,9 @@ fn bury(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement]
             INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
             SELECT id, attempts, kind, error, ? FROM gone WHERE kind IS NOT NULL
          )
-         SELECT id FROM gone",
-        Array<BigInt> = ids,
-        Array<Integer> = attempts,
-        Array<Nullable<Text>> = kinds,
-        Array<Text> = errors,
+         SELECT id FROM gone"),
+        Text = of_messages(dead.iter().map(|(id, of)| (*id, of)))?,
+        Array<BigInt> = ids(&dead),
         BigInt = worker.id,
         Text = worker.label(),
     )?)
@@ -302,12 +303,14 @@ fn hand_back(
     worker: &WorkerIdentity,
     settlements: &[&Settlement],
 ) -> Result<Vec<MessageId>> {
+    let back: Vec<_> = settlements.iter().map(|s| (s.id, (s.attempt,))).collect();
     Ok(load!(
         conn, Pg => BigInt,
-        "UPDATE taskmq_messages m SET worker_id = 0, attempts = attempts - 1
-         FROM unnest(?, ?) AS b (id, attempt) WHERE m.id = b.id AND m.worker_id = ? AND m.attempts = b.attempt RETURNING m.id",
-        Array<BigInt> = settlements.iter().map(|s| s.id).collect::<Vec<_>>(),
-        Array<Integer> = settlements.iter().map(|s| s.attempt).collect::<Vec<_>>(),
+        concat!("WITH back AS MATERIALIZED (SELECT ?::jsonb AS of)
+         UPDATE taskmq_messages m SET worker_id = 0, attempts = attempts - 1
+         FROM back WHERE ", by_id!(), " AND ", held!("back"), " RETURNING m.id"),
+        Text = of_messages(back.iter().map(|(id, of)| (*id, of)))?,
+        Array<BigInt> = ids(&back),
         BigInt = worker.id,
     )?)
 }
@@ -318,12 +321,22 @@ fn settled_before(
     worker_id: i64,
     settlements: &[&Settlement],
 ) -> Result<Vec<MessageId>> {
-    Ok(load!(
-        conn, Pg => BigInt,
-        "SELECT a.id FROM unnest(?, ?) AS s (id, attempt)
-         JOIN taskmq_archive a ON a.id = s.id AND a.worker_id = ? AND a.attempts = s.attempt",
+    let ended: Vec<(MessageId, i32)> = load!(
+        conn, Pg => (BigInt, Integer),
+        "SELECT id, attempts FROM taskmq_archive WHERE id = ANY(?) AND worker_id = ?",
         Array<BigInt> = settlements.iter().map(|s| s.id).collect::<Vec<_>>(),
-        Array<Integer> = settlements.iter().map(|s| s.attempt).collect::<Vec<_>>(),
         BigInt = worker_id,
-    )?)
+    )?;
+    let before = settlements.iter().filter(|s| ended.contains(&(s.id, s.attempt)));
+    Ok(before.map(|s| s.id).collect())
+}
+
+fn ids<T>(of: &[(MessageId, T)]) -> Vec<MessageId> {
+    of.iter().map(|(id, _)| *id).collect()
+}
+
+/// What a statement needs to know of each message, as a JSON object by id.
+fn of_messages<T: Serialize>(of: impl Iterator<Item = (MessageId, T)>) -> Result<String> {
+    let of: BTreeMap<MessageId, T> = of.collect();
+    serde_json::to_string(&of).map_err(|source| Error::Encode { what: "the outcomes", source })
 }
