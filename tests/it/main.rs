@@ -4,5 +4,6 @@
 #[macro_use]
 mod each_database;
 mod contract;
+mod example;
 mod hosts;
 mod processes;

@@ -2,4 +2,5 @@ DROP TABLE taskmq_schema;
 DROP TABLE taskmq_workers;
 DROP TABLE taskmq_failures;
 DROP TABLE taskmq_archive;
+DROP TABLE taskmq_claims;
 DROP TABLE taskmq_messages;

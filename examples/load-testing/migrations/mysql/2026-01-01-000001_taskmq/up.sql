@@ -23,6 +23,15 @@ CREATE TABLE taskmq_messages (
     UNIQUE INDEX taskmq_messages_unique (topic, unique_key)
 ) ENGINE = InnoDB;
 
+-- Leases of whole batches, one row for all messages that a claim brought; they last moments. What takes longer is
+-- leased message by message, in taskmq_messages.worker_id.
+CREATE TABLE taskmq_claims (
+    id          BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    worker_id   BIGINT       NOT NULL,
+    claimed_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    message_ids LONGTEXT     CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'a JSON array'
+) ENGINE = InnoDB;
+
 -- Finished messages: done until keep_until has passed (NULL: for ever), dead and cancelled until a person deletes them.
 CREATE TABLE taskmq_archive (
     id           BIGINT       NOT NULL PRIMARY KEY,

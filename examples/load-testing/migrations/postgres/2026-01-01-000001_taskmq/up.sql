@@ -31,6 +31,21 @@ CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, 
 CREATE INDEX taskmq_messages_held ON taskmq_messages (worker_id) WHERE worker_id <> 0;
 CREATE UNIQUE INDEX taskmq_messages_unique ON taskmq_messages (topic, unique_key) WHERE unique_key IS NOT NULL;
 
+-- Leases of whole batches, one row for all messages that a claim brought; they last moments. What takes longer is
+-- leased message by message, in taskmq_messages.worker_id.
+CREATE TABLE taskmq_claims (
+    id          BIGINT      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    worker_id   BIGINT      NOT NULL,
+    claimed_at  TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    message_ids BIGINT[]    NOT NULL
+) WITH (
+    autovacuum_vacuum_scale_factor = 0,
+    autovacuum_vacuum_threshold = 1000,
+    autovacuum_vacuum_cost_delay = 0
+);
+-- Compressing a list of numbers that lives for moments is not worth the time.
+ALTER TABLE taskmq_claims ALTER COLUMN message_ids SET STORAGE EXTERNAL;
+
 -- Finished messages: done until keep_until has passed (NULL: for ever), dead and cancelled until a person deletes them.
 CREATE TABLE taskmq_archive (
     id           BIGINT      NOT NULL PRIMARY KEY,

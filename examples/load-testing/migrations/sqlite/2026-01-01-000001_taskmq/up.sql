@@ -7,7 +7,7 @@ CREATE TABLE taskmq_messages (
     topic        TEXT      NOT NULL CHECK (length(topic) BETWEEN 1 AND 100),
     priority     SMALLINT  NOT NULL DEFAULT 0,
     run_at       TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
-                 CHECK (run_at GLOB '[0-9][0-9][0-9][0-9]-[0-1][0-9]-[0-3][0-9] [0-2][0-9]:[0-5][0-9]:[0-5][0-9]*'),
+                 CHECK (run_at GLOB '[0-9][0-9][0-9][0-9]-??-?? ??:??:??*'),
     created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
     claimed_at   TIMESTAMP,
     worker_id    BIGINT    NOT NULL DEFAULT 0, -- 0: nobody's; -1: set aside to run alone; else the worker that leased it
@@ -25,9 +25,18 @@ CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, 
 CREATE INDEX taskmq_messages_held ON taskmq_messages (worker_id) WHERE worker_id <> 0;
 CREATE UNIQUE INDEX taskmq_messages_unique ON taskmq_messages (topic, unique_key) WHERE unique_key IS NOT NULL;
 
+-- Leases of whole batches, one row for all messages that a claim brought; they last moments. What takes longer is
+-- leased message by message, in taskmq_messages.worker_id.
+CREATE TABLE taskmq_claims (
+    id          INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
+    worker_id   BIGINT    NOT NULL,
+    claimed_at  TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    message_ids TEXT      NOT NULL -- a JSON array
+);
+
 -- Finished messages: done until keep_until has passed (NULL: for ever), dead and cancelled until a person deletes them.
 CREATE TABLE taskmq_archive (
-    id           BIGINT    NOT NULL PRIMARY KEY,
+    id           INTEGER   NOT NULL PRIMARY KEY,
     topic        TEXT      NOT NULL,
     state        TEXT      NOT NULL CHECK (state IN ('done', 'dead', 'cancelled')),
     priority     SMALLINT  NOT NULL,
