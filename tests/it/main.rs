@@ -6,4 +6,6 @@ mod each_database;
 mod contract;
 mod example;
 mod hosts;
+mod outages;
 mod processes;
+mod workers;

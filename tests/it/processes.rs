@@ -1,13 +1,13 @@
 //! Real worker processes on every database: shared work, sudden death, poison, and signals.
 
 use std::collections::BTreeMap;
-use std::path::PathBuf;
-use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use taskmq_core::broker::MessageFilter;
 use taskmq_core::{BrokerConnection, NewMessage, State, produce, produce_many};
 use taskmq_tests::databases::TestDatabase;
+
+use crate::workers::{Entry, Workers};
 
 each_database! {
     eight_workers_share_ten_thousand_messages,
@@ -18,99 +18,11 @@ each_database! {
     workers_that_are_stopped_and_continued_do_not_end_what_they_lost,
 }
 
-/// Worker processes and the file in which their handlers write what they do.
-struct Workers<'a> {
-    db: &'a TestDatabase,
-    folder: tempfile::TempDir,
-    children: Vec<Child>,
-}
-
-#[derive(Debug)]
-struct Entry {
-    what: String,
-    number: i64,
-    pid: u32,
-}
-
-impl<'a> Workers<'a> {
-    fn new(db: &'a TestDatabase) -> Self {
-        Self { db, folder: tempfile::tempdir().expect("a folder"), children: Vec::new() }
-    }
-
-    fn start(&mut self, args: &[&str]) -> usize {
-        let log = std::fs::OpenOptions::new()
-            .create(true)
-            .append(true)
-            .open(self.folder.path().join("log"))
-            .expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_test-worker"))
-            .args(args)
-            .env("DATABASE_URL", self.db.url())
-            .env("TEST_JOURNAL", self.journal_path())
-            .stdin(Stdio::null())
-            .stdout(log.try_clone().expect("a log"))
-            .stderr(log)
-            .spawn()
-            .expect("starts");
-        self.children.push(child);
-        self.children.len() - 1
-    }
-
-    fn journal_path(&self) -> PathBuf {
-        self.folder.path().join("journal")
-    }
-
-    fn journal(&self) -> Vec<Entry> {
-        let text = std::fs::read_to_string(self.journal_path()).unwrap_or_default();
-        let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
-        complete
-            .lines()
-            .map(|line| {
-                let words: Vec<&str> = line.split(' ').collect();
-                Entry {
-                    what: words[0].to_owned(),
-                    number: words[1].parse().expect("a number"),
-                    pid: words[3].parse().expect("a pid"),
-                }
-            })
-            .collect()
-    }
-
-    fn signal(&self, at: usize, name: &str) {
-        let pid = self.children[at].id().to_string();
-        assert!(
-            Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs").success()
-        );
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
-    }
-
-    fn wait(&self, what: &str, limit: Duration, mut until: impl FnMut() -> bool) -> Duration {
-        let began = Instant::now();
-        while !until() {
-            assert!(began.elapsed() < limit, "not within {limit:?}: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
-        began.elapsed()
-    }
-}
-
-impl Drop for Workers<'_> {
-    fn drop(&mut self) {
-        for child in &mut self.children {
-            let _ = child.kill();
-            let _ = child.wait();
-        }
-    }
-}
-
 const LONG: Duration = Duration::from_secs(90);
 
 fn eight_workers_share_ten_thousand_messages(db: &TestDatabase) {
     let mut conn = db.connect();
-    let mut workers = Workers::new(db);
+    let mut workers = Workers::new(db.url());
     produce_many(&mut conn, (0..10_000).map(|n| NewMessage::new("note", &n))).expect("produces");
     for _ in 0..8 {
         workers.start(&["--until-empty", "--concurrency", "2"]);
@@ -126,7 +38,7 @@ fn eight_workers_share_ten_thousand_messages(db: &TestDatabase) {
 
 fn a_killed_workers_messages_run_elsewhere_within_five_seconds(db: &TestDatabase) {
     let mut conn = db.connect();
-    let mut workers = Workers::new(db);
+    let mut workers = Workers::new(db.url());
     produce_many(&mut conn, (0..60).map(|n| NewMessage::new("slow", &n))).expect("produces");
     let victim = workers.start(&["--concurrency", "4"]);
     workers.start(&["--concurrency", "4"]);
@@ -157,7 +69,7 @@ fn a_killed_workers_messages_run_elsewhere_within_five_seconds(db: &TestDatabase
 
 fn a_message_that_kills_its_process_is_found_out_and_no_other_is_blamed(db: &TestDatabase) {
     let mut conn = db.connect();
-    let mut workers = Workers::new(db);
+    let mut workers = Workers::new(db.url());
     produce_many(&mut conn, (0..40).map(|n| NewMessage::new("poison", &n))).expect("produces");
     let mut starts = 0;
     let began = Instant::now();
@@ -185,7 +97,7 @@ fn a_message_that_kills_its_process_is_found_out_and_no_other_is_blamed(db: &Tes
 
 fn a_signal_stops_a_worker_cleanly(db: &TestDatabase) {
     let mut conn = db.connect();
-    let mut workers = Workers::new(db);
+    let mut workers = Workers::new(db.url());
     produce_many(&mut conn, (0..20).map(|n| NewMessage::new("slow", &n))).expect("produces");
     let at = workers.start(&["--concurrency", "2"]);
     workers.wait("it works", LONG, || !workers.journal().is_empty());
@@ -204,7 +116,7 @@ fn a_signal_stops_a_worker_cleanly(db: &TestDatabase) {
 
 fn a_second_signal_ends_it_at_once(db: &TestDatabase) {
     let mut conn = db.connect();
-    let mut workers = Workers::new(db);
+    let mut workers = Workers::new(db.url());
     produce(&mut conn, "long", &1).expect("produces");
     let at = workers.start(&[]);
     workers.wait("it works", LONG, || !workers.journal().is_empty());
@@ -222,7 +134,7 @@ fn workers_that_are_stopped_and_continued_do_not_end_what_they_lost(db: &TestDat
         return; // a stopped process keeps its file's lock, and so its messages
     }
     let mut conn = db.connect();
-    let mut workers = Workers::new(db);
+    let mut workers = Workers::new(db.url());
     let id = produce(&mut conn, "slow", &1).expect("produces");
     let stalled = workers.start(&[]);
     workers.wait("it works", LONG, || !workers.journal().is_empty());

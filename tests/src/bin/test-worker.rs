@@ -20,6 +20,13 @@ fn slow(number: i64, ctx: &Context) {
     journal("end", number, ctx);
 }
 
+#[task_consumer(topic = "patient")]
+fn patient(number: i64, ctx: &Context) {
+    journal("begin", number, ctx);
+    std::thread::sleep(Duration::from_secs(6));
+    journal("end", number, ctx);
+}
+
 #[task_consumer(topic = "long")]
 fn long(number: i64, ctx: &Context) {
     journal("begin", number, ctx);

@@ -1,0 +1,163 @@
+//! The database goes away and comes back. Servers of these tests' own are killed and restarted under real workers, with
+//! the durability that they ship with.
+
+use std::collections::BTreeMap;
+use std::time::Duration;
+
+use diesel::connection::SimpleConnection;
+use taskmq_core::{AnyConnection, Backend, BrokerConnection, NewMessage, migration, produce, produce_many};
+use taskmq_tests::servers::{Kind, MariadbKind, PostgresKind, Server};
+
+use crate::workers::Workers;
+
+const LONG: Duration = Duration::from_secs(60);
+
+fn connect(url: &str) -> AnyConnection {
+    AnyConnection::establish(url).unwrap_or_else(|error| panic!("{error}"))
+}
+
+fn execute(conn: &mut AnyConnection, sql: &str) {
+    match conn {
+        AnyConnection::Postgres(conn) => conn.batch_execute(sql),
+        AnyConnection::Mysql(conn) => conn.batch_execute(sql),
+        _ => unreachable!("these are servers"),
+    }
+    .unwrap_or_else(|error| panic!("{error} in {sql}"));
+}
+
+/// A server with the tables, and the URL of its database.
+fn server<K: Kind>(backend: Backend) -> (Server<K>, String) {
+    let server = Server::<K>::start().expect("the server starts");
+    server.create_database("app").expect("makes a database");
+    let url = server.url("app");
+    execute(&mut connect(&url), migration::up(backend));
+    (server, url)
+}
+
+fn done(url: &str, topic: &str) -> i64 {
+    let Ok(mut conn) = AnyConnection::establish(url) else { return 0 };
+    let stats = conn.broker().topics().expect("reads");
+    stats.iter().find(|stats| stats.topic == topic).map_or(0, |stats| stats.done)
+}
+
+fn counts(workers: &Workers, what: &str) -> BTreeMap<i64, usize> {
+    let mut counts = BTreeMap::new();
+    for entry in workers.journal().iter().filter(|entry| entry.what == what) {
+        *counts.entry(entry.number).or_default() += 1;
+    }
+    counts
+}
+
+fn nothing_is_lost_when_a_server_is_killed<K: Kind>(backend: Backend) {
+    const FIRST: i64 = 40_000;
+    let (mut server, url) = server::<K>(backend);
+    let mut workers = Workers::new(&url);
+    let mut conn = connect(&url);
+    produce_many(&mut conn, (0..FIRST).map(|n| NewMessage::new("note", &n))).expect("produces");
+    workers.start(&[]);
+    workers.start(&[]);
+    workers.wait("some are handled", LONG, || workers.journal().len() > 1000);
+    server.kill9().expect("kills");
+    server.restart().expect("starts again");
+    let mut conn = connect(&url);
+    produce_many(&mut conn, (FIRST..FIRST + 100).map(|n| NewMessage::new("note", &n))).expect("produces");
+    workers
+        .wait("they come back by themselves, and all are done", LONG, || done(&url, "note") == FIRST + 100);
+    let handled = counts(&workers, "end");
+    assert_eq!(handled.len(), usize::try_from(FIRST + 100).expect("is small"), "each was handled");
+    let stats = connect(&url).broker().topics().expect("reads");
+    assert_eq!((stats[0].ready, stats[0].running, stats[0].dead), (0, 0, 0), "nothing is left behind");
+}
+
+fn a_handler_is_run_once_though_its_server_is_restarted<K: Kind>(backend: Backend) {
+    let (mut server, url) = server::<K>(backend);
+    let mut workers = Workers::new(&url);
+    let mut conn = connect(&url);
+    for n in 0..5 {
+        produce(&mut conn, "patient", &n).expect("produces");
+    }
+    drop(conn);
+    workers.start(&[]);
+    workers.start(&[]);
+    workers.wait("all have begun", LONG, || counts(&workers, "begin").len() == 5);
+    server.restart().expect("starts again");
+    workers.wait("all are done", LONG, || done(&url, "patient") == 5);
+    assert!(counts(&workers, "begin").values().all(|times| *times == 1), "{:?}", workers.journal());
+}
+
+fn sessions_that_are_ended_are_made_anew<K: Kind>(backend: Backend) {
+    const ALL: i64 = 30_000;
+    let (_server, url) = server::<K>(backend);
+    let mut workers = Workers::new(&url);
+    let mut conn = connect(&url);
+    produce_many(&mut conn, (0..ALL).map(|n| NewMessage::new("note", &n))).expect("produces");
+    for n in 0..20 {
+        produce(&mut conn, "slow", &n).expect("produces");
+    }
+    workers.start(&["--concurrency", "4"]);
+    workers.start(&["--concurrency", "4"]);
+    for round in 0..8 {
+        let handled = workers.journal().len();
+        workers.wait("work goes on", LONG, || {
+            workers.journal().len() > handled || done(&url, "note") + done(&url, "slow") == ALL + 20
+        });
+        end_other_sessions(&mut conn, round);
+    }
+    workers.wait("all are done", LONG, || done(&url, "note") == ALL && done(&url, "slow") == 20);
+    // Their leases were never lost: the locks were taken again in time.
+    assert!(!workers.log().contains("died"), "{}", workers.log());
+}
+
+fn end_other_sessions(conn: &mut AnyConnection, round: usize) {
+    match conn {
+        AnyConnection::Postgres(_) => execute(
+            conn,
+            "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND pid <> pg_backend_pid()",
+        ),
+        _ => execute(
+            conn,
+            &format!(
+                "CREATE PROCEDURE end_sessions_{round}() BEGIN
+                    DECLARE session BIGINT; DECLARE no_more BOOLEAN DEFAULT FALSE;
+                    DECLARE sessions CURSOR FOR SELECT id FROM information_schema.processlist WHERE db = DATABASE() AND id <> CONNECTION_ID();
+                    DECLARE CONTINUE HANDLER FOR NOT FOUND SET no_more = TRUE;
+                    DECLARE CONTINUE HANDLER FOR 1094 BEGIN END;
+                    OPEN sessions;
+                    FETCH sessions INTO session;
+                    WHILE NOT no_more DO KILL session; FETCH sessions INTO session; END WHILE;
+                 END;
+                 CALL end_sessions_{round}()"
+            ),
+        ),
+    }
+}
+
+#[test]
+fn postgres_is_killed() {
+    nothing_is_lost_when_a_server_is_killed::<PostgresKind>(Backend::Postgres);
+}
+
+#[test]
+fn mariadb_is_killed() {
+    nothing_is_lost_when_a_server_is_killed::<MariadbKind>(Backend::Mysql);
+}
+
+#[test]
+fn postgres_is_restarted() {
+    a_handler_is_run_once_though_its_server_is_restarted::<PostgresKind>(Backend::Postgres);
+}
+
+#[test]
+fn mariadb_is_restarted() {
+    a_handler_is_run_once_though_its_server_is_restarted::<MariadbKind>(Backend::Mysql);
+}
+
+#[test]
+fn postgres_ends_sessions() {
+    sessions_that_are_ended_are_made_anew::<PostgresKind>(Backend::Postgres);
+}
+
+#[test]
+fn mariadb_ends_sessions() {
+    sessions_that_are_ended_are_made_anew::<MariadbKind>(Backend::Mysql);
+}

@@ -1,0 +1,93 @@
+//! Real worker processes, and what their handlers write down.
+
+use std::path::PathBuf;
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// Worker processes and the file in which their handlers write what they do.
+pub(crate) struct Workers {
+    url: String,
+    folder: tempfile::TempDir,
+    pub(crate) children: Vec<Child>,
+}
+
+#[derive(Debug)]
+pub(crate) struct Entry {
+    pub(crate) what: String,
+    pub(crate) number: i64,
+    pub(crate) pid: u32,
+}
+
+impl Workers {
+    pub(crate) fn new(url: &str) -> Self {
+        Self { url: url.to_owned(), folder: tempfile::tempdir().expect("a folder"), children: Vec::new() }
+    }
+
+    pub(crate) fn start(&mut self, args: &[&str]) -> usize {
+        let log = std::fs::OpenOptions::new()
+            .create(true)
+            .append(true)
+            .open(self.folder.path().join("log"))
+            .expect("a log");
+        let child = Command::new(env!("CARGO_BIN_EXE_test-worker"))
+            .args(args)
+            .env("DATABASE_URL", &self.url)
+            .env("TEST_JOURNAL", self.journal_path())
+            .stdin(Stdio::null())
+            .stdout(log.try_clone().expect("a log"))
+            .stderr(log)
+            .spawn()
+            .expect("starts");
+        self.children.push(child);
+        self.children.len() - 1
+    }
+
+    pub(crate) fn journal_path(&self) -> PathBuf {
+        self.folder.path().join("journal")
+    }
+
+    pub(crate) fn journal(&self) -> Vec<Entry> {
+        let text = std::fs::read_to_string(self.journal_path()).unwrap_or_default();
+        let complete = text.rsplit_once('\n').map_or("", |(lines, _)| lines);
+        complete
+            .lines()
+            .map(|line| {
+                let words: Vec<&str> = line.split(' ').collect();
+                Entry {
+                    what: words[0].to_owned(),
+                    number: words[1].parse().expect("a number"),
+                    pid: words[3].parse().expect("a pid"),
+                }
+            })
+            .collect()
+    }
+
+    pub(crate) fn signal(&self, at: usize, name: &str) {
+        let pid = self.children[at].id().to_string();
+        assert!(
+            Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs").success()
+        );
+    }
+
+    pub(crate) fn log(&self) -> String {
+        std::fs::read_to_string(self.folder.path().join("log")).unwrap_or_default()
+    }
+
+    pub(crate) fn wait(&self, what: &str, limit: Duration, mut until: impl FnMut() -> bool) -> Duration {
+        let began = Instant::now();
+        while !until() {
+            assert!(began.elapsed() < limit, "not within {limit:?}: {what}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
+        began.elapsed()
+    }
+}
+
+impl Drop for Workers {
+    fn drop(&mut self) {
+        for child in &mut self.children {
+            let _ = child.kill();
+            let _ = child.wait();
+        }
+    }
+}
