@@ -155,8 +155,16 @@ fn topic(expr: &Expr) -> Result<LitStr> {
     Err(Error::new(text.span(), problem))
 }
 
+/// What a `macro_rules!` macro passes on as `$x:literal` or `$x:expr` comes in an invisible group.
+fn ungrouped(mut expr: &Expr) -> &Expr {
+    while let Expr::Group(group) = expr {
+        expr = &group.expr;
+    }
+    expr
+}
+
 fn string(expr: &Expr, example: &str) -> Result<LitStr> {
-    match expr {
+    match ungrouped(expr) {
         Expr::Lit(ExprLit { lit: Lit::Str(text), .. }) => Ok(text.clone()),
         other => Err(Error::new(other.span(), format!("a text in quotes is needed here, write {example}"))),
     }
@@ -164,8 +172,8 @@ fn string(expr: &Expr, example: &str) -> Result<LitStr> {
 
 fn integer(expr: &Expr, least: i64, most: i64) -> Result<i64> {
     let error = || Error::new(expr.span(), format!("a whole number from {least} to {most} is needed here"));
-    let (negative, literal) = match expr {
-        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => (true, &**expr),
+    let (negative, literal) = match ungrouped(expr) {
+        Expr::Unary(ExprUnary { op: UnOp::Neg(_), expr, .. }) => (true, ungrouped(expr)),
         other => (false, other),
     };
     let Expr::Lit(ExprLit { lit: Lit::Int(number), .. }) = literal else { return Err(error()) };

@@ -9,7 +9,7 @@ pub(super) const POLL: Duration = Duration::from_secs(1);
 
 /// The longest time between two looks that cost no query.
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
-const FREE_LOOK: Duration = Duration::from_millis(5);
+const FREE_LOOK: Duration = Duration::from_millis(10);
 
 /// Watches for new messages on the connection that claims them.
 #[derive(Debug, Default)]

@@ -24,6 +24,14 @@ pub fn all(ctx: &Context, LoadTest { url, users }: LoadTest, app: &App) -> Resul
     Ok((url, users + ctx.attempt()))
 }
 
+macro_rules! from_a_macro {
+    ($name:ident, $topic:literal, $priority:expr) => {
+        #[task_consumer(topic = $topic, priority = $priority)]
+        fn $name(_n: u8) {}
+    };
+}
+from_a_macro!(made, "made", -3);
+
 #[task_consumer(topic = "nothing")]
 fn nothing(_n: Option<u8>) {}
 
@@ -67,7 +75,7 @@ fn main() {
     let _ = all::message(&LoadTest { url: String::new(), users: 1 }).priority(1);
     assert_eq!(all::TOPIC, "all");
     let registry = Registry::discovered().expect("one consumer for each topic");
-    let topics = ["alias", "all", "asynchronous", "failure", "inside", "nothing", "other-path", "text-error", "transactional"];
+    let topics = ["alias", "all", "asynchronous", "failure", "inside", "made", "nothing", "other-path", "text-error", "transactional"];
     assert_eq!(registry.topics(), topics);
     assert!(registry.get("all").is_some_and(|c| c.name().ends_with("::all")));
 }
