@@ -395,6 +395,7 @@ impl Dispatcher<'_> {
     fn assign(&mut self, claimed: Claimed) {
         let Some(consumer) = self.setup.registry.get(&claimed.topic) else { return };
         self.holdings.add(&claimed, consumer.topic);
+        self.pace.weigh(consumer.topic, &claimed.payload);
         let context = context(&claimed, consumer, self.worker.id);
         if context.attempt() > context.max_attempts() {
             // Its last attempts ended no handler but the whole process, so nobody could bury it then.

@@ -12,21 +12,30 @@ pub(super) const BATCH: usize = 2000;
 /// comes up finds something to do, and little is held when this one dies.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// How long an attempt takes, of late, by topic; and so how much is worth holding.
+/// The payloads of one claim, and of all that is held beyond one for each handler, may take up so much memory.
+const BYTES: f64 = 8.0 * 1024.0 * 1024.0;
+
+/// How long an attempt takes and how large a payload is, of late, by topic; and so how much is worth holding.
 #[derive(Debug)]
 pub(super) struct Pace {
     handlers: usize,
     seconds: HashMap<&'static str, f64>,
+    bytes: HashMap<&'static str, f64>,
 }
 
 impl Pace {
     pub(super) fn new(handlers: usize) -> Self {
-        Self { handlers, seconds: HashMap::new() }
+        Self { handlers, seconds: HashMap::new(), bytes: HashMap::new() }
     }
 
     pub(super) fn count(&mut self, topic: &'static str, took: Duration) {
         let took = took.as_secs_f64();
         self.seconds.entry(topic).and_modify(|mean| *mean = 0.8 * *mean + 0.2 * took).or_insert(took);
+    }
+
+    pub(super) fn weigh(&mut self, topic: &'static str, payload: &str) {
+        let bytes = payload.len() as f64;
+        self.bytes.entry(topic).and_modify(|mean| *mean = 0.8 * *mean + 0.2 * bytes).or_insert(bytes);
     }
 
     /// Whether every attempt of late was shorter than this; `false` before the first one has ended.
@@ -42,7 +51,9 @@ impl Pace {
     /// Whether every handler has enough to do for a while.
     pub(super) fn is_enough(&self, held: usize, holdings: &Holdings) -> bool {
         held >= self.handlers
-            && (held >= BATCH + self.handlers || self.work(holdings) >= self.work_ahead() / 2.0)
+            && (held >= BATCH + self.handlers
+                || self.weight(holdings) >= BYTES
+                || self.work(holdings) >= self.work_ahead() / 2.0)
     }
 
     /// How many to take of each topic: what the handlers get done soon, and so many as there are idle handlers.
@@ -52,7 +63,8 @@ impl Pace {
         let left = (self.work_ahead() - self.work(holdings)).max(0.0);
         let share = |topic: &&'a str| {
             let ahead = (left / self.seconds_of(topic).max(1e-9)) as usize;
-            let limit = i64::try_from(ahead.max(idle).min(BATCH)).unwrap_or(i64::MAX);
+            let light = ((BYTES / self.bytes_of(topic)) as usize).max(idle);
+            let limit = i64::try_from(ahead.max(idle).min(light).min(BATCH)).unwrap_or(i64::MAX);
             Share { topic, limit }
         };
         topics.iter().map(share).filter(|share| share.limit > 0).collect()
@@ -67,6 +79,14 @@ impl Pace {
     fn work(&self, holdings: &Holdings) -> f64 {
         let seconds = |topic| self.seconds_of(topic).min(AHEAD.as_secs_f64());
         holdings.topics().map(|(topic, number)| number as f64 * seconds(topic)).sum()
+    }
+
+    fn weight(&self, holdings: &Holdings) -> f64 {
+        holdings.topics().map(|(topic, number)| number as f64 * self.bytes_of(topic)).sum()
+    }
+
+    fn bytes_of(&self, topic: &str) -> f64 {
+        self.bytes.get(topic).copied().unwrap_or_default().max(1.0)
     }
 
     /// Of a topic of which nothing has ended yet, nobody knows: each handler gets one.
@@ -110,6 +130,15 @@ mod tests {
         pace.count("slow", Duration::from_secs(3));
         assert_eq!(limits(&pace, &Holdings::default()), [2000, 10, 10]);
         assert!(!pace.is_below(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn heavy_payloads_are_not_piled_up() {
+        let mut pace = Pace::new(10);
+        pace.count("quick", Duration::from_micros(5));
+        pace.weigh("quick", &"x".repeat(1024 * 1024));
+        assert_eq!(limits(&pace, &Holdings::default())[0], 10, "one for each handler, and 8 MiB");
+        assert!(pace.is_enough(10, &holding("quick", 10)));
     }
 
     #[test]
