@@ -1,7 +1,6 @@
 //! All SQL for SQLite. One writer at a time is SQLite's own rule: every write here is one `BEGIN IMMEDIATE`
 //! transaction of a few milliseconds, so no lock of ours is needed on a row.
 
-use std::collections::BTreeMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -10,16 +9,20 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
-use super::groups::{DoneGroup, Groups};
+use self::claim::{
+    ClaimedRow, ClaimedSql, batches_of, claim_in, claimed_row, claims_of, end_batches, next_lane, promote_in,
+    worker_exists,
+};
+use self::settle::{settle_in, settle_one};
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Lock, Look, MessageFilter, Outcome, Peer, Settlement, Share,
-    WorkerIdentity, sealed,
+    BatchId, Broker, Claim, Claimed, Exchanged, Lock, Look, MessageFilter, Peer, Settlement, WorkerIdentity,
+    sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
-use crate::{Backend, Error, MessageId, Produced, Result, Retention};
+use crate::{Backend, Error, MessageId, Produced, Result};
 
 /// The time now, in the one form in which the tables have times.
 macro_rules! now {
@@ -42,6 +45,10 @@ macro_rules! leased {
           FROM taskmq_claims claim, json_each(claim.message_ids) leased) leased"
     };
 }
+
+// Below the macros that they use.
+mod claim;
+mod settle;
 
 /// A message's state while it lives; for `m LEFT JOIN leased`.
 macro_rules! state {
@@ -553,391 +560,6 @@ impl Broker for SqliteConnection {
             }
             Ok(())
         })
-    }
-}
-
-type ClaimedSql = (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, Text);
-type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, String);
-
-fn claimed_row(row: ClaimedRow) -> Claimed {
-    let (id, topic, attempt, crashes, max_attempts, headers, payload, _run_at) = row;
-    Claimed { id, topic, attempt, batch: None, lane: (0, 0), crashes, max_attempts, headers, payload }
-}
-
-fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-    let mut claimed = Vec::new();
-    if !worker_exists(conn, claim.worker_id)? {
-        return Ok(claimed);
-    }
-    'topics: for Share { topic, limit } in claim.topics {
-        let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
-        while let Some(priority) = lane {
-            let room = claim.limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
-            if room <= 0 {
-                break 'topics;
-            }
-            let room = room.min(*limit);
-            claimed.extend(if claim.as_batch {
-                pick_lane(conn, topic, priority, room)?
-            } else {
-                claim_lane(conn, claim.worker_id, topic, priority, room)?
-            });
-            lane = next_lane(conn, topic, i32::from(priority))?;
-        }
-    }
-    if claim.as_batch && !claimed.is_empty() {
-        let ids: Vec<MessageId> = claimed.iter().map(|c| c.id).collect();
-        let batch: Vec<BatchId> = load!(
-            conn, Sqlite => BigInt,
-            "INSERT INTO taskmq_claims (worker_id, message_ids) VALUES (?, ?) RETURNING id",
-            BigInt = claim.worker_id,
-            Text = json_list(&ids)?,
-        )?;
-        for message in &mut claimed {
-            message.batch = batch.first().copied();
-        }
-    }
-    Ok(claimed)
-}
-
-fn worker_exists(conn: &mut SqliteConnection, worker_id: i64) -> Result<bool> {
-    let found: Vec<i64> =
-        load!(conn, Sqlite => BigInt, "SELECT id FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
-    Ok(!found.is_empty())
-}
-
-/// The highest priority below `below` of which the topic has any message that nobody holds.
-fn next_lane(conn: &mut SqliteConnection, topic: &str, below: i32) -> Result<Option<i16>> {
-    let found: Vec<i16> = load!(
-        conn, Sqlite => SmallInt,
-        "SELECT priority FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority < ? ORDER BY priority DESC LIMIT 1",
-        Text = topic,
-        Integer = below,
-    )?;
-    Ok(found.first().copied())
-}
-
-fn claim_lane(
-    conn: &mut SqliteConnection,
-    worker_id: i64,
-    topic: &str,
-    priority: i16,
-    limit: i64,
-) -> Result<Vec<Claimed>> {
-    let mut rows: Vec<ClaimedRow> = load!(
-        conn, Sqlite => ClaimedSql,
-        concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
-         WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
-                      AND id NOT IN (SELECT id FROM ", leased!(), ") ORDER BY run_at, id LIMIT ?)
-         RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
-        BigInt = worker_id,
-        Text = topic,
-        SmallInt = priority,
-        BigInt = limit,
-    )?;
-    // RETURNING promises no order.
-    rows.sort_by(|a, b| (&a.7, a.0).cmp(&(&b.7, b.0)));
-    Ok(rows.into_iter().map(claimed_row).collect())
-}
-
-/// The due messages of a lane, unleased.
-fn pick_lane(conn: &mut SqliteConnection, topic: &str, priority: i16, limit: i64) -> Result<Vec<Claimed>> {
-    let rows: Vec<ClaimedRow> = load!(
-        conn, Sqlite => ClaimedSql,
-        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, headers, payload, '' FROM taskmq_messages
-         WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
-         AND id NOT IN (SELECT id FROM ", leased!(), ") ORDER BY run_at, id LIMIT ?"),
-        Text = topic,
-        SmallInt = priority,
-        BigInt = limit,
-    )?;
-    Ok(rows.into_iter().map(claimed_row).collect())
-}
-
-/// The batches that a worker holds, each with the JSON list of its messages.
-fn claims_of(conn: &mut SqliteConnection, worker_id: i64) -> Result<Vec<(BatchId, String)>> {
-    Ok(load!(
-        conn, Sqlite => (BigInt, Text),
-        "SELECT id, message_ids FROM taskmq_claims WHERE worker_id = ?",
-        BigInt = worker_id,
-    )?)
-}
-
-fn batches_of(conn: &mut SqliteConnection, worker_id: i64) -> Result<Vec<BatchId>> {
-    Ok(load!(conn, Sqlite => BigInt, "SELECT id FROM taskmq_claims WHERE worker_id = ?", BigInt = worker_id)?)
-}
-
-/// From the lease of their batch to leases of their own.
-fn promote_in(conn: &mut SqliteConnection, worker_id: i64, batch: BatchId, ids: &str) -> Result<()> {
-    execute!(
-        conn,
-        Sqlite,
-        "UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1,
-                claimed_at = (SELECT claimed_at FROM taskmq_claims WHERE id = ?)
-         WHERE id IN (SELECT value FROM json_each(?)) AND +worker_id = 0",
-        BigInt = worker_id,
-        BigInt = batch,
-        Text = ids,
-    )?;
-    release(conn, batch, ids)
-}
-
-/// Lets messages go from the lease of their batch.
-fn release(conn: &mut SqliteConnection, batch: BatchId, ids: &str) -> Result<()> {
-    execute!(
-        conn, Sqlite,
-        "UPDATE taskmq_claims SET message_ids = (
-            SELECT json_group_array(value) FROM json_each(message_ids) WHERE value NOT IN (SELECT value FROM json_each(?)))
-         WHERE id = ?",
-        Text = ids,
-        BigInt = batch,
-    )?;
-    Ok(())
-}
-
-fn end_batches(conn: &mut SqliteConnection, worker_id: i64, batches: &[BatchId]) -> Result<()> {
-    for batch in batches {
-        execute!(
-            conn,
-            Sqlite,
-            "DELETE FROM taskmq_claims WHERE id = ? AND worker_id = ?",
-            BigInt = *batch,
-            BigInt = worker_id,
-        )?;
-    }
-    Ok(())
-}
-
-/// Writes every outcome whose lease holds, and gives the others.
-fn settle_in(
-    conn: &mut SqliteConnection,
-    worker: &WorkerIdentity,
-    settlements: &[Settlement],
-) -> Result<Vec<MessageId>> {
-    let mut lost = Vec::new();
-    let mut groups = Groups::default();
-    let batches =
-        if settlements.iter().any(|s| s.batch.is_some()) { batches_of(conn, worker.id)? } else { Vec::new() };
-    for settlement in settlements {
-        match settlement.batch.filter(|batch| batches.contains(batch)) {
-            Some(batch) => groups.add(batch, settlement),
-            None if settlement.batch.is_none() && settle_one(conn, worker, settlement)? => {}
-            None if settled_before(conn, worker.id, settlement)? => {}
-            None => lost.push(settlement.id),
-        }
-    }
-    for group in groups.done {
-        settle_done(conn, &group)?;
-    }
-    for group in groups.handed_back {
-        release(conn, group.batch, &json_list(&group.ids())?)?;
-    }
-    for group in groups.failed {
-        promote_in(conn, worker.id, group.batch, &json_list(&group.ids())?)?;
-        for settlement in group.settlements {
-            if !settle_one(conn, worker, settlement)? {
-                lost.push(settlement.id);
-            }
-        }
-    }
-    Ok(lost)
-}
-
-/// What every message of a batch that is done now has in common, by the seconds to keep it and the batch.
-/// LIMIT keeps SQLite from working the times out again for each message.
-macro_rules! claim_done {
-    () => {
-        "(SELECT worker_id, claimed_at, strftime('%Y-%m-%d %H:%M:%f', 'now') AS finished_at,
-                 strftime('%Y-%m-%d %H:%M:%f', 'now', ? || ' seconds') AS keep_until
-          FROM taskmq_claims WHERE id = ? LIMIT 1) claim"
-    };
-}
-
-/// The head of the statement that archives messages `m` of a claim. OR FAIL: a failure undoes the whole transaction
-/// anyway, so SQLite need not keep what would undo this statement alone.
-macro_rules! archive_done {
-    ($result:literal) => {
-        concat!(
-            "INSERT OR FAIL INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, finished_at, keep_until,
-                worker_id, attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
-             SELECT m.id, m.topic, 'done', m.priority, m.run_at, m.created_at, claim.claimed_at, claim.finished_at, claim.keep_until,
-                claim.worker_id, m.attempts + 1, m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, ",
-            $result,
-            " FROM ",
-            claim_done!()
-        )
-    };
-}
-
-/// Acks messages of one batch whose lease holds. NOT INDEXED leaves the primary key as the way to them; `worker_id = 0`
-/// alone would invite SQLite to walk the whole index of what is ready. A message that is gone was deleted by a person while it ran.
-fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()> {
-    let runs = json_list(&group.runs())?;
-    match keep_seconds(group.retention) {
-        // Consumers that return nothing are many, and reading whole runs of ids is much faster than each by itself.
-        Some(keep) if !group.has_results() => execute!(
-            conn, Sqlite,
-            concat!(archive_done!("NULL"), " CROSS JOIN json_each(?) run
-             CROSS JOIN taskmq_messages m NOT INDEXED ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.worker_id = 0"),
-            Nullable<BigInt> = keep,
-            BigInt = group.batch,
-            Text = &runs,
-        )?,
-        Some(keep) => execute!(
-            conn, Sqlite,
-            concat!(archive_done!("done.value"), " CROSS JOIN json_each(?) done
-             CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = CAST(done.key AS INTEGER) AND m.worker_id = 0"),
-            Nullable<BigInt> = keep,
-            BigInt = group.batch,
-            Text = results_by_id(group)?,
-        )?,
-        None => execute!(
-            conn, Sqlite,
-            "DELETE FROM taskmq_failures WHERE message_id IN (
-                SELECT m.id FROM json_each(?) run
-                CROSS JOIN taskmq_messages m NOT INDEXED ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.attempts > 0)",
-            Text = &runs,
-        )?,
-    };
-    execute!(
-        conn, Sqlite,
-        "DELETE FROM taskmq_messages NOT INDEXED WHERE worker_id = 0 AND id IN (
-            SELECT m.id FROM json_each(?) run CROSS JOIN taskmq_messages m NOT INDEXED ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1)",
-        Text = &runs,
-    )?;
-    Ok(())
-}
-
-/// `false` when the lease of this single message is lost.
-fn settle_one(conn: &mut SqliteConnection, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
-    let Settlement { id, attempt, outcome, .. } = settlement;
-    let touched = match outcome {
-        Outcome::Done { result, retention } => {
-            if let Some(keep) = keep_seconds(*retention) {
-                execute!(
-                    conn, Sqlite,
-                    "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id,
-                        attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
-                     SELECT id, topic, 'done', priority, run_at, created_at, claimed_at,
-                        strftime('%Y-%m-%d %H:%M:%f', 'now', ? || ' seconds'), worker_id,
-                        attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, ?
-                     FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?",
-                    Nullable<BigInt> = keep,
-                    Nullable<Text> = result.as_deref(),
-                    BigInt = *id,
-                    BigInt = worker.id,
-                    Integer = *attempt,
-                )?;
-            } else if *attempt > 1 {
-                execute!(conn, Sqlite, "DELETE FROM taskmq_failures WHERE message_id = ?", BigInt = *id)?;
-            }
-            delete_held(conn, worker.id, *id, *attempt)?
-        }
-        Outcome::Retry { delay, kind, error } => {
-            let touched = execute!(
-                conn, Sqlite,
-                "UPDATE taskmq_messages SET worker_id = 0, suspicions = 0, run_at = strftime('%Y-%m-%d %H:%M:%f', 'now', ?)
-                 WHERE id = ? AND worker_id = ? AND attempts = ?",
-                Text = &delay_modifier(i64::try_from(delay.as_micros()).unwrap_or(i64::MAX)),
-                BigInt = *id,
-                BigInt = worker.id,
-                Integer = *attempt,
-            )?;
-            if touched > 0 {
-                insert_failure(conn, worker, *id, *attempt, kind, error)?;
-            }
-            touched
-        }
-        Outcome::Dead { kind, error } => {
-            let touched = execute!(
-                conn, Sqlite,
-                "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id,
-                    attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, error)
-                 SELECT id, topic, 'dead', priority, run_at, created_at, claimed_at, worker_id,
-                    attempts - ?, crashes, max_attempts, unique_key, ordering_key, headers, payload, ?
-                 FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?",
-                Integer = i32::from(kind.is_none()),
-                Text = error,
-                BigInt = *id,
-                BigInt = worker.id,
-                Integer = *attempt,
-            )?;
-            if touched > 0 {
-                delete_held(conn, worker.id, *id, *attempt)?;
-                if let Some(kind) = kind {
-                    insert_failure(conn, worker, *id, *attempt, kind, error)?;
-                }
-            }
-            touched
-        }
-        Outcome::HandBack => execute!(
-            conn,
-            Sqlite,
-            "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE id = ? AND worker_id = ? AND attempts = ?",
-            BigInt = *id,
-            BigInt = worker.id,
-            Integer = *attempt,
-        )?,
-    };
-    Ok(touched > 0)
-}
-
-fn delete_held(conn: &mut SqliteConnection, worker_id: i64, id: MessageId, attempt: i32) -> Result<usize> {
-    Ok(execute!(
-        conn,
-        Sqlite,
-        "DELETE FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?",
-        BigInt = id,
-        BigInt = worker_id,
-        Integer = attempt,
-    )?)
-}
-
-fn insert_failure(
-    conn: &mut SqliteConnection,
-    worker: &WorkerIdentity,
-    id: MessageId,
-    attempt: i32,
-    kind: &str,
-    error: &str,
-) -> Result<()> {
-    execute!(
-        conn,
-        Sqlite,
-        "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker) VALUES (?, ?, ?, ?, ?)",
-        BigInt = id,
-        Integer = attempt,
-        Text = kind,
-        Text = error,
-        Text = worker.label(),
-    )?;
-    Ok(())
-}
-
-/// Whether this very lease has written its end already, in a transaction whose reply was lost.
-fn settled_before(conn: &mut SqliteConnection, worker_id: i64, settlement: &Settlement) -> Result<bool> {
-    let found: Vec<i64> = load!(
-        conn, Sqlite => BigInt,
-        "SELECT id FROM taskmq_archive WHERE id = ? AND worker_id = ? AND attempts = ?",
-        BigInt = settlement.id,
-        BigInt = worker_id,
-        Integer = settlement.attempt,
-    )?;
-    Ok(!found.is_empty())
-}
-
-/// A JSON object of what the consumer returned for each message.
-fn results_by_id(group: &DoneGroup<'_>) -> Result<String> {
-    let results: BTreeMap<MessageId, Option<&str>> = group.ids().into_iter().zip(group.results()).collect();
-    serde_json::to_string(&results).map_err(|source| Error::Encode { what: "the results", source })
-}
-
-/// `None`: not at all; `Some(None)`: for ever.
-fn keep_seconds(retention: Retention) -> Option<Option<i64>> {
-    match retention {
-        Retention::None => None,
-        Retention::For(time) => Some(Some(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))),
-        Retention::Forever => Some(None),
     }
 }
 

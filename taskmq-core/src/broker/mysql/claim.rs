@@ -1,0 +1,261 @@
+//! Leasing: whole batches with one row, or message by message.
+
+use std::collections::HashSet;
+
+use diesel::mysql::Mysql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
+
+use super::{json, last_id};
+use crate::broker::{BatchId, Claim, Claimed, Share};
+use crate::statement::{execute, load};
+use crate::{Error, MessageId, Result};
+
+pub(super) type ClaimedSql = (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text);
+
+pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String);
+
+/// The row is read before it is leased, so the attempt that begins is one more than it has.
+pub(super) fn claimed_row(
+    (id, topic, attempts, crashes, max_attempts, headers, payload): ClaimedRow,
+) -> Claimed {
+    let attempt = attempts.saturating_add(1);
+    Claimed { id, topic, attempt, batch: None, lane: (0, 0), crashes, max_attempts, headers, payload }
+}
+
+pub(super) fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    claim_lock(conn, claim.as_batch)?;
+    if !worker_exists(conn, claim.worker_id)? {
+        return Ok(Vec::new());
+    }
+    let leased = leased(conn)?;
+    let mut claimed: Vec<Claimed> = Vec::new();
+    let mut picked: Vec<MessageId> = Vec::new();
+    'topics: for Share { topic, limit } in claim.topics {
+        let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
+        while let Some(priority) = lane {
+            let room = claim.limit - row_count(claimed.len() + picked.len());
+            if room <= 0 {
+                break 'topics;
+            }
+            let room = room.min(*limit);
+            if claim.as_batch {
+                picked.extend(pick_lane(conn, topic, priority, room, &leased)?);
+            } else {
+                claimed.extend(lock_lane(conn, topic, priority, room, &leased)?);
+            }
+            lane = next_lane(conn, topic, i32::from(priority))?;
+        }
+    }
+    if claim.as_batch {
+        claim_batch(conn, claim.worker_id, &picked)
+    } else {
+        lease(conn, claim.worker_id, claimed)
+    }
+}
+
+/// Claims of batches exclude each other and claims of single messages, which share: what a batch leases is written
+/// nowhere but in `taskmq_claims`, so whoever claims must see all of it. The row of the schema's version is the lock.
+pub(super) fn claim_lock(conn: &mut MysqlConnection, alone: bool) -> Result<()> {
+    let _: Vec<i32> = if alone {
+        load!(conn, Mysql => Integer, "SELECT version FROM taskmq_schema ORDER BY version LIMIT 1 FOR UPDATE")?
+    } else {
+        load!(conn, Mysql => Integer, "SELECT version FROM taskmq_schema ORDER BY version LIMIT 1 LOCK IN SHARE MODE")?
+    };
+    Ok(())
+}
+
+/// Every message that is leased with its batch.
+pub(super) fn leased(conn: &mut MysqlConnection) -> Result<HashSet<MessageId>> {
+    let lists: Vec<String> = load!(conn, Mysql => Text, "SELECT message_ids FROM taskmq_claims")?;
+    let mut leased = HashSet::new();
+    for list in lists {
+        leased.extend(ids(&list)?);
+    }
+    Ok(leased)
+}
+
+/// The due messages of a lane that no batch holds. Reads the index alone.
+pub(super) fn pick_lane(
+    conn: &mut MysqlConnection,
+    topic: &str,
+    priority: i16,
+    room: i64,
+    leased: &HashSet<MessageId>,
+) -> Result<Vec<MessageId>> {
+    let due: Vec<MessageId> = load!(
+        conn, Mysql => BigInt,
+        "SELECT id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+         WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= CURRENT_TIMESTAMP(6) ORDER BY run_at, id LIMIT ?",
+        Text = topic,
+        SmallInt = priority,
+        BigInt = room.saturating_add(row_count(leased.len())),
+    )?;
+    let room = usize::try_from(room).unwrap_or_default();
+    Ok(due.into_iter().filter(|id| !leased.contains(id)).take(room).collect())
+}
+
+/// The due messages of a lane that nobody holds, locked.
+pub(super) fn lock_lane(
+    conn: &mut MysqlConnection,
+    topic: &str,
+    priority: i16,
+    room: i64,
+    leased: &HashSet<MessageId>,
+) -> Result<Vec<Claimed>> {
+    let due: Vec<ClaimedRow> = load!(
+        conn, Mysql => ClaimedSql,
+        "SELECT id, topic, attempts, crashes, max_attempts, headers, payload
+         FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+         WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= CURRENT_TIMESTAMP(6)
+         ORDER BY run_at, id LIMIT ? FOR UPDATE SKIP LOCKED",
+        Text = topic,
+        SmallInt = priority,
+        BigInt = room.saturating_add(row_count(leased.len())),
+    )?;
+    let room = usize::try_from(room).unwrap_or_default();
+    Ok(due.into_iter().map(claimed_row).filter(|c| !leased.contains(&c.id)).take(room).collect())
+}
+
+/// One lease for all of them.
+pub(super) fn claim_batch(
+    conn: &mut MysqlConnection,
+    worker_id: i64,
+    picked: &[MessageId],
+) -> Result<Vec<Claimed>> {
+    if picked.is_empty() {
+        return Ok(Vec::new());
+    }
+    let list = json(picked)?;
+    let mut rows: Vec<(i64, ClaimedRow)> = load!(
+        conn, Mysql => (BigInt, ClaimedSql),
+        "SELECT picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers, m.payload
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, id BIGINT PATH '$')) picked
+         STRAIGHT_JOIN taskmq_messages m ON m.id = picked.id",
+        Text = &list,
+    )?;
+    rows.sort_unstable_by_key(|row| row.0);
+    execute!(
+        conn,
+        Mysql,
+        "INSERT INTO taskmq_claims (worker_id, message_ids) VALUES (?, ?)",
+        BigInt = worker_id,
+        Text = &list,
+    )?;
+    let batch = last_id(conn)?;
+    Ok(rows.into_iter().map(|row| Claimed { batch: Some(batch), ..claimed_row(row.1) }).collect())
+}
+
+pub(super) fn batches_of(conn: &mut MysqlConnection, worker_id: i64) -> Result<Vec<BatchId>> {
+    Ok(load!(conn, Mysql => BigInt, "SELECT id FROM taskmq_claims WHERE worker_id = ?", BigInt = worker_id)?)
+}
+
+/// Locks those of these batches that the worker still holds, so that a rescuer waits and then sees what is left.
+pub(super) fn lock_batches(
+    conn: &mut MysqlConnection,
+    worker_id: i64,
+    batches: &[BatchId],
+) -> Result<Vec<(BatchId, Vec<MessageId>)>> {
+    if batches.is_empty() {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<(BatchId, String)> = load!(
+        conn, Mysql => (BigInt, Text),
+        "SELECT c.id, c.message_ids FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) b
+         STRAIGHT_JOIN taskmq_claims c ON c.id = b.id WHERE c.worker_id = ? FOR UPDATE",
+        Text = json(batches)?,
+        BigInt = worker_id,
+    )?;
+    rows.into_iter().map(|(batch, list)| Ok((batch, ids(&list)?))).collect()
+}
+
+/// From the lease of their batch, which is locked, to leases of their own.
+pub(super) fn promote_in(
+    conn: &mut MysqlConnection,
+    worker_id: i64,
+    batch: BatchId,
+    ids: &[MessageId],
+) -> Result<()> {
+    let list = json(ids)?;
+    execute!(
+        conn, Mysql,
+        "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) held STRAIGHT_JOIN taskmq_messages m ON m.id = held.id
+         JOIN taskmq_claims c ON c.id = ?
+         SET m.worker_id = ?, m.attempts = m.attempts + 1, m.claimed_at = c.claimed_at WHERE m.worker_id = 0",
+        Text = &list,
+        BigInt = batch,
+        BigInt = worker_id,
+    )?;
+    release(conn, batch, ids)
+}
+
+/// Lets messages go from the lease of their batch, which is locked.
+pub(super) fn release(conn: &mut MysqlConnection, batch: BatchId, ids: &[MessageId]) -> Result<()> {
+    let gone: HashSet<MessageId> = ids.iter().copied().collect();
+    let lists: Vec<String> =
+        load!(conn, Mysql => Text, "SELECT message_ids FROM taskmq_claims WHERE id = ?", BigInt = batch)?;
+    for list in lists {
+        let left: Vec<MessageId> = self::ids(&list)?.into_iter().filter(|id| !gone.contains(id)).collect();
+        execute!(
+            conn,
+            Mysql,
+            "UPDATE taskmq_claims SET message_ids = ? WHERE id = ?",
+            Text = json(&left)?,
+            BigInt = batch,
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn end_batches(conn: &mut MysqlConnection, batches: &[BatchId]) -> Result<()> {
+    for batch in batches {
+        execute!(conn, Mysql, "DELETE FROM taskmq_claims WHERE id = ?", BigInt = *batch)?;
+    }
+    Ok(())
+}
+
+/// A lease for each message.
+pub(super) fn lease(
+    conn: &mut MysqlConnection,
+    worker_id: i64,
+    claimed: Vec<Claimed>,
+) -> Result<Vec<Claimed>> {
+    if claimed.is_empty() {
+        return Ok(claimed);
+    }
+    let ids: Vec<MessageId> = claimed.iter().map(|c| c.id).collect();
+    execute!(
+        conn, Mysql,
+        "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) picked STRAIGHT_JOIN taskmq_messages m ON m.id = picked.id
+         SET m.worker_id = ?, m.attempts = m.attempts + 1, m.claimed_at = CURRENT_TIMESTAMP(6)",
+        Text = json(&ids)?,
+        BigInt = worker_id,
+    )?;
+    Ok(claimed)
+}
+
+pub(super) fn worker_exists(conn: &mut MysqlConnection, worker_id: i64) -> Result<bool> {
+    let found: Vec<i64> =
+        load!(conn, Mysql => BigInt, "SELECT id FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
+    Ok(!found.is_empty())
+}
+
+/// The highest priority below `below` of which the topic has any message that nobody holds.
+pub(super) fn next_lane(conn: &mut MysqlConnection, topic: &str, below: i32) -> Result<Option<i16>> {
+    let found: Vec<i16> = load!(
+        conn, Mysql => SmallInt,
+        "SELECT priority FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+         WHERE worker_id = 0 AND topic = ? AND priority < ? ORDER BY priority DESC LIMIT 1",
+        Text = topic,
+        Integer = below,
+    )?;
+    Ok(found.first().copied())
+}
+
+pub(super) fn ids(list: &str) -> Result<Vec<MessageId>> {
+    serde_json::from_str(list).map_err(|source| Error::Decode { what: "taskmq_claims.message_ids", source })
+}
+
+pub(super) fn row_count(number: usize) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}

@@ -1,0 +1,174 @@
+//! Leasing: whole batches with one row, or message by message.
+
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
+use diesel::sqlite::Sqlite;
+
+use super::json_list;
+use crate::broker::{BatchId, Claim, Claimed, Share};
+use crate::statement::{execute, load};
+use crate::{MessageId, Result};
+
+pub(super) type ClaimedSql =
+    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, Text);
+
+pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, String);
+
+pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
+    let (id, topic, attempt, crashes, max_attempts, headers, payload, _run_at) = row;
+    Claimed { id, topic, attempt, batch: None, lane: (0, 0), crashes, max_attempts, headers, payload }
+}
+
+pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    let mut claimed = Vec::new();
+    if !worker_exists(conn, claim.worker_id)? {
+        return Ok(claimed);
+    }
+    'topics: for Share { topic, limit } in claim.topics {
+        let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
+        while let Some(priority) = lane {
+            let room = claim.limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
+            if room <= 0 {
+                break 'topics;
+            }
+            let room = room.min(*limit);
+            claimed.extend(if claim.as_batch {
+                pick_lane(conn, topic, priority, room)?
+            } else {
+                claim_lane(conn, claim.worker_id, topic, priority, room)?
+            });
+            lane = next_lane(conn, topic, i32::from(priority))?;
+        }
+    }
+    if claim.as_batch && !claimed.is_empty() {
+        let ids: Vec<MessageId> = claimed.iter().map(|c| c.id).collect();
+        let batch: Vec<BatchId> = load!(
+            conn, Sqlite => BigInt,
+            "INSERT INTO taskmq_claims (worker_id, message_ids) VALUES (?, ?) RETURNING id",
+            BigInt = claim.worker_id,
+            Text = json_list(&ids)?,
+        )?;
+        for message in &mut claimed {
+            message.batch = batch.first().copied();
+        }
+    }
+    Ok(claimed)
+}
+
+pub(super) fn worker_exists(conn: &mut SqliteConnection, worker_id: i64) -> Result<bool> {
+    let found: Vec<i64> =
+        load!(conn, Sqlite => BigInt, "SELECT id FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
+    Ok(!found.is_empty())
+}
+
+/// The highest priority below `below` of which the topic has any message that nobody holds.
+pub(super) fn next_lane(conn: &mut SqliteConnection, topic: &str, below: i32) -> Result<Option<i16>> {
+    let found: Vec<i16> = load!(
+        conn, Sqlite => SmallInt,
+        "SELECT priority FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority < ? ORDER BY priority DESC LIMIT 1",
+        Text = topic,
+        Integer = below,
+    )?;
+    Ok(found.first().copied())
+}
+
+pub(super) fn claim_lane(
+    conn: &mut SqliteConnection,
+    worker_id: i64,
+    topic: &str,
+    priority: i16,
+    limit: i64,
+) -> Result<Vec<Claimed>> {
+    let mut rows: Vec<ClaimedRow> = load!(
+        conn, Sqlite => ClaimedSql,
+        concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
+         WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
+                      AND id NOT IN (SELECT id FROM ", leased!(), ") ORDER BY run_at, id LIMIT ?)
+         RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
+        BigInt = worker_id,
+        Text = topic,
+        SmallInt = priority,
+        BigInt = limit,
+    )?;
+    // RETURNING promises no order.
+    rows.sort_by(|a, b| (&a.7, a.0).cmp(&(&b.7, b.0)));
+    Ok(rows.into_iter().map(claimed_row).collect())
+}
+
+/// The due messages of a lane, unleased.
+pub(super) fn pick_lane(
+    conn: &mut SqliteConnection,
+    topic: &str,
+    priority: i16,
+    limit: i64,
+) -> Result<Vec<Claimed>> {
+    let rows: Vec<ClaimedRow> = load!(
+        conn, Sqlite => ClaimedSql,
+        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, headers, payload, '' FROM taskmq_messages
+         WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
+         AND id NOT IN (SELECT id FROM ", leased!(), ") ORDER BY run_at, id LIMIT ?"),
+        Text = topic,
+        SmallInt = priority,
+        BigInt = limit,
+    )?;
+    Ok(rows.into_iter().map(claimed_row).collect())
+}
+
+/// The batches that a worker holds, each with the JSON list of its messages.
+pub(super) fn claims_of(conn: &mut SqliteConnection, worker_id: i64) -> Result<Vec<(BatchId, String)>> {
+    Ok(load!(
+        conn, Sqlite => (BigInt, Text),
+        "SELECT id, message_ids FROM taskmq_claims WHERE worker_id = ?",
+        BigInt = worker_id,
+    )?)
+}
+
+pub(super) fn batches_of(conn: &mut SqliteConnection, worker_id: i64) -> Result<Vec<BatchId>> {
+    Ok(load!(conn, Sqlite => BigInt, "SELECT id FROM taskmq_claims WHERE worker_id = ?", BigInt = worker_id)?)
+}
+
+/// From the lease of their batch to leases of their own.
+pub(super) fn promote_in(
+    conn: &mut SqliteConnection,
+    worker_id: i64,
+    batch: BatchId,
+    ids: &str,
+) -> Result<()> {
+    execute!(
+        conn,
+        Sqlite,
+        "UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1,
+                claimed_at = (SELECT claimed_at FROM taskmq_claims WHERE id = ?)
+         WHERE id IN (SELECT value FROM json_each(?)) AND +worker_id = 0",
+        BigInt = worker_id,
+        BigInt = batch,
+        Text = ids,
+    )?;
+    release(conn, batch, ids)
+}
+
+/// Lets messages go from the lease of their batch.
+pub(super) fn release(conn: &mut SqliteConnection, batch: BatchId, ids: &str) -> Result<()> {
+    execute!(
+        conn, Sqlite,
+        "UPDATE taskmq_claims SET message_ids = (
+            SELECT json_group_array(value) FROM json_each(message_ids) WHERE value NOT IN (SELECT value FROM json_each(?)))
+         WHERE id = ?",
+        Text = ids,
+        BigInt = batch,
+    )?;
+    Ok(())
+}
+
+pub(super) fn end_batches(conn: &mut SqliteConnection, worker_id: i64, batches: &[BatchId]) -> Result<()> {
+    for batch in batches {
+        execute!(
+            conn,
+            Sqlite,
+            "DELETE FROM taskmq_claims WHERE id = ? AND worker_id = ?",
+            BigInt = *batch,
+            BigInt = worker_id,
+        )?;
+    }
+    Ok(())
+}
