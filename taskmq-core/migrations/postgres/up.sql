@@ -98,11 +98,16 @@ CREATE TABLE taskmq_workers (
     alone_with  BIGINT                            -- the set-aside message that is all it runs
 );
 
--- Wakes idle workers, once a statement. NOTIFY serialises commits: where that hurts, switch it off with
--- ALTER TABLE taskmq_messages DISABLE TRIGGER taskmq_wake; workers then look once a second.
+-- Wakes idle workers, once a statement. NOTIFY serialises commits, so it is sent only while a worker rests: then, and
+-- only then, it shares this lock. ALTER TABLE taskmq_messages DISABLE TRIGGER taskmq_wake switches it off altogether;
+-- idle workers then look once a second.
 CREATE FUNCTION taskmq_wake() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
-    PERFORM pg_notify('taskmq', '');
+    IF pg_try_advisory_lock(1953329457, 1) THEN
+        PERFORM pg_advisory_unlock(1953329457, 1);
+    ELSE
+        PERFORM pg_notify('taskmq', '');
+    END IF;
     RETURN NULL;
 END
 $$;

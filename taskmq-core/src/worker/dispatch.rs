@@ -230,10 +230,12 @@ impl Dispatcher<'_> {
         let after = self.lanes.after().to_vec();
         let claim = Claim { worker_id: self.worker.id, topics: &shares, limit, as_batch, after: &after };
         let began = Instant::now();
+        self.wake.rest_or_rise(&mut link_of(&mut self.link)?.conn)?;
         let claimed = self.exchange(Some(&claim))?;
         if self.setup.backend == Backend::Postgres {
             self.lanes.claimed(&claimed, began.elapsed(), after.is_empty());
         }
+        self.wake.saw(claimed.len());
         if claimed.len() < wanted {
             if after.is_empty() {
                 self.look_for_due()?;
@@ -242,9 +244,6 @@ impl Dispatcher<'_> {
                 self.due_at = self.lanes.going_on_until().or(Some(began));
                 self.maybe_due = false;
             }
-        }
-        if !claimed.is_empty() {
-            self.wake.saw_messages();
         }
         for message in claimed {
             self.assign(message);

@@ -11,12 +11,61 @@ pub(super) const POLL: Duration = Duration::from_secs(1);
 #[cfg(any(feature = "sqlite", feature = "postgres"))]
 const FREE_LOOK: Duration = Duration::from_millis(10);
 
+/// So many messages a second are many;
+#[cfg(feature = "postgres")]
+const MANY: f64 = 1000.0;
+/// and so many are few.
+#[cfg(feature = "postgres")]
+const FEW: f64 = 300.0;
+/// Over so long they are counted.
+#[cfg(feature = "postgres")]
+const WINDOW: Duration = Duration::from_millis(100);
+
+/// How many messages come, of late.
+#[cfg(feature = "postgres")]
+#[derive(Debug)]
+struct Flow {
+    since: Instant,
+    messages: usize,
+    per_second: f64,
+}
+
+#[cfg(feature = "postgres")]
+impl Default for Flow {
+    fn default() -> Self {
+        Self { since: Instant::now(), messages: 0, per_second: 0.0 }
+    }
+}
+
+#[cfg(feature = "postgres")]
+impl Flow {
+    fn add(&mut self, messages: usize) {
+        self.messages += messages;
+        if self.since.elapsed() >= WINDOW {
+            *self = Self {
+                per_second: self.messages as f64 / self.since.elapsed().as_secs_f64(),
+                ..Self::default()
+            };
+        }
+    }
+
+    /// Of the last window, or of this one if it has more already.
+    fn per_second(&self) -> f64 {
+        self.per_second.max(self.messages as f64 / WINDOW.as_secs_f64())
+    }
+}
+
 /// Watches for new messages on the connection that claims them.
 #[derive(Debug, Default)]
 pub(super) struct Wake {
     #[cfg(feature = "sqlite")]
     data_version: i64,
     last_message: Option<Instant>,
+    #[cfg(feature = "postgres")]
+    flow: Flow,
+    /// Producers tell of new messages.
+    #[cfg(feature = "postgres")]
+    resting: bool,
 }
 
 impl Wake {
@@ -27,16 +76,45 @@ impl Wake {
             #[cfg(feature = "sqlite")]
             AnyConnection::Sqlite(_) => {}
             #[cfg(feature = "postgres")]
-            AnyConnection::Postgres(conn) => crate::broker::postgres::listen(conn)?,
+            AnyConnection::Postgres(conn) => {
+                crate::broker::postgres::listen(conn)?;
+                self.resting = false;
+            }
             #[cfg(feature = "mysql")]
             AnyConnection::Mysql(_) => {}
         }
         Ok(())
     }
 
-    /// A claim brought messages, so more may follow soon.
-    pub(super) fn saw_messages(&mut self) {
-        self.last_message = Some(Instant::now());
+    /// A claim brought so many messages.
+    pub(super) fn saw(&mut self, messages: usize) {
+        if messages > 0 {
+            self.last_message = Some(Instant::now());
+        }
+        #[cfg(feature = "postgres")]
+        self.flow.add(messages);
+    }
+
+    /// Before a look for messages that are due: while few come, producers are to tell of more. While many come a worker
+    /// had better look by itself, for on PostgreSQL telling makes producers wait for each other.
+    #[allow(clippy::unnecessary_wraps, reason = "with some sets of features nothing here can fail")]
+    pub(super) fn rest_or_rise(&mut self, conn: &mut AnyConnection) -> Result<()> {
+        #[allow(clippy::match_single_binding, reason = "with some sets of features there is nothing to do")]
+        match conn {
+            #[cfg(feature = "postgres")]
+            AnyConnection::Postgres(conn) => {
+                if !self.resting && self.flow.per_second() < FEW {
+                    crate::broker::postgres::rest(conn)?;
+                    self.resting = true;
+                } else if self.resting && self.flow.per_second() > MANY {
+                    crate::broker::postgres::rise(conn)?;
+                    self.resting = false;
+                }
+            }
+            #[allow(unreachable_patterns, reason = "when PostgreSQL is the only database")]
+            _ => {}
+        }
+        Ok(())
     }
 
     /// How long to wait before the next [`look`](Self::look): little while messages come, ever more when it is quiet.
@@ -46,6 +124,8 @@ impl Wake {
             // Reading a number from shared memory: a few microseconds.
             #[cfg(feature = "sqlite")]
             AnyConnection::Sqlite(_) => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
+            #[cfg(feature = "postgres")]
+            AnyConnection::Postgres(_) if !self.resting => Duration::from_millis(2),
             // Reading what has arrived on the socket: no query.
             #[cfg(feature = "postgres")]
             AnyConnection::Postgres(_) => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
@@ -66,7 +146,7 @@ impl Wake {
                 Ok(changed)
             }
             #[cfg(feature = "postgres")]
-            AnyConnection::Postgres(conn) => crate::broker::postgres::notified(conn),
+            AnyConnection::Postgres(conn) => Ok(crate::broker::postgres::notified(conn)? || !self.resting),
             #[cfg(feature = "mysql")]
             AnyConnection::Mysql(_) => Ok(true),
         }

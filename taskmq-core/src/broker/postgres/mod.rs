@@ -139,6 +139,18 @@ pub(crate) fn listen(conn: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
+/// From now on producers are to tell of new messages. Look for such as there are after this, not before.
+pub(crate) fn rest(conn: &mut PgConnection) -> Result<()> {
+    conn.batch_execute("SELECT pg_advisory_lock_shared(1953329457, 1)")?;
+    Ok(())
+}
+
+/// Producers need not tell: this worker looks by itself.
+pub(crate) fn rise(conn: &mut PgConnection) -> Result<()> {
+    conn.batch_execute("SELECT pg_advisory_unlock_shared(1953329457, 1)")?;
+    Ok(())
+}
+
 /// Whether messages were produced since the last look. Reads what has arrived, and sends nothing.
 pub(crate) fn notified(conn: &mut PgConnection) -> Result<bool> {
     let mut any = false;
