@@ -119,7 +119,8 @@ impl Wake {
 
     /// How long to wait before the next [`look`](Self::look): little while messages come, ever more when it is quiet.
     pub(super) fn interval(&self, conn: &AnyConnection) -> Duration {
-        let quiet = self.last_message.map_or(POLL, |last| last.elapsed());
+        // A worker that has seen none yet waits as one that has not seen any for long.
+        let quiet = self.last_message.map_or(16 * POLL, |last| last.elapsed());
         match conn {
             // Reading a number from shared memory: a few microseconds.
             #[cfg(feature = "sqlite")]
