@@ -2,6 +2,7 @@
 //! the durability that they ship with.
 
 use std::collections::BTreeMap;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
@@ -10,7 +11,10 @@ use taskmq_tests::servers::{Kind, MariadbKind, PostgresKind, Server};
 
 use crate::workers::Workers;
 
-const LONG: Duration = Duration::from_secs(60);
+const LONG: Duration = Duration::from_secs(90);
+
+/// One outage at a time: each has a server and two workers of its own, beside all other tests.
+static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
 fn connect(url: &str) -> AnyConnection {
     AnyConnection::establish(url).unwrap_or_else(|error| panic!("{error}"))
@@ -49,7 +53,8 @@ fn counts(workers: &Workers, what: &str) -> BTreeMap<i64, usize> {
 }
 
 fn nothing_is_lost_when_a_server_is_killed<K: Kind>(backend: Backend) {
-    const FIRST: i64 = 40_000;
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    const FIRST: i64 = 20_000;
     let (mut server, url) = server::<K>(backend);
     let mut workers = Workers::new(&url);
     let mut conn = connect(&url);
@@ -70,6 +75,7 @@ fn nothing_is_lost_when_a_server_is_killed<K: Kind>(backend: Backend) {
 }
 
 fn a_handler_is_run_once_though_its_server_is_restarted<K: Kind>(backend: Backend) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut server, url) = server::<K>(backend);
     let mut workers = Workers::new(&url);
     let mut conn = connect(&url);
@@ -86,7 +92,8 @@ fn a_handler_is_run_once_though_its_server_is_restarted<K: Kind>(backend: Backen
 }
 
 fn sessions_that_are_ended_are_made_anew<K: Kind>(backend: Backend) {
-    const ALL: i64 = 30_000;
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    const ALL: i64 = 10_000;
     let (_server, url) = server::<K>(backend);
     let mut workers = Workers::new(&url);
     let mut conn = connect(&url);

@@ -212,8 +212,8 @@ impl Dispatcher<'_> {
     }
 
     fn claim(&mut self) -> Result<()> {
-        if self.finished.is_empty() && self.setup.backend != Backend::Postgres {
-            // A look costs far less than a claim: on SQLite that takes the write lock, on MariaDB many statements.
+        if self.finished.is_empty() && self.setup.backend == Backend::Sqlite {
+            // On SQLite a look costs far less than the write lock that a claim takes.
             self.look_for_due()?;
             if !self.maybe_due {
                 return Ok(());
