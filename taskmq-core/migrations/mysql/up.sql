@@ -9,7 +9,7 @@ CREATE TABLE taskmq_messages (
     run_at       TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     created_at   TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     claimed_at   TIMESTAMP(6) NULL DEFAULT NULL,
-    worker_id    BIGINT       NOT NULL DEFAULT 0 COMMENT '0: nobody''s; -1: set aside to run alone; else the worker that leased it',
+    worker_id    BIGINT       NOT NULL DEFAULT 0 COMMENT '0: nobody''s; -1: to run alone; -2: suspected; else the worker that leased it',
     attempts     INTEGER      NOT NULL DEFAULT 0 COMMENT 'begun, the one under way included',
     crashes      SMALLINT     NOT NULL DEFAULT 0 COMMENT 'attempts proven to have ended their whole process',
     suspicions   SMALLINT     NOT NULL DEFAULT 0 COMMENT 'times it was one of several that a dying process held',

@@ -8,7 +8,7 @@ CREATE TABLE taskmq_messages (
     run_at       TIMESTAMPTZ NOT NULL DEFAULT statement_timestamp(),
     created_at   TIMESTAMPTZ NOT NULL DEFAULT statement_timestamp(),
     claimed_at   TIMESTAMPTZ,
-    worker_id    BIGINT      NOT NULL DEFAULT 0, -- 0: nobody's; -1: set aside to run alone; else the worker that leased it
+    worker_id    BIGINT      NOT NULL DEFAULT 0, -- 0: nobody's; -1: to run alone; -2: suspected; else the worker that leased it
     attempts     INTEGER     NOT NULL DEFAULT 0, -- begun, the one under way included
     priority     SMALLINT    NOT NULL DEFAULT 0,
     crashes      SMALLINT    NOT NULL DEFAULT 0, -- attempts proven to have ended their whole process

@@ -10,7 +10,7 @@ CREATE TABLE taskmq_messages (
                  CHECK (run_at GLOB '[0-9][0-9][0-9][0-9]-??-?? ??:??:??*'),
     created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
     claimed_at   TIMESTAMP,
-    worker_id    BIGINT    NOT NULL DEFAULT 0, -- 0: nobody's; -1: set aside to run alone; else the worker that leased it
+    worker_id    BIGINT    NOT NULL DEFAULT 0, -- 0: nobody's; -1: to run alone; -2: suspected; else the worker that leased it
     attempts     INTEGER   NOT NULL DEFAULT 0, -- begun, the one under way included
     crashes      SMALLINT  NOT NULL DEFAULT 0, -- attempts proven to have ended their whole process
     suspicions   SMALLINT  NOT NULL DEFAULT 0, -- times it was one of several that a dying process held

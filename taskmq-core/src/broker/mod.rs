@@ -65,6 +65,13 @@ pub trait Broker: sealed::Sealed {
     /// What the database reports.
     fn claim_alone(&mut self, worker_id: i64, topics: &[&str]) -> Result<Option<Claimed>>;
 
+    /// Leases due messages that are suspected, because they were there when a worker died, each with a lease of its own.
+    /// Few at a time, so that the next death leaves few to run alone.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn claim_suspects(&mut self, worker_id: i64, topics: &[&str], limit: i64) -> Result<Vec<Claimed>>;
+
     /// How long until a message of these topics is due: zero when one is, `None` when there is none at all.
     /// Only reads.
     ///
@@ -149,8 +156,8 @@ pub trait Broker: sealed::Sealed {
     /// What the database reports.
     fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look>;
 
-    /// Removes a dead worker, if its counter still is what it was, and gives its messages back. A message that was
-    /// all it ran is charged with a crash; one that was there at the second death in a row is set aside to run alone.
+    /// Removes a dead worker, if its counter still is what it was, and gives its messages back: as suspects, or, at the
+    /// second death in a row, set aside to run alone. A message that was all it ran is charged with a crash.
     ///
     /// # Errors
     /// What the database reports.
@@ -367,8 +374,10 @@ pub struct Look {
     pub alive: bool,
     /// The other workers, and ids that hold messages without being workers.
     pub peers: Vec<Peer>,
-    /// Messages wait to run alone.
+    /// Messages of its topics wait to run alone.
     pub set_aside: bool,
+    /// Suspected messages of its topics wait.
+    pub suspects: bool,
     /// A message of its topics may be due. Only where nothing else would wake it.
     pub due: bool,
 }
@@ -411,7 +420,9 @@ fn culprit(alone_with: Option<MessageId>, held: &[MessageId]) -> Option<MessageI
     }
 }
 
-/// In the rows of a look, beside the ids of workers: messages wait to run alone,
+/// In the rows of a look, beside the ids of workers: suspected messages wait,
+const SUSPECT: i64 = -2;
+/// messages wait to run alone,
 const SET_ASIDE: i64 = -1;
 /// or one is due.
 const DUE: i64 = 0;
@@ -420,6 +431,7 @@ fn look(worker_id: i64, rows: impl Iterator<Item = Peer>) -> Look {
     let mut look = Look::default();
     for peer in rows {
         match peer.id {
+            SUSPECT => look.suspects = true,
             SET_ASIDE => look.set_aside = true,
             DUE => look.due = true,
             id if id == worker_id => look.alive |= peer.beat.is_some(),

@@ -28,7 +28,9 @@ const BATCH_LIFE: Duration = Duration::from_millis(150);
 /// Wake-ups and the liveness thread's looks tell of due messages. Should both fail, the dispatching thread looks itself.
 const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 /// A worker that is never idle finishes all it has after this long, when a message waits to run alone.
-const ALONE_AT_LAST: Duration = Duration::from_secs(30);
+const ALONE_AT_LAST: Duration = Duration::from_secs(2);
+/// So many suspected messages are held at once: all that the next death can leave to run alone.
+const SUSPECTS: usize = 10;
 
 /// Works as one incarnation until it is told to stop, or is given up by the others (`Error::WorkerLost`).
 pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
@@ -158,16 +160,20 @@ impl Dispatcher<'_> {
             self.promote()?;
             if self.holdings.is_empty() && !self.maybe_due {
                 self.report.idle(&self.worker.topics);
-                if self.setup.until_empty
-                    && self.due_at.is_none()
-                    && !self.liveness.set_aside.load(Ordering::Acquire)
-                {
+                if self.setup.until_empty && self.due_at.is_none() && self.nothing_is_left()? {
                     return Ok(true);
                 }
             }
         }
         self.wait()?;
         Ok(false)
+    }
+
+    /// Not even what a death has just left.
+    fn nothing_is_left(&mut self) -> Result<bool> {
+        let topics = self.setup.topics();
+        let look = link_of(&mut self.link)?.broker().look(self.worker.id, &topics)?;
+        Ok(!look.set_aside && !look.suspects && !look.due)
     }
 
     fn connect(&mut self) -> Result<()> {
@@ -205,10 +211,21 @@ impl Dispatcher<'_> {
         } else {
             self.exchange(None)?;
         }
-        if self.holdings.is_empty() && self.liveness.set_aside.load(Ordering::Acquire) {
+        if self.holdings.is_empty() && self.set_aside() {
             return self.claim_alone();
         }
+        if self.suspects() && !self.alone && !self.set_aside() {
+            return self.claim_suspects();
+        }
         Ok(())
+    }
+
+    fn set_aside(&self) -> bool {
+        self.liveness.doubts.set_aside.load(Ordering::Acquire)
+    }
+
+    fn suspects(&self) -> bool {
+        self.liveness.doubts.suspects.load(Ordering::Acquire)
     }
 
     fn claim(&mut self) -> Result<()> {
@@ -356,20 +373,24 @@ impl Dispatcher<'_> {
     }
 
     fn wants_more(&mut self) -> bool {
-        let set_aside = self.liveness.set_aside.load(Ordering::Acquire);
         let held = self.holdings.len() - self.finished.len();
         if held == 0 {
             self.busy_since = Instant::now();
-            if set_aside {
-                return false; // first the one that waits to run alone
-            }
-        } else if self.alone || set_aside && self.busy_since.elapsed() > ALONE_AT_LAST {
-            return false; // what runs alone has no company, and waits no longer than this for its turn
+        }
+        if self.holds_off() {
+            return false;
         }
         if self.due_at.is_some_and(|at| at <= Instant::now()) {
             self.maybe_due = true;
         }
         self.maybe_due && !self.pace.is_enough(held, &self.holdings)
+    }
+
+    /// Whether a death has left something that comes before ordinary messages, and wants no company.
+    fn holds_off(&self) -> bool {
+        let idle = self.holdings.len() == self.finished.len();
+        let its_turn = idle || self.busy_since.elapsed() > ALONE_AT_LAST;
+        self.alone && !idle || self.set_aside() && its_turn || self.suspects()
     }
 
     fn claim_alone(&mut self) -> Result<()> {
@@ -386,7 +407,26 @@ impl Dispatcher<'_> {
                 self.alone = true;
                 self.assign(message);
             }
-            None => self.liveness.set_aside.store(false, Ordering::Release),
+            None => self.liveness.doubts.set_aside.store(false, Ordering::Release),
+        }
+        Ok(())
+    }
+
+    fn claim_suspects(&mut self) -> Result<()> {
+        let idle = self.setup.concurrency.saturating_sub(self.holdings.len());
+        let room = SUSPECTS.saturating_sub(self.holdings.suspects()).min(idle);
+        if room == 0 {
+            return Ok(());
+        }
+        let topics = self.setup.topics();
+        let limit = i64::try_from(room).unwrap_or(i64::MAX);
+        let claimed = link_of(&mut self.link)?.broker().claim_suspects(self.worker.id, &topics, limit)?;
+        if claimed.len() < room {
+            self.liveness.doubts.suspects.store(false, Ordering::Release);
+        }
+        for message in claimed {
+            self.holdings.suspect(message.id);
+            self.assign(message);
         }
         Ok(())
     }
@@ -428,7 +468,7 @@ impl Dispatcher<'_> {
         let mut timeout = POLL.min(Duration::from_millis(if self.holdings.is_empty() { 1000 } else { 100 }));
         if let Some(at) = self.retry_at {
             timeout = timeout.min(at.saturating_duration_since(Instant::now()));
-        } else if !self.finished.is_empty() || self.maybe_due && !full && !self.alone {
+        } else if !self.finished.is_empty() || self.maybe_due && !full && !self.holds_off() {
             timeout = Duration::ZERO;
         } else if let Some(at) = self.due_at.filter(|_| !full) {
             timeout = timeout.min(at.saturating_duration_since(Instant::now()));

@@ -1,6 +1,6 @@
 //! What this worker holds: every message whose end is not written yet, and the batches that leases are shared by.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::MessageId;
@@ -11,6 +11,7 @@ pub(super) struct Holdings {
     messages: HashMap<MessageId, Held>,
     topics: HashMap<&'static str, usize>,
     batches: HashMap<BatchId, Batch>,
+    suspects: HashSet<MessageId>,
 }
 
 #[derive(Debug)]
@@ -56,6 +57,16 @@ impl Holdings {
         }
     }
 
+    /// This one of them is suspected.
+    pub(super) fn suspect(&mut self, id: MessageId) {
+        self.suspects.insert(id);
+    }
+
+    /// How many of them are suspected.
+    pub(super) fn suspects(&self) -> usize {
+        self.suspects.len()
+    }
+
     /// The settlement that gives a message back unused.
     pub(super) fn hand_back(&self, id: MessageId) -> Option<Settlement> {
         let held = self.messages.get(&id)?;
@@ -81,6 +92,7 @@ impl Holdings {
     /// Its end is written.
     pub(super) fn remove(&mut self, id: MessageId) {
         let Some(held) = self.messages.remove(&id) else { return };
+        self.suspects.remove(&id);
         if let Some(number) = self.topics.get_mut(held.topic) {
             *number -= 1;
         }

@@ -13,7 +13,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::executors::Event;
 use super::lock_file::{self, LockFile};
 use super::{Setup, stop::Stop};
-use crate::broker::{Lock, Peer, WorkerIdentity};
+use crate::broker::{Lock, Look, Peer, WorkerIdentity};
 use crate::{AnyConnection, BrokerConnection, Error, Result};
 
 /// A worker looks around this often. It is all that an idle worker asks of its database, but for the housekeeping, and
@@ -35,10 +35,29 @@ const HOUSEKEEPING: u32 = 30;
 #[derive(Debug)]
 pub(super) struct Liveness {
     lost: Arc<AtomicBool>,
-    /// Messages wait to run alone.
-    pub(super) set_aside: Arc<AtomicBool>,
+    pub(super) doubts: Arc<Doubts>,
     end: Sender<()>,
     thread: Option<JoinHandle<()>>,
+}
+
+/// What deaths have left behind, as of the last look; whoever finds nothing of it any more says so.
+#[derive(Debug, Default)]
+pub(super) struct Doubts {
+    /// Messages wait to run alone.
+    pub(super) set_aside: AtomicBool,
+    /// Suspected messages wait to run in small company.
+    pub(super) suspects: AtomicBool,
+}
+
+impl Doubts {
+    fn saw(&self, look: &Look) {
+        if look.set_aside {
+            self.set_aside.store(true, Ordering::Release);
+        }
+        if look.suspects {
+            self.suspects.store(true, Ordering::Release);
+        }
+    }
 }
 
 impl Liveness {
@@ -46,14 +65,14 @@ impl Liveness {
     pub(super) fn start(setup: &Arc<Setup>, worker: &WorkerIdentity, events: &Sender<Event>) -> Result<Self> {
         let (end, ends) = bounded(1);
         let lost = Arc::new(AtomicBool::new(false));
-        let set_aside = Arc::new(AtomicBool::new(false));
+        let doubts = Arc::<Doubts>::default();
         let mut keeper = Keeper {
             url: setup.database_url.clone(),
             worker: worker.clone(),
             topics: setup.topics(),
             events: events.clone(),
             lost: Arc::clone(&lost),
-            set_aside: Arc::clone(&set_aside),
+            doubts: Arc::clone(&doubts),
             stop: setup.stop.clone(),
             session: None,
             file: None,
@@ -67,7 +86,7 @@ impl Liveness {
             .name("taskmq-liveness".to_owned())
             .spawn(move || keeper.live(&ends))
             .map_err(|e| Error::Configuration(format!("cannot start the liveness thread: {e}")))?;
-        Ok(Self { lost, set_aside, end, thread: Some(thread) })
+        Ok(Self { lost, doubts, end, thread: Some(thread) })
     }
 
     /// Whether the others have given this worker up.
@@ -90,7 +109,7 @@ struct Keeper {
     topics: Vec<&'static str>,
     events: Sender<Event>,
     lost: Arc<AtomicBool>,
-    set_aside: Arc<AtomicBool>,
+    doubts: Arc<Doubts>,
     stop: Stop,
     session: Option<Session>,
     file: Option<(PathBuf, LockFile)>,
@@ -128,7 +147,7 @@ impl Keeper {
         }
         conn.broker().register(&self.worker)?;
         let look = conn.broker().look(self.worker.id, &self.topics)?;
-        self.set_aside.store(look.set_aside, Ordering::Release);
+        self.doubts.saw(&look);
         self.session = Some(self.session_on(conn)?);
         Ok(())
     }
@@ -213,9 +232,7 @@ impl Keeper {
         if !look.alive {
             return Err(Error::WorkerLost);
         }
-        if look.set_aside {
-            self.set_aside.store(true, Ordering::Release);
-        }
+        self.doubts.saw(&look);
         if look.due {
             let _ = self.events.send(Event::Due);
         }
@@ -259,9 +276,7 @@ impl Keeper {
             if let Some((database, _)) = &self.file {
                 lock_file::remove(database, peer.id);
             }
-            if session.conn.broker().look(self.worker.id, &self.topics)?.set_aside {
-                self.set_aside.store(true, Ordering::Release);
-            }
+            self.doubts.saw(&session.conn.broker().look(self.worker.id, &self.topics)?);
             let _ = self.events.send(Event::Due);
         }
         Ok(doubtful)

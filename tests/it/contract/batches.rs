@@ -167,13 +167,17 @@ fn rescue(conn: &mut AnyConnection, id: i64) -> usize {
     conn.broker().rescue(&Peer { id, beat: Some(0), lock_free: Some(true) }).expect("rescues")
 }
 
+fn suspects(conn: &mut AnyConnection, worker: &WorkerIdentity) -> Vec<Claimed> {
+    conn.broker().claim_suspects(worker.id, &["t"], 10).expect("claims")
+}
+
 fn a_lost_batch_cannot_end_a_message(db: &TestDatabase) {
     let mut conn = ten(db);
     let (stalled, fresh) = (worker(&mut conn, 1), worker(&mut conn, 2));
     let old = claim_batch(conn.broker(), &stalled, 10);
     let batch = old[0].batch.expect("is a batch");
     assert_eq!(rescue(&mut conn, 1), 10);
-    let new = claim_batch(conn.broker(), &fresh, 10);
+    let new = suspects(&mut conn, &fresh);
     assert_eq!(ids(&new), ids(&old));
     let outcomes = [
         Outcome::Done { result: None, retention: Retention::Forever },
@@ -240,7 +244,7 @@ fn a_dead_workers_batch_is_given_back_without_blame(db: &TestDatabase) {
     conn.broker().exchange(&first, &[done(&before[0])], &[], None).expect("settles");
     assert_eq!(rescue(&mut conn, 1), 9);
     assert_eq!(rescue(&mut conn, 1), 0, "only once");
-    let after = claim_batch(conn.broker(), &second, 10);
+    let after = suspects(&mut conn, &second);
     assert_eq!(ids(&after), ids(&before[1..]));
     assert!(after.iter().all(|c| (c.attempt, c.crashes) == (1, 0)));
 }
@@ -251,7 +255,7 @@ fn the_one_message_of_a_dead_workers_batch_is_charged(db: &TestDatabase) {
     let (first, second) = (worker(&mut conn, 1), worker(&mut conn, 2));
     claim_batch(conn.broker(), &first, 10);
     assert_eq!(rescue(&mut conn, 1), 1);
-    let again = claim_batch(conn.broker(), &second, 10);
+    let again = suspects(&mut conn, &second);
     assert_eq!((again[0].id, again[0].attempt, again[0].crashes), (id, 2, 1));
     assert_eq!(conn.broker().failures(id).expect("reads")[0].kind, "crash");
 }

@@ -26,9 +26,18 @@ fn a_dead_workers_messages_are_given_back_without_blame(db: &TestDatabase) {
     let before = claim(conn.broker(), &first, &["t"], 10);
     assert_eq!(conn.broker().rescue(&dead(1)).expect("rescues"), 10);
     assert_eq!(conn.broker().rescue(&dead(1)).expect("rescues"), 0, "only once");
-    let after = claim(conn.broker(), &second, &["t"], 10);
+    assert!(claim(conn.broker(), &second, &["t"], 10).is_empty(), "not among others");
+    assert!(conn.broker().look(second.id, &["t"]).expect("looks").suspects);
+    assert!(!conn.broker().look(second.id, &["u"]).expect("looks").suspects, "of another topic");
+    assert!(conn.broker().claim_suspects(second.id, &["u"], 10).expect("claims").is_empty());
+    let mut after = conn.broker().claim_suspects(second.id, &["t"], 4).expect("claims");
+    assert_eq!(after.len(), 4, "no more than asked for");
+    after.extend(conn.broker().claim_suspects(second.id, &["t"], 10).expect("claims"));
     assert_eq!(super::ids(&after), super::ids(&before));
-    assert!(after.iter().all(|c| (c.attempt, c.crashes) == (1, 0)));
+    assert!(after.iter().all(|c| (c.attempt, c.crashes, c.batch) == (1, 0, None)));
+    assert!(!conn.broker().look(second.id, &["t"]).expect("looks").suspects);
+    let outcomes: Vec<Settlement> = after.iter().map(done).collect();
+    assert!(conn.broker().settle(&second, &outcomes).expect("settles").is_empty());
 }
 
 fn a_look_tells_what_there_is(db: &TestDatabase) {
@@ -40,7 +49,7 @@ fn a_look_tells_what_there_is(db: &TestDatabase) {
     NewMessage::new("t", &1).priority(7).delay(Duration::from_secs(60)).produce(&mut conn).expect("produces");
     produce(&mut conn, "other", &1).expect("produces");
     let look = conn.broker().look(1, &["t", "u"]).expect("looks");
-    assert!(look.alive && !look.due && !look.set_aside);
+    assert!(look.alive && !look.due && !look.set_aside && !look.suspects);
     assert_eq!(look.peers.iter().map(|peer| peer.id).collect::<Vec<_>>(), [2]);
     NewMessage::new("t", &1).priority(-7).produce(&mut conn).expect("produces");
     // On SQLite a change of the file tells.
@@ -64,11 +73,12 @@ fn a_worker_that_moved_is_not_rescued(db: &TestDatabase) {
 fn what_was_there_at_two_deaths_runs_alone_and_the_culprit_is_charged(db: &TestDatabase) {
     let mut conn = db.connect();
     produce_many(&mut conn, (0..3).map(|n| NewMessage::new("t", &n))).expect("produces");
-    for id in 1..=2 {
-        let w = worker(&mut conn, id);
-        assert_eq!(claim(conn.broker(), &w, &["t"], 10).len(), 3);
-        conn.broker().rescue(&dead(id)).expect("rescues");
-    }
+    let first = worker(&mut conn, 1);
+    assert_eq!(claim(conn.broker(), &first, &["t"], 10).len(), 3);
+    conn.broker().rescue(&dead(1)).expect("rescues");
+    worker(&mut conn, 2);
+    assert_eq!(conn.broker().claim_suspects(2, &["t"], 10).expect("claims").len(), 3);
+    conn.broker().rescue(&dead(2)).expect("rescues");
     assert!(conn.broker().look(3, &["t"]).expect("looks").set_aside);
     let innocent_worker = worker(&mut conn, 3);
     assert!(

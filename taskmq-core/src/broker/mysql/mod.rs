@@ -2,6 +2,7 @@
 //! a claim is a few statements in one transaction; rows are locked, updated and deleted by primary key only.
 
 mod claim;
+mod rescue;
 mod settle;
 
 use std::time::Duration;
@@ -13,8 +14,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use serde::Serialize;
 
 use self::claim::{
-    ClaimedRow, ClaimedSql, batches_of, claim_in, claimed_row, end_batches, lease, leased, lock_batches,
-    next_lane, promote_in, row_count,
+    batches_of, claim_in, end_batches, leased, lock_batches, next_lane, promote_in, row_count,
 };
 use self::settle::{lock_held, settle_done, settle_in};
 use super::rows;
@@ -235,30 +235,11 @@ impl Broker for MysqlConnection {
     }
 
     fn claim_alone(&mut self, worker_id: i64, topics: &[&str]) -> Result<Option<Claimed>> {
-        let topics = json(topics)?;
-        transaction(self, |conn| {
-            let rows: Vec<ClaimedRow> = load!(
-                conn, Mysql => ClaimedSql,
-                "SELECT id, topic, attempts, crashes, max_attempts, headers, payload
-                 FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-                 WHERE worker_id = -1 AND JSON_CONTAINS(?, JSON_QUOTE(topic)) AND run_at <= CURRENT_TIMESTAMP(6)
-                 ORDER BY priority DESC, run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED",
-                Text = &topics,
-            )?;
-            let claimed: Vec<Claimed> = rows.into_iter().map(claimed_row).collect();
-            let Some(first) = claimed.first() else { return Ok(None) };
-            let noted = execute!(
-                conn,
-                Mysql,
-                "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?",
-                BigInt = first.id,
-                BigInt = worker_id,
-            )?;
-            if noted == 0 {
-                return Ok(None);
-            }
-            Ok(lease(conn, worker_id, claimed)?.into_iter().next())
-        })
+        rescue::claim_alone(self, worker_id, topics)
+    }
+
+    fn claim_suspects(&mut self, worker_id: i64, topics: &[&str], limit: i64) -> Result<Vec<Claimed>> {
+        rescue::claim_suspects(self, worker_id, topics, limit)
     }
 
     fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {
@@ -402,7 +383,8 @@ impl Broker for MysqlConnection {
                 SELECT worker_id FROM taskmq_messages WHERE worker_id > 0 UNION SELECT worker_id FROM taskmq_claims) held
              LEFT JOIN taskmq_workers w ON w.id = held.worker_id WHERE w.id IS NULL
              UNION ALL
-             SELECT -1, NULL, NULL FROM DUAL WHERE EXISTS (SELECT 1 FROM taskmq_messages WHERE worker_id = -1)
+             SELECT DISTINCT m.worker_id, NULL, NULL FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
+             WHERE m.worker_id IN (-1, -2) AND m.topic IN (SELECT topic FROM lane)
              UNION ALL
              SELECT 0, NULL, NULL FROM DUAL WHERE EXISTS (
                 SELECT 1 FROM lane l STRAIGHT_JOIN taskmq_messages m FORCE INDEX (taskmq_messages_ready)
@@ -416,63 +398,7 @@ impl Broker for MysqlConnection {
     }
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {
-        transaction(self, |conn| {
-            let dead: Vec<(Option<i64>, String)> = load!(
-                conn, Mysql => (Nullable<BigInt>, Text),
-                "SELECT alone_with, CONCAT(host, ':', pid) FROM taskmq_workers WHERE id = ? AND beat = ? FOR UPDATE",
-                BigInt = peer.id,
-                BigInt = peer.beat.unwrap_or_default(),
-            )?;
-            if dead.is_empty() && peer.beat.is_some() {
-                return Ok(0); // it moved after all, or another worker was faster
-            }
-            execute!(conn, Mysql, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = peer.id)?;
-            let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
-            let batches = batches_of(conn, peer.id)?;
-            for (batch, ids) in lock_batches(conn, peer.id, &batches)? {
-                promote_in(conn, peer.id, batch, &ids)?;
-                end_batches(conn, &[batch])?;
-            }
-            let held: Vec<i64> = load!(
-                conn, Mysql => BigInt,
-                "SELECT id FROM taskmq_messages WHERE worker_id = ? FOR UPDATE",
-                BigInt = peer.id,
-            )?;
-            if let Some(culprit) = super::culprit(alone_with, &held) {
-                execute!(
-                    conn, Mysql,
-                    "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                     SELECT id, attempts + suspicions, 'crash', 'the worker process died while it ran this message', ?
-                     FROM taskmq_messages WHERE id = ?",
-                    Text = &label,
-                    BigInt = culprit,
-                )?;
-                // Assignments take effect from left to right here, so each reads only what stands to its right.
-                execute!(
-                    conn, Mysql,
-                    "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE 0 END,
-                     attempts = attempts + suspicions, crashes = crashes + 1 + suspicions, suspicions = 0 WHERE id = ?",
-                    BigInt = culprit,
-                )?;
-            }
-            if alone_with.is_some() {
-                // The others that it held had not begun.
-                execute!(
-                    conn,
-                    Mysql,
-                    "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE worker_id = ?",
-                    BigInt = peer.id,
-                )?;
-            } else {
-                execute!(
-                    conn, Mysql,
-                    "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE 0 END,
-                     attempts = attempts - 1, suspicions = suspicions + 1 WHERE worker_id = ?",
-                    BigInt = peer.id,
-                )?;
-            }
-            Ok(held.len())
-        })
+        rescue::rescue(self, peer)
     }
 
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {

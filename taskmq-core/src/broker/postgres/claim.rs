@@ -87,32 +87,6 @@ pub(super) fn claim_alone_from_now(conn: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
-pub(super) fn claim_alone(
-    conn: &mut PgConnection,
-    worker_id: i64,
-    topics: &[&str],
-) -> Result<Option<Claimed>> {
-    let rows: Vec<ClaimedRow> = load!(
-        conn, Pg => ClaimedSql,
-        "WITH picked AS MATERIALIZED (
-            SELECT id FROM taskmq_messages
-            WHERE worker_id = -1 AND worker_id <> 0 AND topic = ANY(?) AND run_at <= statement_timestamp()
-            AND EXISTS (SELECT 1 FROM taskmq_workers WHERE id = ?)
-            ORDER BY priority DESC, run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
-         ), noted AS (
-            UPDATE taskmq_workers SET alone_with = picked.id FROM picked WHERE taskmq_workers.id = ?
-         )
-         UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
-         FROM picked WHERE m.id = picked.id
-         RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text, m.priority, m.run_at",
-        Array<Text> = topics,
-        BigInt = worker_id,
-        BigInt = worker_id,
-        BigInt = worker_id,
-    )?;
-    Ok(rows.into_iter().map(claimed_row).next())
-}
-
 pub(super) fn next_due(conn: &mut PgConnection, topics: &[&str]) -> Result<Option<Duration>> {
     let micros: Vec<Option<i64>> = load!(
         conn, Pg => Nullable<BigInt>,
@@ -143,7 +117,9 @@ pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> 
             UNION SELECT worker_id FROM taskmq_claims) held
          WHERE NOT EXISTS (SELECT 1 FROM taskmq_workers w WHERE w.id = held.worker_id)
          UNION ALL
-         SELECT -1, NULL, NULL WHERE EXISTS (SELECT 1 FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0)
+         SELECT aside.id, NULL, NULL FROM (VALUES (CAST(-1 AS BIGINT)), (-2)) aside (id) WHERE EXISTS (
+            SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.id AND m.worker_id <> 0
+            AND m.topic IN (SELECT topic FROM lane))
          UNION ALL
          SELECT 0, NULL, NULL WHERE EXISTS (
             SELECT 1 FROM lane CROSS JOIN LATERAL (
@@ -156,11 +132,11 @@ pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> 
     Ok(crate::broker::look(worker_id, peers))
 }
 
-type ClaimedSql =
+pub(super) type ClaimedSql =
     (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, SmallInt, Timestamptz);
-type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, i16, PgTimestamp);
+pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, i16, PgTimestamp);
 
-fn claimed_row(row: ClaimedRow) -> Claimed {
+pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
     let (id, topic, attempt, crashes, max_attempts, headers, payload, priority, due) = row;
     Claimed {
         id,
@@ -271,11 +247,15 @@ fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>
             BigInt = claim.worker_id,
         )?
     };
-    // RETURNING promises no order.
-    let place = |topic: &str| claim.topics.iter().position(|share| share.topic == topic);
+    Ok(in_order(rows, &topics(claim)))
+}
+
+/// By topics as these are ordered, priority and when they were due, for RETURNING promises no order.
+pub(super) fn in_order(rows: Vec<ClaimedRow>, topics: &[&str]) -> Vec<Claimed> {
+    let place = |topic: &str| topics.iter().position(|t| *t == topic);
     let mut claimed: Vec<Claimed> = rows.into_iter().map(claimed_row).collect();
     claimed.sort_by_cached_key(|c| (place(&c.topic), Reverse(c.lane.0), c.lane.1, c.id));
-    Ok(claimed)
+    claimed
 }
 
 /// The claim lock is held.

@@ -1,6 +1,7 @@
 //! All SQL for PostgreSQL.
 
 mod claim;
+mod rescue;
 mod settle;
 
 use std::time::Duration;
@@ -253,7 +254,11 @@ impl Broker for PgConnection {
     }
 
     fn claim_alone(&mut self, worker_id: i64, topics: &[&str]) -> Result<Option<Claimed>> {
-        claim::claim_alone(self, worker_id, topics)
+        rescue::claim_alone(self, worker_id, topics)
+    }
+
+    fn claim_suspects(&mut self, worker_id: i64, topics: &[&str], limit: i64) -> Result<Vec<Claimed>> {
+        rescue::claim_suspects(self, worker_id, topics, limit)
     }
 
     fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {
@@ -346,64 +351,7 @@ impl Broker for PgConnection {
     }
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {
-        self.transaction(|conn| {
-            let dead: Vec<(Option<i64>, String)> = load!(
-                conn, Pg => (Nullable<BigInt>, Text),
-                "DELETE FROM taskmq_workers WHERE id = ? AND beat = ? RETURNING alone_with, host || ':' || pid",
-                BigInt = peer.id,
-                BigInt = peer.beat.unwrap_or_default(),
-            )?;
-            if dead.is_empty() && peer.beat.is_some() {
-                return Ok(0); // it moved after all, or another worker was faster
-            }
-            let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
-            let batches: Vec<(BatchId, Vec<MessageId>)> = load!(
-                conn, Pg => (BigInt, Array<BigInt>),
-                "SELECT id, message_ids FROM taskmq_claims WHERE worker_id = ? FOR UPDATE",
-                BigInt = peer.id,
-            )?;
-            for (batch, ids) in batches {
-                claim::promote(conn, peer.id, batch, &ids)?;
-                claim::end_batches(conn, peer.id, &[batch])?;
-            }
-            let held: Vec<i64> = load!(
-                conn, Pg => BigInt,
-                "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0 FOR UPDATE",
-                BigInt = peer.id,
-            )?;
-            if let Some(culprit) = super::culprit(alone_with, &held) {
-                execute!(
-                    conn, Pg,
-                    "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                     SELECT id, attempts + suspicions, 'crash', 'the worker process died while it ran this message', ?
-                     FROM taskmq_messages WHERE id = ?",
-                    Text = &label,
-                    BigInt = culprit,
-                )?;
-                execute!(
-                    conn, Pg,
-                    "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE 0 END,
-                     attempts = attempts + suspicions, crashes = crashes + 1 + suspicions, suspicions = 0 WHERE id = ?",
-                    BigInt = culprit,
-                )?;
-            }
-            if alone_with.is_some() {
-                // The others that it held had not begun.
-                execute!(
-                    conn, Pg,
-                    "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE worker_id = ? AND worker_id <> 0",
-                    BigInt = peer.id,
-                )?;
-            } else {
-                execute!(
-                    conn, Pg,
-                    "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE 0 END,
-                     attempts = attempts - 1, suspicions = suspicions + 1 WHERE worker_id = ? AND worker_id <> 0",
-                    BigInt = peer.id,
-                )?;
-            }
-            Ok(held.len())
-        })
+        rescue::rescue(self, peer)
     }
 
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {

@@ -79,7 +79,7 @@ pub(super) fn claim_lane(
     priority: i16,
     limit: i64,
 ) -> Result<Vec<Claimed>> {
-    let mut rows: Vec<ClaimedRow> = load!(
+    let rows: Vec<ClaimedRow> = load!(
         conn, Sqlite => ClaimedSql,
         concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
          WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
@@ -90,9 +90,13 @@ pub(super) fn claim_lane(
         SmallInt = priority,
         BigInt = limit,
     )?;
-    // RETURNING promises no order.
+    Ok(in_order(rows))
+}
+
+/// By when they were due, for RETURNING promises no order.
+pub(super) fn in_order(mut rows: Vec<ClaimedRow>) -> Vec<Claimed> {
     rows.sort_by(|a, b| (&a.7, a.0).cmp(&(&b.7, b.0)));
-    Ok(rows.into_iter().map(claimed_row).collect())
+    rows.into_iter().map(claimed_row).collect()
 }
 
 /// The due messages of a lane, unleased.

@@ -9,10 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
-use self::claim::{
-    ClaimedRow, ClaimedSql, batches_of, claim_in, claimed_row, claims_of, end_batches, next_lane, promote_in,
-    worker_exists,
-};
+use self::claim::{batches_of, claim_in, end_batches, next_lane, promote_in, worker_exists};
 use self::settle::{settle_in, settle_one};
 use super::rows;
 use super::{
@@ -48,6 +45,7 @@ macro_rules! leased {
 
 // Below the macros that they use.
 mod claim;
+mod rescue;
 mod settle;
 
 /// A message's state while it lives; for `m LEFT JOIN leased`.
@@ -236,36 +234,11 @@ impl Broker for SqliteConnection {
     }
 
     fn claim_alone(&mut self, worker_id: i64, topics: &[&str]) -> Result<Option<Claimed>> {
-        let topics = json_list(topics)?;
-        let find = |conn: &mut Self| -> Result<Option<i64>> {
-            let ids: Vec<i64> = load!(
-                conn, Sqlite => BigInt,
-                concat!("SELECT id FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0
-                 AND topic IN (SELECT value FROM json_each(?)) AND run_at <= ", now!(), "
-                 ORDER BY priority DESC, run_at, id LIMIT 1"),
-                Text = &topics,
-            )?;
-            Ok(ids.first().copied())
-        };
-        // Without the write lock first: an idle worker asks this again and again.
-        if find(self)?.is_none() {
-            return Ok(None);
-        }
-        self.immediate_transaction(|conn| {
-            let Some(id) = find(conn)? else { return Ok(None) };
-            if !worker_exists(conn, worker_id)? {
-                return Ok(None);
-            }
-            execute!(conn, Sqlite, "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?", BigInt = id, BigInt = worker_id)?;
-            let rows: Vec<ClaimedRow> = load!(
-                conn, Sqlite => ClaimedSql,
-                concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
-                 WHERE id = ? RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
-                BigInt = worker_id,
-                BigInt = id,
-            )?;
-            Ok(rows.into_iter().map(claimed_row).next())
-        })
+        rescue::claim_alone(self, worker_id, topics)
+    }
+
+    fn claim_suspects(&mut self, worker_id: i64, topics: &[&str], limit: i64) -> Result<Vec<Claimed>> {
+        rescue::claim_suspects(self, worker_id, topics, limit)
     }
 
     fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {
@@ -369,7 +342,7 @@ impl Broker for SqliteConnection {
     }
 
     /// Whatever is due, a change of the file has told.
-    fn look(&mut self, worker_id: i64, _topics: &[&str]) -> Result<Look> {
+    fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
         let rows: Vec<(i64, Option<i64>)> = load!(
             self, Sqlite => (BigInt, Nullable<BigInt>),
             "SELECT id, beat FROM taskmq_workers
@@ -379,68 +352,16 @@ impl Broker for SqliteConnection {
                 UNION SELECT worker_id FROM taskmq_claims)
              WHERE worker_id NOT IN (SELECT id FROM taskmq_workers)
              UNION ALL
-             SELECT -1, NULL WHERE EXISTS (SELECT 1 FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0)"
+             SELECT aside.column1, NULL FROM (VALUES (-1), (-2)) aside WHERE EXISTS (
+                SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.column1 AND m.worker_id <> 0
+                AND m.topic IN (SELECT value FROM json_each(?)))",
+            Text = json_list(topics)?,
         )?;
         Ok(super::look(worker_id, rows.into_iter().map(|(id, beat)| Peer { id, beat, lock_free: None })))
     }
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {
-        self.immediate_transaction(|conn| {
-            let dead: Vec<(Option<i64>, String)> = load!(
-                conn, Sqlite => (Nullable<BigInt>, Text),
-                "DELETE FROM taskmq_workers WHERE id = ? AND beat = ? RETURNING alone_with, host || ':' || pid",
-                BigInt = peer.id,
-                BigInt = peer.beat.unwrap_or_default(),
-            )?;
-            if dead.is_empty() && peer.beat.is_some() {
-                return Ok(0); // it moved after all, or another worker was faster
-            }
-            let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
-            for (batch, ids) in claims_of(conn, peer.id)? {
-                promote_in(conn, peer.id, batch, &ids)?;
-                end_batches(conn, peer.id, &[batch])?;
-            }
-            let held: Vec<i64> = load!(
-                conn, Sqlite => BigInt,
-                "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0",
-                BigInt = peer.id,
-            )?;
-            if let Some(culprit) = super::culprit(alone_with, &held) {
-                execute!(
-                    conn, Sqlite,
-                    "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                     SELECT id, attempts + suspicions, 'crash', 'the worker process died while it ran this message', ?
-                     FROM taskmq_messages WHERE id = ? AND worker_id = ?",
-                    Text = &label,
-                    BigInt = culprit,
-                    BigInt = peer.id,
-                )?;
-                execute!(
-                    conn, Sqlite,
-                    "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE 0 END,
-                     attempts = attempts + suspicions, crashes = crashes + 1 + suspicions, suspicions = 0
-                     WHERE id = ? AND worker_id = ?",
-                    BigInt = culprit,
-                    BigInt = peer.id,
-                )?;
-            }
-            if alone_with.is_some() {
-                // The others that it held had not begun.
-                execute!(
-                    conn, Sqlite,
-                    "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE worker_id = ? AND worker_id <> 0",
-                    BigInt = peer.id,
-                )?;
-            } else {
-                execute!(
-                    conn, Sqlite,
-                    "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE 0 END,
-                     attempts = attempts - 1, suspicions = suspicions + 1 WHERE worker_id = ? AND worker_id <> 0",
-                    BigInt = peer.id,
-                )?;
-            }
-            Ok(held.len())
-        })
+        rescue::rescue(self, peer)
     }
 
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {
