@@ -9,8 +9,6 @@ pub enum Bug {
     HandBackUnchecked,
     /// When one message of a batch is done, all of it is acknowledged.
     WholeBatchAcked,
-    /// The id of a batch that a crash of the server undid is given to another one.
-    BatchIdReused,
     /// Claims do not exclude each other, so one does not see what another is about to commit.
     ClaimsOverlap,
     /// One look at a free lock is enough to take a worker for dead.
@@ -29,6 +27,7 @@ pub enum Bug {
     /// Messages are deleted and archived in two transactions.
     ArchivedLater,
 
+    // This model found the following ones in taskmq itself.
     /// A worker whose promotion of a batch was committed without its knowing has the outcomes refused, and forgets
     /// messages that it still has the leases of.
     PromotionForgotten,
@@ -42,6 +41,8 @@ pub enum Bug {
     /// A worker that does not know of the message it was to run alone gives it back as any other, and keeps being
     /// taken for one that runs nothing else.
     AloneForgotten,
+    /// The id of a batch that a crash of the server undid is given to another one.
+    BatchIdReused,
     /// A worker that connects anew does not wait for what its former connection has still to commit.
     CommitOvertaken,
     /// When writing outcomes fails twice, a success is reported as a failure.
@@ -52,20 +53,4 @@ pub enum Bug {
     NoTransactionTimeout,
     /// A process whose worker was given up begins anew while handlers of before still run.
     HandlersOutliveWorker,
-}
-
-impl Bug {
-    /// Those that this model found in taskmq itself.
-    pub const FOUND: [Self; 10] = [
-        Self::PromotionForgotten,
-        Self::LeftBatchTakenBack,
-        Self::LeftBatchSettled,
-        Self::KnownByIdAlone,
-        Self::AloneForgotten,
-        Self::CommitOvertaken,
-        Self::SuccessReportedAsFailure,
-        Self::OrphanBlamed,
-        Self::NoTransactionTimeout,
-        Self::HandlersOutliveWorker,
-    ];
 }

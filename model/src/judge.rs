@@ -3,7 +3,8 @@
 
 use std::fmt;
 
-use crate::server::{Batch, Call, End, Outcome, Server, WorkerId};
+use crate::broker::{Call, Outcome};
+use crate::server::{Batch, End, Row, Server, WorkerId};
 use crate::sets::Ids;
 use crate::state::State;
 use crate::{MessageId, Protocol};
@@ -11,9 +12,9 @@ use crate::{MessageId, Protocol};
 /// What is to be said of a step.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Event {
-    /// A worker was removed and its messages given back;
+    /// A worker was removed, and its messages given back.
     Rescued,
-    /// of a batch that was settled in part before.
+    /// What was left of a batch was given back.
     PartRescued,
     /// An outcome was refused.
     Fenced,
@@ -142,7 +143,7 @@ fn judge_call(
             events.insert(Event::Trespassed);
         }
         let failed = mine && matches!(outcome, Some(Outcome::Retry | Outcome::Dead));
-        let charged = before.rows[message].map_or(0, |row| row.charged()) + u8::from(failed);
+        let charged_by_now = charged(before, message) + u8::from(failed);
         match after.archive[message].filter(|_| before.archive[message].is_none()) {
             Some(archived) if archived.done => {
                 if outcome != Some(Outcome::Done) {
@@ -150,12 +151,13 @@ fn judge_call(
                 }
             }
             Some(_) => {
-                if charged < protocol.max_attempts {
+                if charged_by_now < protocol.max_attempts {
                     events.insert(Event::BuriedEarly);
                 }
             }
             None => {
-                if charge(after, message) > charge(before, message) + u8::from(failed) {
+                let suspicions = |server: &Server| server.rows[message].map_or(0, |row| row.suspicions);
+                if charged(after, message) > charged_by_now || suspicions(after) > suspicions(before) {
                     events.insert(Event::Overcharged);
                 }
             }
@@ -169,12 +171,8 @@ fn judge_rescue(before: &State, after: &Server, worker: WorkerId, events: &mut E
     let removed = entry.registered && !after.knows(worker);
     if removed {
         events.insert(Event::Rescued);
-        if before
-            .server
-            .batches
-            .iter()
-            .any(|batch| batch.worker == worker && is_settled_in_part(&before.server, batch))
-        {
+        let mut batches = before.server.batches.iter().filter(|batch| batch.worker == worker);
+        if batches.any(|batch| is_settled_in_part(&before.server, batch)) {
             events.insert(Event::PartRescued);
         }
         let process = &before.processes[worker.process];
@@ -189,9 +187,8 @@ fn judge_rescue(before: &State, after: &Server, worker: WorkerId, events: &mut E
         if charge(after, message) > charge(&before.server, message) + u8::from(removed) {
             events.insert(Event::Overcharged);
         }
-        let charged = |server: &Server| server.rows[message].map_or(0, |row| row.charged());
         let another = matches!(entry.end, End::Killed(Some(killer)) if killer != message);
-        if charged(after) > charged(&before.server) && (another || !removed) {
+        if charged(after, message) > charged(&before.server, message) && (another || !removed) {
             events.insert(Event::Blamed);
         }
     }
@@ -200,6 +197,11 @@ fn judge_rescue(before: &State, after: &Server, worker: WorkerId, events: &mut E
 fn is_settled_in_part(server: &Server, batch: &Batch) -> bool {
     let live = batch.messages.and(server.live());
     !live.is_empty() && live != batch.messages
+}
+
+/// Attempts that ended.
+fn charged(server: &Server, message: MessageId) -> u8 {
+    server.rows[message].as_ref().map_or(0, Row::charged)
 }
 
 /// Attempts that ended, and suspicions, which may be charged later.

@@ -5,13 +5,17 @@
 //! all that can happen, and looks for a state that should not be. `docs/model.md` says what is covered and what is not.
 
 pub mod actions;
+pub mod broker;
 pub mod bug;
+mod dispatch;
 pub mod judge;
+mod liveness;
 pub mod properties;
 pub mod server;
 pub mod sets;
 pub mod state;
 pub mod story;
+mod words;
 pub mod worker;
 
 use stateright::{Model, Property};

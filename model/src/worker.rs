@@ -1,7 +1,8 @@
 //! A worker's process: what it believes to hold, and its ways to the database.
 
 use crate::actions::Returned;
-use crate::server::{BatchId, Known, Outcome, Settlement, WorkerId};
+use crate::broker::{Known, Outcome, Settlement};
+use crate::server::{BatchId, WorkerId};
 use crate::sets::Ids;
 use crate::{MESSAGES, MessageId};
 

@@ -36,7 +36,6 @@ bugs! {
     settle_unchecked: SettleUnchecked, 1 of [Fault::Pause], FENCED, plain();
     hand_back_unchecked: HandBackUnchecked, 2 of [Fault::Pause, Fault::Stop], FENCED, plain();
     whole_batch_acked: WholeBatchAcked, 0 of NONE, DONE, plain();
-    batch_id_reused: BatchIdReused, 2 of [Fault::Restart, Fault::NoReply], FENCED, plain();
     claims_overlap: ClaimsOverlap, 1 of NO_REPLY, ONE_LEASE, plain();
     one_look: OneLook, 1 of [Fault::Cut], CONDEMNED, plain();
     one_look_after_restart: OneLook, 1 of [Fault::Restart], CONDEMNED, plain();
@@ -54,6 +53,7 @@ bugs! {
     left_batch_settled: LeftBatchSettled, 1 of NO_REPLY, CHARGED, failing();
     known_by_id_alone: KnownByIdAlone, 2 of NO_REPLY, ENDED, failing();
     alone_forgotten: AloneForgotten, 2 of NO_REPLY, BLAMED, poisoned();
+    batch_id_reused: BatchIdReused, 2 of [Fault::Restart, Fault::NoReply], FENCED, plain();
     commit_overtaken: CommitOvertaken, 1 of NO_REPLY, ENDED, plain();
     success_reported_as_failure: SuccessReportedAsFailure, 2 of NO_REPLY, CHARGED, plain();
     orphan_blamed: OrphanBlamed, 2 of [Fault::Stop, Fault::NoReply], BLAMED, plain();
