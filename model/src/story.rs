@@ -4,7 +4,7 @@ use std::fmt::Write;
 
 use stateright::Path;
 
-use crate::server::Server;
+use crate::server::{Row, Server};
 use crate::{Action, State};
 
 /// Each step, what is to be said of it, and what the tables hold after it where they changed.
@@ -32,11 +32,8 @@ fn tables(server: &Server) -> String {
     let mut told = Vec::new();
     for (message, row) in server.rows.iter().enumerate() {
         if let Some(row) = row {
-            let suspicions = match row.suspicions {
-                0 => String::new(),
-                number => format!(", suspected {number} times"),
-            };
-            told.push(format!("#{message} {}, {} attempts{suspicions}", row.holder, row.attempts));
+            let Row { holder, attempts, suspicions, .. } = row;
+            told.push(format!("#{message} {holder} (attempts {attempts}, suspicions {suspicions})"));
         }
         if let Some(archived) = &server.archive[message] {
             told.push(format!("#{message} {}", if archived.done { "done" } else { "DEAD" }));
