@@ -73,6 +73,11 @@ pub enum AnyConnection {
     Mysql(diesel::MysqlConnection),
 }
 
+/// So long the transaction of a worker may do nothing.
+#[cfg(feature = "worker")]
+#[cfg_attr(not(any(feature = "postgres", feature = "mysql")), allow(dead_code))]
+const STALLED: std::time::Duration = std::time::Duration::from_secs(5);
+
 impl AnyConnection {
     /// Opens a connection set up as the queue needs it: SQLite in WAL mode with a busy timeout, PostgreSQL with
     /// keepalives, MariaDB and MySQL with `READ COMMITTED`, all in UTC.
@@ -93,19 +98,25 @@ impl AnyConnection {
         }
     }
 
-    /// As [`establish`](Self::establish), for claiming and settling: on PostgreSQL every statement of this connection
-    /// goes by an index, whatever the statistics say.
+    /// As [`establish`](Self::establish), for claiming and settling: the server ends a transaction in which nothing is
+    /// done for five seconds (MySQL cannot), and on PostgreSQL every statement goes by an index, whatever the
+    /// statistics say.
     ///
     /// # Errors
     /// As [`establish`](Self::establish).
     #[cfg(feature = "worker")]
     pub fn establish_for_worker(url: &str) -> crate::Result<Self> {
-        #[allow(unused_mut, reason = "only PostgreSQL needs to be told more")]
         let mut conn = Self::establish(url)?;
-        #[cfg(feature = "postgres")]
-        #[allow(irrefutable_let_patterns, reason = "when PostgreSQL is the only database")]
-        if let Self::Postgres(conn) = &mut conn {
-            crate::broker::postgres::plan_by_index(conn)?;
+        match &mut conn {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(_) => {}
+            #[cfg(feature = "postgres")]
+            Self::Postgres(conn) => {
+                crate::broker::postgres::plan_by_index(conn)?;
+                crate::broker::postgres::end_stalled_transactions(conn, STALLED)?;
+            }
+            #[cfg(feature = "mysql")]
+            Self::Mysql(conn) => crate::broker::mysql::end_stalled_transactions(conn, STALLED),
         }
         Ok(conn)
     }

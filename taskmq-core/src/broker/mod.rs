@@ -10,7 +10,16 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 mod groups;
+mod reconcile;
 mod rows;
+
+/// To whom a message goes that is given back: to nobody, or as a suspect, or to run alone.
+macro_rules! nobody {
+    () => {
+        "CASE WHEN crashes + suspicions >= 2 THEN -1 WHEN crashes + suspicions = 1 THEN -2 ELSE 0 END"
+    };
+}
+use nobody;
 
 use std::time::Duration;
 
@@ -125,12 +134,12 @@ pub trait Broker: sealed::Sealed {
     /// What the database reports.
     fn rollback(&mut self) -> Result<()>;
 
-    /// Gives back every message, and every batch, that this worker holds but does not know of (the reply to a claim
-    /// got lost).
+    /// After a reply got lost: gives back everything that this worker holds but does not know of, and tells how it
+    /// holds what it does know, by id and attempt. What is missing from the answer it holds no more.
     ///
     /// # Errors
     /// What the database reports.
-    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId], batches: &[BatchId]) -> Result<()>;
+    fn reconcile(&mut self, worker_id: i64, known: &[(MessageId, i32)]) -> Result<Leases>;
 
     /// Enters a worker that begins.
     ///
@@ -258,6 +267,24 @@ pub struct Position {
 
 /// A row of `taskmq_claims`: the one lease of all messages that a claim brought.
 pub type BatchId = i64;
+
+/// How a worker holds its messages.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Leases {
+    /// Each with a lease of its own.
+    pub single: Vec<MessageId>,
+    /// Those that share the lease of a batch.
+    pub batches: Vec<(BatchId, Vec<MessageId>)>,
+}
+
+impl Leases {
+    #[cfg(feature = "postgres")]
+    fn missing(&self, known: &[(MessageId, i32)]) -> Vec<(MessageId, i32)> {
+        let held: std::collections::HashSet<MessageId> =
+            self.single.iter().chain(self.batches.iter().flat_map(|(_, ids)| ids)).copied().collect();
+        known.iter().copied().filter(|(id, _)| !held.contains(id)).collect()
+    }
+}
 
 /// What an [`exchange`](Broker::exchange) gives.
 #[derive(Clone, Debug, Default)]
@@ -411,8 +438,10 @@ fn alike(messages: &[MessageRecord]) -> Option<(&MessageRecord, Vec<&str>)> {
     alike.then(|| (first, messages.iter().map(|message| message.payload.as_str()).collect()))
 }
 
-/// The message that is proven to have ended its process: all that it ran, or all that it held.
-fn culprit(alone_with: Option<MessageId>, held: &[MessageId]) -> Option<MessageId> {
+/// The message that is proven to have ended its process: all that it ran, or all that it held. Where there is no worker
+/// that died, a worker that left could not give them back.
+fn culprit(peer: &Peer, alone_with: Option<MessageId>, held: &[MessageId]) -> Option<MessageId> {
+    peer.beat?;
     match (alone_with, held) {
         (Some(id), held) => held.contains(&id).then_some(id),
         (None, [id]) => Some(*id),

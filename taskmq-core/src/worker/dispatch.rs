@@ -27,6 +27,8 @@ const MOMENTS: Duration = Duration::from_millis(1);
 const BATCH_LIFE: Duration = Duration::from_millis(150);
 /// Wake-ups and the liveness thread's looks tell of due messages. Should both fail, the dispatching thread looks itself.
 const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+/// So long after a connection was lost, a server has ended all that it was asked to do on it.
+const RECONCILE_AGAIN: Duration = Duration::from_secs(10);
 /// A worker that is never idle finishes all it has after this long, when a message waits to run alone.
 const ALONE_AT_LAST: Duration = Duration::from_secs(2);
 /// So many suspected messages are held at once: all that the next death can leave to run alone.
@@ -80,6 +82,8 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         busy_since: Instant::now(),
         retry_at: None,
         reconnect_delay: Duration::from_millis(100),
+        connection_lost: false,
+        reconciled: Instant::now(),
     };
     let ended = dispatcher.run();
     match &ended {
@@ -131,6 +135,9 @@ struct Dispatcher<'a> {
     /// The database is away; the next try.
     retry_at: Option<Instant>,
     reconnect_delay: Duration,
+    /// Since the holdings were last reconciled for good.
+    connection_lost: bool,
+    reconciled: Instant,
 }
 
 impl Dispatcher<'_> {
@@ -156,6 +163,10 @@ impl Dispatcher<'_> {
     fn work(&mut self) -> Result<bool> {
         if self.retry_at.is_none_or(|at| at <= Instant::now()) {
             self.connect()?;
+            if self.connection_lost && self.reconciled.elapsed() > RECONCILE_AGAIN {
+                self.reconcile()?;
+                self.connection_lost = false;
+            }
             self.settle_and_claim()?;
             self.promote()?;
             if self.holdings.is_empty() && !self.maybe_due {
@@ -182,10 +193,8 @@ impl Dispatcher<'_> {
         }
         let mut link = Link::establish(&self.setup.database_url)?;
         self.wake.connect(&mut link.conn)?;
-        // The reply to a claim may have been lost with the last connection.
-        let (messages, batches) = (self.holdings.messages(), self.holdings.batches());
-        link.broker().hand_back_unknown(self.worker.id, &messages, &batches)?;
         self.link = Some(link);
+        self.reconcile()?;
         self.maybe_due = true;
         if self.retry_at.take().is_some() {
             tracing::info!("the database is back");
@@ -194,8 +203,18 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
+    /// A reply may have been lost with the last connection, and what it asked for may even come about later.
+    fn reconcile(&mut self) -> Result<()> {
+        let known = self.holdings.attempts();
+        let leases = link_of(&mut self.link)?.broker().reconcile(self.worker.id, &known)?;
+        self.holdings.held_as(&leases);
+        self.reconciled = Instant::now();
+        Ok(())
+    }
+
     fn lose_connection(&mut self, error: &Error) {
         self.link = None;
+        self.connection_lost = true;
         if self.retry_at.is_none() {
             tracing::error!("the database cannot be used, trying again until it can: {error}");
         }
@@ -290,26 +309,21 @@ impl Dispatcher<'_> {
         if self.finished.is_empty() && self.handed_back.is_empty() && claim.is_none() {
             return Ok(Vec::new());
         }
-        for finished in &mut self.finished {
-            if let Some(settlement) = &mut finished.settlement {
-                settlement.batch = self.holdings.batch_of(settlement.id);
-            }
+        let finished = self.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
+        for settlement in finished.chain(&mut self.handed_back) {
+            settlement.batch = self.holdings.batch_of(settlement.id);
         }
         let finished = self.finished.iter().filter_map(|f| f.settlement.as_ref());
         let settlements: Vec<Settlement> = finished.chain(&self.handed_back).cloned().collect();
         let ended = self.holdings.ended_by(&settlements);
-        let link = link_of(&mut self.link)?;
-        let Exchanged { lost, claimed } = match link.exchange(&self.worker, &settlements, &ended, claim) {
-            Ok(exchanged) => exchanged,
-            Err(error) if self.failed_settlements == 0 => {
-                self.failed_settlements = 1;
-                return Err(error);
-            }
-            Err(_) => {
-                let lost = self.settle_one_by_one()?;
-                let broker = link_of(&mut self.link)?.broker();
-                Exchanged { lost, ..broker.exchange(&self.worker, &[], &ended, claim)? }
-            }
+        let Exchanged { lost, claimed } = if self.failed_settlements < 2 {
+            let link = link_of(&mut self.link)?;
+            link.exchange(&self.worker, &settlements, &ended, claim)
+                .inspect_err(|_| self.failed_settlements += 1)?
+        } else {
+            let lost = self.settle_in_halves(&settlements)?;
+            let broker = link_of(&mut self.link)?.broker();
+            Exchanged { lost, ..broker.exchange(&self.worker, &[], &ended, claim)? }
         };
         self.failed_settlements = 0;
         let lost: Held = lost.into_iter().collect();
@@ -331,30 +345,36 @@ impl Dispatcher<'_> {
         Ok(claimed)
     }
 
-    /// A batch failed twice: one bad outcome must not keep the good ones from being written.
-    fn settle_one_by_one(&mut self) -> Result<Vec<MessageId>> {
-        let mut lost = Vec::new();
-        for settlement in &self.handed_back {
-            link_of(&mut self.link)?.broker().settle(&self.worker, std::slice::from_ref(settlement))?;
+    /// A batch failed twice, on two connections: one bad outcome must not keep the good ones from being written.
+    fn settle_in_halves(&mut self, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
+        let broker = link_of(&mut self.link)?.broker();
+        let error = match broker.settle(&self.worker, settlements) {
+            Ok(lost) => return Ok(lost),
+            Err(error) => error,
+        };
+        if broker.schema_version().is_err() {
+            return Err(error); // it is the database, and not what is to be written
         }
-        for finished in &mut self.finished {
-            let Some(settlement) = finished.settlement.clone() else { continue };
-            let broker = link_of(&mut self.link)?.broker();
-            match broker.settle(&self.worker, &[settlement]) {
-                Ok(ids) => lost.extend(ids),
-                Err(error) => {
-                    let text =
-                        crate::limits::clean_error(&format!("its outcome could not be stored: {error}"));
-                    let outcome =
-                        Outcome::Retry { delay: Duration::from_secs(60), kind: "error", error: text };
-                    if let Some(settlement) = &mut finished.settlement {
-                        settlement.outcome = outcome;
-                        lost.extend(broker.settle(&self.worker, std::slice::from_ref(settlement))?);
-                    }
+        match settlements {
+            [] => Err(error),
+            [bad] => {
+                let error = crate::limits::clean_error(&format!("its outcome could not be stored: {error}"));
+                let outcome = Outcome::Retry { delay: Duration::from_secs(60), kind: "error", error };
+                let lost =
+                    broker.settle(&self.worker, &[Settlement { outcome: outcome.clone(), ..bad.clone() }])?;
+                let finished = self.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
+                for settlement in finished.filter(|s| s.id == bad.id) {
+                    settlement.outcome = outcome.clone();
                 }
+                Ok(lost)
+            }
+            many => {
+                let (first, second) = many.split_at(many.len() / 2);
+                let mut lost = self.settle_in_halves(first)?;
+                lost.extend(self.settle_in_halves(second)?);
+                Ok(lost)
             }
         }
-        Ok(lost)
     }
 
     /// What a batch has not finished in its short life is leased message by message.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
 
 use crate::MessageId;
-use crate::broker::{BatchId, Claimed, Outcome, Settlement};
+use crate::broker::{BatchId, Claimed, Leases, Outcome, Settlement};
 
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
@@ -40,8 +40,25 @@ impl Holdings {
         self.messages.keys().copied().collect()
     }
 
-    pub(super) fn batches(&self) -> Vec<BatchId> {
-        self.batches.keys().copied().collect()
+    /// Each with its attempt.
+    pub(super) fn attempts(&self) -> Vec<(MessageId, i32)> {
+        self.messages.iter().map(|(&id, held)| (id, held.attempt)).collect()
+    }
+
+    /// They are held so, as the database says. What it does not name will be found lost when it is settled.
+    pub(super) fn held_as(&mut self, leases: &Leases) {
+        self.batches.clear();
+        for held in self.messages.values_mut() {
+            held.batch = None;
+        }
+        for (batch, ids) in &leases.batches {
+            self.batches.insert(*batch, Batch { left: ids.len(), since: Instant::now() });
+            for id in ids {
+                if let Some(held) = self.messages.get_mut(id) {
+                    held.batch = Some(*batch);
+                }
+            }
+        }
     }
 
     /// How many of each topic.

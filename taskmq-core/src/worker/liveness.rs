@@ -1,7 +1,7 @@
 //! A worker's life as the other workers see it, and its eye on theirs. All on a thread and a connection that nothing
 //! else uses, so that no handler and no long claim can make a healthy worker look dead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::path::PathBuf;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::executors::Event;
-use super::lock_file::{self, LockFile};
+use super::lock_file::{self, LockFile, Sign};
 use super::{Setup, stop::Stop};
 use crate::broker::{Lock, Look, Peer, WorkerIdentity};
 use crate::{AnyConnection, BrokerConnection, Error, Result};
@@ -247,9 +247,14 @@ impl Keeper {
 
     /// Looks at the other workers and rescues the messages of dead ones; `true` when one looks doubtful.
     fn watch(&mut self, session: &mut Session, mut peers: Vec<Peer>) -> Result<bool> {
+        let mut ended: HashSet<i64> = HashSet::new();
         if let Some((database, _)) = &self.file {
             for peer in peers.iter_mut().filter(|p| p.beat.is_some()) {
-                peer.lock_free = Some(lock_file::is_free(database, peer.id)?);
+                let sign = lock_file::look(database, peer.id)?;
+                peer.lock_free = Some(sign != Sign::Held);
+                if sign == Sign::Free {
+                    ended.insert(peer.id);
+                }
             }
         }
         self.sightings.retain(|id, _| peers.iter().any(|p| p.id == *id));
@@ -261,7 +266,7 @@ impl Keeper {
                 unmoved_since: now,
                 free_since: None,
             });
-            let dead = sighting.looks_dead(&peer, now, session.since, self.file.is_some());
+            let dead = sighting.looks_dead(&peer, now, session.since, ended.contains(&peer.id));
             doubtful |= sighting.free_since.is_some();
             if !dead {
                 continue;
@@ -285,7 +290,7 @@ impl Keeper {
 
 impl Sighting {
     /// Never by one look, never by comparing clocks.
-    fn looks_dead(&mut self, peer: &Peer, now: Instant, connected: Instant, by_file: bool) -> bool {
+    fn looks_dead(&mut self, peer: &Peer, now: Instant, connected: Instant, process_ended: bool) -> bool {
         if self.beat != peer.beat {
             *self = Sighting { beat: peer.beat, unmoved_since: now, free_since: None };
         }
@@ -297,10 +302,10 @@ impl Sighting {
             Some(true) => {
                 let first = self.free_since.is_none();
                 let since = *self.free_since.get_or_insert(now);
-                // A file's lock is freed by nothing but the end of its process.
-                !first && (by_file || now - since >= GRACE && now - connected >= GRACE_AFTER_CONNECT)
+                !first && (process_ended || now - since >= GRACE && now - connected >= GRACE_AFTER_CONNECT)
             }
-            None => now - self.unmoved_since >= LEASE,
+            // After this worker's own silence, nobody's counter says anything yet.
+            None => now - self.unmoved_since.max(connected) >= LEASE,
         }
     }
 }

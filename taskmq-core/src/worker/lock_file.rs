@@ -23,7 +23,7 @@ impl LockFile {
         Ok(Self { path, file })
     }
 
-    /// Makes the file anew if somebody deleted it: without it the others take this worker for dead.
+    /// Makes the file anew if somebody deleted it: without it the others will take this worker for dead.
     pub(super) fn keep(&mut self, database: &Path, worker_id: i64) -> Result<()> {
         if !self.path.exists() {
             *self = Self::hold(database, worker_id)?;
@@ -39,18 +39,29 @@ impl Drop for LockFile {
     }
 }
 
-/// Whether no process holds the file of this worker.
-pub(super) fn is_free(database: &Path, worker_id: i64) -> Result<bool> {
+/// How a worker's file looks to the others.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Sign {
+    /// Its process lives.
+    Held,
+    /// Its process has ended: nothing else frees the lock.
+    Free,
+    /// Nobody knows: somebody may have deleted the file, which the worker will make anew.
+    Missing,
+}
+
+/// Looks at the file of this worker.
+pub(super) fn look(database: &Path, worker_id: i64) -> Result<Sign> {
     let path = path(database, worker_id);
     match OpenOptions::new().write(true).open(&path) {
         Ok(file) => match file.try_lock() {
-            Ok(()) => Ok(true),
-            Err(TryLockError::WouldBlock) => Ok(false),
+            Ok(()) => Ok(Sign::Free),
+            Err(TryLockError::WouldBlock) => Ok(Sign::Held),
             Err(TryLockError::Error(source)) => {
                 Err(Error::LockFile { path: path.display().to_string(), source })
             }
         },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(true),
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Sign::Missing),
         Err(source) => Err(Error::LockFile { path: path.display().to_string(), source }),
     }
 }

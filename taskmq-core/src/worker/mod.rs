@@ -197,11 +197,18 @@ impl Worker {
             states: Arc::new(self.states),
             stop: self.stop,
         });
+        let mut began = false;
         loop {
-            // Others may give a worker up that could not be reached for long. It begins anew, as another one.
+            // Others may give a worker up that could not be reached for long. It begins anew, as another one, once it
+            // can: whatever cut it off may go on.
             match dispatch::run(&setup, ids::incarnation()?) {
                 Err(Error::WorkerLost) if !setup.stop.is_stopping() => {
-                    tracing::warn!("{}", Error::WorkerLost)
+                    tracing::warn!("{}", Error::WorkerLost);
+                    began = true;
+                }
+                Err(error) if began && !setup.stop.is_stopping() => {
+                    tracing::error!("cannot begin anew, trying again until it can: {error}");
+                    setup.stop.wait(BEGIN_AGAIN.mul_f64(0.5 + fastrand::f64()));
                 }
                 ended => return ended,
             }
@@ -234,6 +241,9 @@ impl Worker {
         Ok(())
     }
 }
+
+/// The mean time between two tries to begin anew.
+const BEGIN_AGAIN: Duration = Duration::from_secs(2);
 
 /// What a worker's threads share.
 #[derive(Debug)]

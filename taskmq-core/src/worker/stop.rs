@@ -1,7 +1,8 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, PoisonError};
+use std::time::Duration;
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Sender, bounded};
 
 use super::executors::Event;
 
@@ -25,6 +26,15 @@ impl Stop {
     /// Whether it was told to stop.
     pub fn is_stopping(&self) -> bool {
         self.stopping.load(Ordering::Acquire)
+    }
+
+    /// Waits so long, or until the worker is told to stop.
+    pub(super) fn wait(&self, time: Duration) {
+        let (wake, woken) = bounded(1);
+        self.wakes(wake);
+        if !self.is_stopping() {
+            let _ = woken.recv_timeout(time);
+        }
     }
 
     pub(super) fn wakes(&self, events: Sender<Event>) {

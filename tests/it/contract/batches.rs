@@ -2,13 +2,13 @@
 
 use std::time::Duration;
 
-use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Peer, Settlement, Share, WorkerIdentity};
+use taskmq_core::broker::{Claim, Claimed, Outcome, Peer, Settlement, Share, WorkerIdentity};
 use taskmq_core::{
     AnyConnection, BrokerConnection, MessageId, NewMessage, Retention, State, produce, produce_many,
 };
 use taskmq_tests::databases::TestDatabase;
 
-use super::{claim, done, end, ids, worker};
+use super::{claim, claim_batch, done, end, ids, worker};
 
 each_database! {
     a_batch_has_the_order_of_single_claims,
@@ -19,25 +19,10 @@ each_database! {
     a_lost_batch_cannot_end_a_message,
     an_acknowledgement_written_twice_counts_once,
     a_promoted_message_has_a_lease_of_its_own,
-    a_batch_whose_reply_was_lost_is_given_back,
     a_dead_workers_batch_is_given_back_without_blame,
     the_one_message_of_a_dead_workers_batch_is_charged,
     a_batch_of_a_worker_that_is_not_there_is_seen,
     what_a_batch_holds_is_not_due,
-}
-
-fn claim_batch(broker: &mut dyn Broker, worker: &WorkerIdentity, limit: i64) -> Vec<Claimed> {
-    let claimed = broker
-        .claim(&Claim {
-            worker_id: worker.id,
-            topics: &[Share { topic: "t", limit }],
-            limit,
-            as_batch: true,
-            after: &[],
-        })
-        .expect("claims");
-    assert!(claimed.iter().all(|c| c.batch.is_some() && c.batch == claimed[0].batch));
-    claimed
 }
 
 fn ten(db: &TestDatabase) -> AnyConnection {
@@ -224,17 +209,6 @@ fn a_promoted_message_has_a_lease_of_its_own(db: &TestDatabase) {
         let message = conn.broker().message(message.id).expect("reads").expect("is there");
         assert_eq!((message.state, message.attempts), (State::Done, 1));
     }
-}
-
-fn a_batch_whose_reply_was_lost_is_given_back(db: &TestDatabase) {
-    let mut conn = ten(db);
-    let w = worker(&mut conn, 1);
-    let (known, unknown) = (claim_batch(conn.broker(), &w, 4), claim_batch(conn.broker(), &w, 6));
-    let batches: Vec<i64> = known[0].batch.into_iter().collect();
-    conn.broker().hand_back_unknown(w.id, &ids(&known), &batches).expect("hands back");
-    let again = claim(conn.broker(), &w, &["t"], 10);
-    assert_eq!(ids(&again), ids(&unknown));
-    assert!(again.iter().all(|c| c.attempt == 1), "the attempt that never was does not count");
 }
 
 fn a_dead_workers_batch_is_given_back_without_blame(db: &TestDatabase) {

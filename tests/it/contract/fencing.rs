@@ -10,7 +10,6 @@ each_database! {
     a_lost_lease_cannot_end_a_message,
     an_outcome_written_twice_counts_once,
     one_lost_lease_does_not_spoil_a_batch,
-    claims_whose_reply_was_lost_are_given_back,
 }
 
 fn rescue(conn: &mut impl BrokerConnection, id: i64) {
@@ -67,17 +66,4 @@ fn one_lost_lease_does_not_spoil_a_batch(db: &TestDatabase) {
     let mut state =
         |at: usize| conn.broker().message(claimed[at].id).expect("reads").expect("is there").state;
     assert_eq!([state(0), state(1), state(2)], [State::Done, State::Running, State::Retrying]);
-}
-
-fn claims_whose_reply_was_lost_are_given_back(db: &TestDatabase) {
-    let mut conn = db.connect();
-    for n in 0..3 {
-        produce(&mut conn, "t", &n).expect("produces");
-    }
-    let w = worker(&mut conn, 1);
-    let claimed = claim(conn.broker(), &w, &["t"], 3);
-    conn.broker().hand_back_unknown(w.id, &[claimed[0].id], &[]).expect("hands back");
-    let again = claim(conn.broker(), &w, &["t"], 3);
-    assert_eq!(super::ids(&again), super::ids(&claimed[1..]));
-    assert!(again.iter().all(|c| c.attempt == 1), "the attempt that never was does not count");
 }

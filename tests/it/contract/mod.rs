@@ -4,6 +4,7 @@ mod batches;
 mod claim;
 mod dead;
 mod fencing;
+mod lost_replies;
 mod plans;
 mod produce;
 mod rescue;
@@ -28,6 +29,20 @@ fn claim(broker: &mut dyn Broker, worker: &WorkerIdentity, topics: &[&str], limi
     broker
         .claim(&Claim { worker_id: worker.id, topics: &topics, limit, as_batch: false, after: &[] })
         .expect("claims")
+}
+
+fn claim_batch(broker: &mut dyn Broker, worker: &WorkerIdentity, limit: i64) -> Vec<Claimed> {
+    let claimed = broker
+        .claim(&Claim {
+            worker_id: worker.id,
+            topics: &[Share { topic: "t", limit }],
+            limit,
+            as_batch: true,
+            after: &[],
+        })
+        .expect("claims");
+    assert!(claimed.iter().all(|c| c.batch.is_some() && c.batch == claimed[0].batch));
+    claimed
 }
 
 fn ids(claimed: &[Claimed]) -> Vec<MessageId> {

@@ -13,14 +13,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use serde::Serialize;
 
-use self::claim::{
-    batches_of, claim_in, end_batches, leased, lock_batches, next_lane, promote_in, row_count,
-};
+use self::claim::{claim_in, end_batches, leased, lock_batches, next_lane, promote_in, row_count};
 use self::settle::{lock_held, settle_done, settle_in};
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Lock, Look, MessageFilter, Peer, Settlement, WorkerIdentity,
-    sealed,
+    BatchId, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
+    WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -117,6 +115,17 @@ pub(crate) fn connect(url: &str) -> Result<MysqlConnection> {
 pub(crate) fn drop_when_silent(conn: &mut MysqlConnection, lease: Duration) -> Result<()> {
     conn.batch_execute(&format!("SET SESSION wait_timeout = {}", lease.as_secs().max(1)))?;
     Ok(())
+}
+
+/// A worker that is stopped in the middle of a transaction must not keep its locks: all others wait for them.
+#[cfg(feature = "worker")]
+pub(crate) fn end_stalled_transactions(conn: &mut MysqlConnection, after: Duration) {
+    // MySQL has no such setting.
+    if let Err(error) =
+        conn.batch_execute(&format!("SET SESSION idle_transaction_timeout = {}", after.as_secs().max(1)))
+    {
+        tracing::debug!("the server will not end stalled transactions: {error}");
+    }
 }
 
 /// Runs a transaction again when InnoDB chose it as the victim of a deadlock: nothing of it has happened then.
@@ -302,20 +311,8 @@ impl Broker for MysqlConnection {
         Ok(AnsiTransactionManager::rollback_transaction(self)?)
     }
 
-    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId], batches: &[BatchId]) -> Result<()> {
-        let known = json(known)?;
-        transaction(self, |conn| {
-            execute!(
-                conn, Mysql,
-                "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1
-                 WHERE worker_id = ? AND id NOT IN (SELECT id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) known)",
-                BigInt = worker_id,
-                Text = &known,
-            )?;
-            let unknown: Vec<BatchId> =
-                batches_of(conn, worker_id)?.into_iter().filter(|b| !batches.contains(b)).collect();
-            end_batches(conn, &unknown)
-        })
+    fn reconcile(&mut self, worker_id: i64, known: &[(MessageId, i32)]) -> Result<Leases> {
+        rescue::reconcile(self, worker_id, known)
     }
 
     fn register(&mut self, worker: &WorkerIdentity) -> Result<()> {

@@ -2,16 +2,67 @@
 
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 
 use super::claim::{
     ClaimedRow, ClaimedSql, batches_of, claim_lock, claimed_row, end_batches, lease, lock_batches,
-    promote_in, worker_exists,
+    promote_in, release, worker_exists,
 };
 use super::{json, transaction};
-use crate::Result;
-use crate::broker::{Claimed, Peer, culprit};
+use crate::broker::reconcile::plan;
+use crate::broker::{BatchId, Claimed, Leases, Peer, culprit, nobody};
 use crate::statement::{execute, load};
+use crate::{MessageId, Result};
+
+/// Waits for a claim of a former connection that is still under way.
+pub(super) fn reconcile(
+    conn: &mut MysqlConnection,
+    worker_id: i64,
+    known: &[(MessageId, i32)],
+) -> Result<Leases> {
+    transaction(conn, |conn| {
+        claim_lock(conn, true)?;
+        let single: Vec<(MessageId, i32)> = load!(
+            conn, Mysql => (BigInt, Integer),
+            "SELECT id, attempts FROM taskmq_messages WHERE worker_id = ? FOR UPDATE",
+            BigInt = worker_id,
+        )?;
+        let batches = batches_of(conn, worker_id)?;
+        lock_batches(conn, worker_id, &batches)?;
+        let members: Vec<(BatchId, MessageId, Option<i32>)> = load!(
+            conn, Mysql => (BigInt, BigInt, Nullable<Integer>),
+            "SELECT c.id, member.id, (SELECT m.attempts + 1 FROM taskmq_messages m WHERE m.id = member.id)
+             FROM taskmq_claims c, JSON_TABLE(c.message_ids, '$[*]' COLUMNS (id BIGINT PATH '$')) member WHERE c.worker_id = ?",
+            BigInt = worker_id,
+        )?;
+        let plan = plan(known, single, batches, members);
+        if !plan.back.is_empty() {
+            let back = json(&plan.back)?;
+            execute!(
+                conn,
+                Mysql,
+                concat!(
+                    "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) back
+                 STRAIGHT_JOIN taskmq_messages m ON m.id = back.id SET attempts = attempts - 1, worker_id = ",
+                    nobody!()
+                ),
+                Text = &back,
+            )?;
+            execute!(
+                conn,
+                Mysql,
+                "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ? AND JSON_CONTAINS(?, CAST(alone_with AS CHAR))",
+                BigInt = worker_id,
+                Text = &back,
+            )?;
+        }
+        for (batch, ids) in &plan.release {
+            release(conn, *batch, ids)?;
+        }
+        end_batches(conn, &plan.ends)?;
+        Ok(plan.leases)
+    })
+}
 
 pub(super) fn claim_alone(
     conn: &mut MysqlConnection,
@@ -93,7 +144,7 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
             "SELECT id FROM taskmq_messages WHERE worker_id = ? FOR UPDATE",
             BigInt = peer.id,
         )?;
-        if let Some(culprit) = culprit(alone_with, &held) {
+        if let Some(culprit) = culprit(peer, alone_with, &held) {
             execute!(
                 conn, Mysql,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
@@ -110,12 +161,16 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
                 BigInt = culprit,
             )?;
         }
-        if alone_with.is_some() {
-            // The others that it held had not begun.
+        if alone_with.is_some() || peer.beat.is_none() {
+            // They had not begun, or nobody died with them.
             execute!(
                 conn,
                 Mysql,
-                "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE worker_id = ?",
+                concat!(
+                    "UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ",
+                    nobody!(),
+                    " WHERE worker_id = ?"
+                ),
                 BigInt = peer.id,
             )?;
         } else {

@@ -1,6 +1,6 @@
 //! Ending attempts. Every write checks the lease.
 
-use std::collections::HashSet;
+use std::collections::{HashMap, HashSet};
 
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
@@ -10,7 +10,7 @@ use serde::Serialize;
 use super::claim::{end_batches, lock_batches, promote_in, release};
 use super::json;
 use crate::broker::groups::Groups;
-use crate::broker::{BatchId, Outcome, Settlement, WorkerIdentity};
+use crate::broker::{BatchId, Outcome, Settlement, WorkerIdentity, nobody};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result, Retention};
 
@@ -74,12 +74,17 @@ pub(super) fn settle_in(
         settlements.iter().filter_map(|s| s.batch).chain(ended.iter().copied()).collect();
     batches.sort_unstable();
     batches.dedup();
-    let batches = lock_batches(conn, worker.id, &batches)?;
-    let of_batch = |batch: BatchId| batches.iter().any(|(held, _)| *held == batch);
+    let batches: HashMap<BatchId, HashSet<MessageId>> = lock_batches(conn, worker.id, &batches)?
+        .into_iter()
+        .map(|(batch, members)| (batch, members.into_iter().collect()))
+        .collect();
+    let has =
+        |batch: BatchId, id: MessageId| batches.get(&batch).is_some_and(|members| members.contains(&id));
     let single: Vec<&Settlement> = settlements.iter().filter(|s| s.batch.is_none()).collect();
     let single: HashSet<MessageId> = lock_held(conn, worker.id, &single)?.into_iter().collect();
-    let (held, lost): (Vec<&Settlement>, Vec<&Settlement>) =
-        settlements.iter().partition(|s| s.batch.map_or_else(|| single.contains(&s.id), of_batch));
+    let (held, lost): (Vec<&Settlement>, Vec<&Settlement>) = settlements
+        .iter()
+        .partition(|s| s.batch.map_or_else(|| single.contains(&s.id), |batch| has(batch, s.id)));
     settle_done(conn, worker, &held)?;
     let mut groups = Groups::default();
     for settlement in held.iter().filter(|s| !matches!(s.outcome, Outcome::Done { .. })) {
@@ -97,7 +102,7 @@ pub(super) fn settle_in(
             settle_other(conn, worker, settlement)?;
         }
     }
-    let ended: Vec<BatchId> = ended.iter().copied().filter(|batch| of_batch(*batch)).collect();
+    let ended: Vec<BatchId> = ended.iter().copied().filter(|batch| batches.contains_key(batch)).collect();
     end_batches(conn, &ended)?;
     if lost.is_empty() {
         return Ok(Vec::new());
@@ -192,7 +197,11 @@ pub(super) fn settle_other(
             execute!(
                 conn,
                 Mysql,
-                "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE id = ?",
+                concat!(
+                    "UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ",
+                    nobody!(),
+                    " WHERE id = ?"
+                ),
                 BigInt = *id,
             )?;
             None

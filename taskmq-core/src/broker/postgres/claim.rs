@@ -330,15 +330,22 @@ pub(super) fn release(
     Ok(held > 0)
 }
 
-/// From the lease of their batch to leases of their own. `false`: that lease is lost.
+/// From the lease of their batch to leases of their own, those that it still has. `false`: that lease is lost.
 pub(super) fn promote(
     conn: &mut PgConnection,
     worker_id: i64,
     batch: BatchId,
     ids: &[MessageId],
 ) -> Result<bool> {
+    let members: Vec<Vec<MessageId>> = load!(
+        conn, Pg => Array<BigInt>,
+        "SELECT ARRAY(SELECT unnest(message_ids) INTERSECT SELECT unnest(?)) FROM taskmq_claims WHERE id = ? AND worker_id = ? FOR UPDATE",
+        Array<BigInt> = ids,
+        BigInt = batch,
+        BigInt = worker_id,
+    )?;
     let held = release(conn, worker_id, batch, ids)?;
-    if held {
+    if let Some(members) = members.first() {
         execute!(
             conn, Pg,
             concat!("UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1,
@@ -346,7 +353,7 @@ pub(super) fn promote(
              WHERE m.id = ANY(?) AND ", unheld!()),
             BigInt = worker_id,
             BigInt = batch,
-            Array<BigInt> = ids,
+            Array<BigInt> = members,
         )?;
     }
     Ok(held)

@@ -13,8 +13,8 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Lock, Look, MessageFilter, Peer, Settlement, WorkerIdentity,
-    sealed,
+    BatchId, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
+    WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -125,6 +125,13 @@ macro_rules! by_index {
 #[cfg(feature = "worker")]
 pub(crate) fn plan_by_index(conn: &mut PgConnection) -> Result<()> {
     conn.batch_execute(by_index!("SET"))?;
+    Ok(())
+}
+
+/// A worker that is stopped in the middle of a transaction must not keep its locks: all others wait for them.
+#[cfg(feature = "worker")]
+pub(crate) fn end_stalled_transactions(conn: &mut PgConnection, after: Duration) -> Result<()> {
+    conn.batch_execute(&format!("SET idle_in_transaction_session_timeout = {}", after.as_millis()))?;
     Ok(())
 }
 
@@ -293,18 +300,8 @@ impl Broker for PgConnection {
         Ok(AnsiTransactionManager::rollback_transaction(self)?)
     }
 
-    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId], batches: &[BatchId]) -> Result<()> {
-        execute!(
-            self, Pg,
-            "WITH batch AS (DELETE FROM taskmq_claims WHERE worker_id = ? AND id <> ALL(?))
-             UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1
-             WHERE worker_id = ? AND worker_id <> 0 AND id <> ALL(?)",
-            BigInt = worker_id,
-            Array<BigInt> = batches,
-            BigInt = worker_id,
-            Array<BigInt> = known,
-        )?;
-        Ok(())
+    fn reconcile(&mut self, worker_id: i64, known: &[(MessageId, i32)]) -> Result<Leases> {
+        rescue::reconcile(self, worker_id, known)
     }
 
     fn register(&mut self, worker: &WorkerIdentity) -> Result<()> {

@@ -2,12 +2,72 @@
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Nullable, Text};
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
 use super::claim::{self, ClaimedRow, ClaimedSql, claimed_row};
-use crate::broker::{BatchId, Claimed, Peer, culprit};
+use crate::broker::reconcile::plan;
+use crate::broker::{BatchId, Claimed, Leases, Peer, culprit, nobody};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
+
+/// Waits for a claim of a former connection that is still under way, and leases anew what is known but ready: claims do
+/// not wait for the disk.
+pub(super) fn reconcile(
+    conn: &mut PgConnection,
+    worker_id: i64,
+    known: &[(MessageId, i32)],
+) -> Result<Leases> {
+    conn.transaction(|conn| {
+        claim::claim_alone_from_now(conn)?;
+        let single: Vec<(MessageId, i32)> = load!(
+            conn, Pg => (BigInt, Integer),
+            "SELECT id, attempts FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0 FOR UPDATE",
+            BigInt = worker_id,
+        )?;
+        let batches: Vec<BatchId> = load!(
+            conn, Pg => BigInt,
+            "SELECT id FROM taskmq_claims WHERE worker_id = ? FOR UPDATE",
+            BigInt = worker_id,
+        )?;
+        let members: Vec<(BatchId, MessageId, Option<i32>)> = load!(
+            conn, Pg => (BigInt, BigInt, Nullable<Integer>),
+            "SELECT c.id, member.id, (SELECT m.attempts + 1 FROM taskmq_messages m WHERE m.id = member.id)
+             FROM taskmq_claims c CROSS JOIN LATERAL unnest(c.message_ids) member (id) WHERE c.worker_id = ?",
+            BigInt = worker_id,
+        )?;
+        let plan = plan(known, single, batches, members);
+        if !plan.back.is_empty() {
+            execute!(
+                conn, Pg,
+                concat!("WITH company AS (UPDATE taskmq_workers SET alone_with = NULL WHERE id = ? AND alone_with = ANY(?))
+                 UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ", nobody!(), " WHERE id = ANY(?)"),
+                BigInt = worker_id,
+                Array<BigInt> = &plan.back,
+                Array<BigInt> = &plan.back,
+            )?;
+        }
+        for (batch, ids) in &plan.release {
+            claim::release(conn, worker_id, *batch, ids)?;
+        }
+        claim::end_batches(conn, worker_id, &plan.ends)?;
+        let mut leases = plan.leases;
+        let missing = leases.missing(known);
+        if !missing.is_empty() {
+            // A crash of the server took the claim back. Nobody else has it, so the handler that runs it need not run twice.
+            let adopted: Vec<MessageId> = load!(
+                conn, Pg => BigInt,
+                "UPDATE taskmq_messages m SET worker_id = ?, attempts = m.attempts + 1, claimed_at = statement_timestamp()
+                 FROM unnest(?, ?) known (id, attempt) WHERE m.id = known.id AND m.worker_id + 0 = 0 AND m.attempts = known.attempt - 1
+                 AND m.id NOT IN (SELECT unnest(message_ids) FROM taskmq_claims) RETURNING m.id",
+                BigInt = worker_id,
+                Array<BigInt> = missing.iter().map(|lease| lease.0).collect::<Vec<MessageId>>(),
+                Array<Integer> = missing.iter().map(|lease| lease.1).collect::<Vec<i32>>(),
+            )?;
+            leases.single.extend(adopted);
+        }
+        Ok(leases)
+    })
+}
 
 pub(super) fn claim_alone(
     conn: &mut PgConnection,
@@ -86,7 +146,7 @@ pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
             "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0 FOR UPDATE",
             BigInt = peer.id,
         )?;
-        if let Some(culprit) = culprit(alone_with, &held) {
+        if let Some(culprit) = culprit(peer, alone_with, &held) {
             execute!(
                 conn, Pg,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
@@ -102,11 +162,11 @@ pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
                 BigInt = culprit,
             )?;
         }
-        if alone_with.is_some() {
-            // The others that it held had not begun.
+        if alone_with.is_some() || peer.beat.is_none() {
+            // They had not begun, or nobody died with them.
             execute!(
                 conn, Pg,
-                "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE worker_id = ? AND worker_id <> 0",
+                concat!("UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ", nobody!(), " WHERE worker_id = ? AND worker_id <> 0"),
                 BigInt = peer.id,
             )?;
         } else {

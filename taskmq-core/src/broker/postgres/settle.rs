@@ -9,7 +9,7 @@ use serde::Serialize;
 
 use super::claim::{self, unheld};
 use crate::broker::groups::{DoneGroup, Groups};
-use crate::broker::{BatchId, Claim, Exchanged, Outcome, Settlement, WorkerIdentity};
+use crate::broker::{BatchId, Claim, Exchanged, Outcome, Settlement, WorkerIdentity, nobody};
 use crate::statement::load;
 use crate::{Error, MessageId, Result, Retention};
 
@@ -164,10 +164,11 @@ fn done_of_batch(
     let counts: Vec<i64> = load!(
         conn, Pg => BigInt,
         concat!("WITH batch AS MATERIALIZED (
-            SELECT claimed_at, statement_timestamp() + ? * interval '1 second' AS keep_until, ?::jsonb AS results
+            SELECT claimed_at, statement_timestamp() + ? * interval '1 second' AS keep_until, ?::jsonb AS results, message_ids
             FROM taskmq_claims WHERE id = ? AND worker_id = ? FOR UPDATE
          ), gone AS (
             DELETE FROM taskmq_messages m USING batch WHERE ", by_id!(), " AND ", unheld!(), "
+            AND m.id IN (SELECT unnest(message_ids) FROM batch)
             RETURNING m.id, m.topic, m.priority, m.run_at, m.created_at, batch.claimed_at, batch.keep_until, m.attempts, m.crashes,
                 m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, batch.results ->> m.id::text AS result
          ), kept AS (
@@ -307,7 +308,7 @@ fn hand_back(
     Ok(load!(
         conn, Pg => BigInt,
         concat!("WITH back AS MATERIALIZED (SELECT ?::jsonb AS of)
-         UPDATE taskmq_messages m SET worker_id = 0, attempts = attempts - 1
+         UPDATE taskmq_messages m SET attempts = attempts - 1, worker_id = ", nobody!(), "
          FROM back WHERE ", by_id!(), " AND ", held!("back"), " RETURNING m.id"),
         Text = of_messages(back.iter().map(|(id, of)| (*id, of)))?,
         Array<BigInt> = ids(&back),

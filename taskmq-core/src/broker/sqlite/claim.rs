@@ -131,7 +131,7 @@ pub(super) fn batches_of(conn: &mut SqliteConnection, worker_id: i64) -> Result<
     Ok(load!(conn, Sqlite => BigInt, "SELECT id FROM taskmq_claims WHERE worker_id = ?", BigInt = worker_id)?)
 }
 
-/// From the lease of their batch to leases of their own.
+/// From the lease of their batch to leases of their own, those that it still has.
 pub(super) fn promote_in(
     conn: &mut SqliteConnection,
     worker_id: i64,
@@ -143,10 +143,12 @@ pub(super) fn promote_in(
         Sqlite,
         "UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1,
                 claimed_at = (SELECT claimed_at FROM taskmq_claims WHERE id = ?)
-         WHERE id IN (SELECT value FROM json_each(?)) AND +worker_id = 0",
+         WHERE id IN (SELECT value FROM json_each(?)) AND +worker_id = 0
+         AND id IN (SELECT member.value FROM taskmq_claims c, json_each(c.message_ids) member WHERE c.id = ?)",
         BigInt = worker_id,
         BigInt = batch,
         Text = ids,
+        BigInt = batch,
     )?;
     release(conn, batch, ids)
 }

@@ -13,8 +13,8 @@ use self::claim::{batches_of, claim_in, end_batches, next_lane, promote_in, work
 use self::settle::{settle_in, settle_one};
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Lock, Look, MessageFilter, Peer, Settlement, WorkerIdentity,
-    sealed,
+    BatchId, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
+    WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -295,25 +295,8 @@ impl Broker for SqliteConnection {
         Ok(AnsiTransactionManager::rollback_transaction(self)?)
     }
 
-    fn hand_back_unknown(&mut self, worker_id: i64, known: &[MessageId], batches: &[BatchId]) -> Result<()> {
-        self.immediate_transaction(|conn| {
-            execute!(
-                conn,
-                Sqlite,
-                "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1
-                 WHERE worker_id = ? AND worker_id <> 0 AND id NOT IN (SELECT value FROM json_each(?))",
-                BigInt = worker_id,
-                Text = json_list(known)?,
-            )?;
-            execute!(
-                conn,
-                Sqlite,
-                "DELETE FROM taskmq_claims WHERE worker_id = ? AND id NOT IN (SELECT value FROM json_each(?))",
-                BigInt = worker_id,
-                Text = json_list(batches)?,
-            )?;
-            Ok(())
-        })
+    fn reconcile(&mut self, worker_id: i64, known: &[(MessageId, i32)]) -> Result<Leases> {
+        rescue::reconcile(self, worker_id, known)
     }
 
     fn register(&mut self, worker: &WorkerIdentity) -> Result<()> {

@@ -1,16 +1,59 @@
 //! What a worker's death leaves: its messages are given back, and the one that killed it is found.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::{
-    ClaimedRow, ClaimedSql, claimed_row, claims_of, end_batches, in_order, promote_in, worker_exists,
+    ClaimedRow, ClaimedSql, batches_of, claimed_row, claims_of, end_batches, in_order, promote_in, release,
+    worker_exists,
 };
 use super::json_list;
-use crate::Result;
-use crate::broker::{Claimed, Peer, culprit};
+use crate::broker::reconcile::plan;
+use crate::broker::{BatchId, Claimed, Leases, Peer, culprit, nobody};
 use crate::statement::{execute, load};
+use crate::{MessageId, Result};
+
+pub(super) fn reconcile(
+    conn: &mut SqliteConnection,
+    worker_id: i64,
+    known: &[(MessageId, i32)],
+) -> Result<Leases> {
+    conn.immediate_transaction(|conn| {
+        let single: Vec<(MessageId, i32)> = load!(
+            conn, Sqlite => (BigInt, Integer),
+            "SELECT id, attempts FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0",
+            BigInt = worker_id,
+        )?;
+        let members: Vec<(BatchId, MessageId, Option<i32>)> = load!(
+            conn, Sqlite => (BigInt, BigInt, Nullable<Integer>),
+            "SELECT c.id, member.value, (SELECT m.attempts + 1 FROM taskmq_messages m WHERE m.id = member.value)
+             FROM taskmq_claims c CROSS JOIN json_each(c.message_ids) member WHERE c.worker_id = ?",
+            BigInt = worker_id,
+        )?;
+        let plan = plan(known, single, batches_of(conn, worker_id)?, members);
+        if !plan.back.is_empty() {
+            let back = json_list(&plan.back)?;
+            execute!(
+                conn, Sqlite,
+                concat!("UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ", nobody!(), "
+                 WHERE id IN (SELECT value FROM json_each(?))"),
+                Text = &back,
+            )?;
+            execute!(
+                conn, Sqlite,
+                "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ? AND alone_with IN (SELECT value FROM json_each(?))",
+                BigInt = worker_id,
+                Text = &back,
+            )?;
+        }
+        for (batch, ids) in &plan.release {
+            release(conn, *batch, &json_list(ids)?)?;
+        }
+        end_batches(conn, worker_id, &plan.ends)?;
+        Ok(plan.leases)
+    })
+}
 
 pub(super) fn claim_alone(
     conn: &mut SqliteConnection,
@@ -96,7 +139,7 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
             "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0",
             BigInt = peer.id,
         )?;
-        if let Some(culprit) = culprit(alone_with, &held) {
+        if let Some(culprit) = culprit(peer, alone_with, &held) {
             execute!(
                 conn, Sqlite,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
@@ -115,11 +158,11 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
                 BigInt = peer.id,
             )?;
         }
-        if alone_with.is_some() {
-            // The others that it held had not begun.
+        if alone_with.is_some() || peer.beat.is_none() {
+            // They had not begun, or nobody died with them.
             execute!(
                 conn, Sqlite,
-                "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE worker_id = ? AND worker_id <> 0",
+                concat!("UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ", nobody!(), " WHERE worker_id = ? AND worker_id <> 0"),
                 BigInt = peer.id,
             )?;
         } else {

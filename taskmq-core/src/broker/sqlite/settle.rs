@@ -9,7 +9,7 @@ use diesel::sqlite::Sqlite;
 use super::claim::{batches_of, promote_in, release};
 use super::{delay_modifier, json_list};
 use crate::broker::groups::{DoneGroup, Groups};
-use crate::broker::{Outcome, Settlement, WorkerIdentity};
+use crate::broker::{Outcome, Settlement, WorkerIdentity, nobody};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, Retention};
 
@@ -40,7 +40,7 @@ pub(super) fn settle_in(
     for group in groups.failed {
         promote_in(conn, worker.id, group.batch, &json_list(&group.ids())?)?;
         for settlement in group.settlements {
-            if !settle_one(conn, worker, settlement)? {
+            if !settle_one(conn, worker, settlement)? && !settled_before(conn, worker.id, settlement)? {
                 lost.push(settlement.id);
             }
         }
@@ -182,7 +182,12 @@ pub(super) fn settle_one(
         Outcome::HandBack => execute!(
             conn,
             Sqlite,
-            "UPDATE taskmq_messages SET worker_id = 0, attempts = attempts - 1 WHERE id = ? AND worker_id = ? AND attempts = ?",
+            concat!(
+                "UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ",
+                nobody!(),
+                "
+             WHERE id = ? AND worker_id = ? AND attempts = ?"
+            ),
             BigInt = *id,
             BigInt = worker.id,
             Integer = *attempt,
