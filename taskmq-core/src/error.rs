@@ -127,6 +127,9 @@ pub enum Error {
     /// An incarnation of a worker that other workers have given up.
     #[error("this worker was given up by the others (it could not be reached); what it ran is run elsewhere")]
     WorkerLost,
+    /// A server that did not answer for so long.
+    #[error("the database has not answered for {} s", .0.as_secs())]
+    Silent(std::time::Duration),
     /// Anything else that the database reports.
     #[error("the database failed: {0}")]
     Database(#[source] diesel::result::Error),

@@ -130,9 +130,6 @@ fn a_second_signal_ends_it_at_once(db: &TestDatabase) {
 }
 
 fn workers_that_are_stopped_and_continued_do_not_end_what_they_lost(db: &TestDatabase) {
-    if db.backend() == taskmq_core::Backend::Sqlite {
-        return; // a stopped process keeps its file's lock, and so its messages
-    }
     let mut conn = db.connect();
     let mut workers = Workers::new(db.url());
     let id = produce(&mut conn, "slow", &1).expect("produces");

@@ -10,13 +10,14 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::executors::{Event, Executors, Finished, context};
 use super::holdings::Holdings;
 use super::lanes::Lanes;
-use super::link::Link;
+use super::link::{Link, Order};
 use super::liveness::Liveness;
 use super::pace::{BATCH, Pace};
+use super::patience::{self, PATIENCE};
 use super::report::Report;
 use super::wake::{POLL, Wake};
 use super::{Ended, Held, Setup};
-use crate::broker::{Claim, Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
+use crate::broker::{Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
 use crate::{Backend, Error, MessageId, Result};
 
@@ -31,18 +32,22 @@ const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 const RECONCILE_AGAIN: Duration = Duration::from_secs(10);
 /// A worker that is never idle finishes all it has after this long, when a message waits to run alone.
 const ALONE_AT_LAST: Duration = Duration::from_secs(2);
+/// So long a worker that ends waits for an answer.
+const IMPATIENCE: Duration = Duration::from_secs(1);
+/// After so many tries that the server did not answer, some two minutes, there is less hurry.
+const MANY_SILENCES: u32 = 25;
 /// So many suspected messages are held at once: all that the next death can leave to run alone.
 const SUSPECTS: usize = 10;
 
 /// Works as one incarnation until it is told to stop, or is given up by the others (`Error::WorkerLost`).
 pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
-    let worker = WorkerIdentity {
+    let worker = Arc::new(WorkerIdentity {
         id: worker_id,
         host: hostname(),
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
         topics: setup.topics().join(","),
         concurrency: i32::try_from(setup.concurrency).unwrap_or(i32::MAX),
-    };
+    });
     let (events_in, events) = unbounded();
     setup.stop.wakes(events_in.clone());
     let liveness = Liveness::start(setup, &worker, &events_in)?;
@@ -81,6 +86,8 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         alone: false,
         busy_since: Instant::now(),
         retry_at: None,
+        patience: PATIENCE,
+        silences: 0,
         reconnect_delay: Duration::from_millis(100),
         connection_lost: false,
         reconciled: Instant::now(),
@@ -103,7 +110,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
 
 struct Dispatcher<'a> {
     setup: &'a Arc<Setup>,
-    worker: WorkerIdentity,
+    worker: Arc<WorkerIdentity>,
     executors: Executors,
     liveness: Liveness,
     report: Arc<Report>,
@@ -134,6 +141,10 @@ struct Dispatcher<'a> {
     busy_since: Instant,
     /// The database is away; the next try.
     retry_at: Option<Instant>,
+    /// How long the server may take for an answer.
+    patience: Duration,
+    /// Tries in a row that the server did not answer.
+    silences: u32,
     reconnect_delay: Duration,
     /// Since the holdings were last reconciled for good.
     connection_lost: bool,
@@ -166,6 +177,7 @@ impl Dispatcher<'_> {
             if self.connection_lost && self.reconciled.elapsed() > RECONCILE_AGAIN {
                 self.reconcile()?;
                 self.connection_lost = false;
+                self.patience = PATIENCE;
             }
             self.settle_and_claim()?;
             self.promote()?;
@@ -183,7 +195,8 @@ impl Dispatcher<'_> {
     /// Not even what a death has just left.
     fn nothing_is_left(&mut self) -> Result<bool> {
         let topics = self.setup.topics();
-        let look = link_of(&mut self.link)?.broker().look(self.worker.id, &topics)?;
+        let worker_id = self.worker.id;
+        let look = link_of(&mut self.link)?.call(move |broker| broker.look(worker_id, &topics))?;
         Ok(!look.set_aside && !look.suspects && !look.due)
     }
 
@@ -191,8 +204,8 @@ impl Dispatcher<'_> {
         if self.link.is_some() {
             return Ok(());
         }
-        let mut link = Link::establish(&self.setup.database_url)?;
-        self.wake.connect(&mut link.conn)?;
+        let mut link = Link::establish(&self.setup.database_url, self.patience)?;
+        self.wake.connect(link.conn())?;
         self.link = Some(link);
         self.reconcile()?;
         self.maybe_due = true;
@@ -206,20 +219,31 @@ impl Dispatcher<'_> {
     /// A reply may have been lost with the last connection, and what it asked for may even come about later.
     fn reconcile(&mut self) -> Result<()> {
         let known = self.holdings.attempts();
-        let leases = link_of(&mut self.link)?.broker().reconcile(self.worker.id, &known)?;
+        let worker_id = self.worker.id;
+        let leases = link_of(&mut self.link)?.call(move |broker| broker.reconcile(worker_id, &known))?;
         self.holdings.held_as(&leases);
         self.reconciled = Instant::now();
         Ok(())
     }
 
     fn lose_connection(&mut self, error: &Error) {
-        self.link = None;
+        let connected = self.link.take().is_some();
         self.connection_lost = true;
         if self.retry_at.is_none() {
             tracing::error!("the database cannot be used, trying again until it can: {error}");
         }
+        let delay = if matches!(error, Error::Silent(_)) {
+            if connected && !self.setup.stop.is_stopping() {
+                self.patience = patience::more(self.patience); // it may only be slow
+            }
+            self.silences += 1;
+            // Each silence took its time already, but leaves a thread behind that waits for its end.
+            if self.silences < MANY_SILENCES { Duration::from_millis(500) } else { Duration::from_secs(60) }
+        } else {
+            self.reconnect_delay
+        };
         // Jitter, so that many workers do not come back all at once.
-        self.retry_at = Some(Instant::now() + self.reconnect_delay.mul_f64(0.5 + fastrand::f64()));
+        self.retry_at = Some(Instant::now() + delay.mul_f64(0.5 + fastrand::f64()));
         self.reconnect_delay = (self.reconnect_delay * 2).min(Duration::from_secs(5));
     }
 
@@ -264,21 +288,22 @@ impl Dispatcher<'_> {
         let wanted = self.pace.room(self.holdings.len() - self.finished.len()).min(BATCH);
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
         let after = self.lanes.after().to_vec();
-        let claim = Claim { worker_id: self.worker.id, topics: &shares, limit, as_batch, after: &after };
+        let going_on = !after.is_empty();
+        let order = Order { worker_id: self.worker.id, topics: shares, limit, as_batch, after };
         let began = Instant::now();
-        self.wake.rest_or_rise(&mut link_of(&mut self.link)?.conn)?;
-        let claimed = self.exchange(Some(&claim))?;
+        self.wake.rest_or_rise(link_of(&mut self.link)?.conn())?;
+        let claimed = self.exchange(Some(order))?;
         if self.setup.backend == Backend::Postgres {
-            self.lanes.claimed(&claimed, began.elapsed(), after.is_empty());
+            self.lanes.claimed(&claimed, began.elapsed(), !going_on);
         }
         self.wake.saw(claimed.len());
         if claimed.len() < wanted {
-            if after.is_empty() {
-                self.look_for_due()?;
-                self.maybe_due &= !claimed.is_empty();
-            } else {
+            if going_on {
                 self.due_at = self.lanes.going_on_until().or(Some(began));
                 self.maybe_due = false;
+            } else {
+                self.look_for_due()?;
+                self.maybe_due &= !claimed.is_empty();
             }
         }
         for message in claimed {
@@ -298,15 +323,15 @@ impl Dispatcher<'_> {
     fn look_for_due(&mut self) -> Result<()> {
         let topics = self.setup.topics();
         self.looked = Instant::now();
-        let due = link_of(&mut self.link)?.broker().next_due(&topics)?;
+        let due = link_of(&mut self.link)?.call(move |broker| broker.next_due(&topics))?;
         self.due_at = due.map(|wait| Instant::now() + wait);
         self.maybe_due = due == Some(Duration::ZERO);
         Ok(())
     }
 
     /// Settles what has ended, and claims if there is a claim.
-    fn exchange(&mut self, claim: Option<&Claim<'_>>) -> Result<Vec<Claimed>> {
-        if self.finished.is_empty() && self.handed_back.is_empty() && claim.is_none() {
+    fn exchange(&mut self, order: Option<Order>) -> Result<Vec<Claimed>> {
+        if self.finished.is_empty() && self.handed_back.is_empty() && order.is_none() {
             return Ok(Vec::new());
         }
         let finished = self.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
@@ -318,14 +343,15 @@ impl Dispatcher<'_> {
         let ended = self.holdings.ended_by(&settlements);
         let Exchanged { lost, claimed } = if self.failed_settlements < 2 {
             let link = link_of(&mut self.link)?;
-            link.exchange(&self.worker, &settlements, &ended, claim)
+            link.exchange(&self.worker, settlements, ended, order)
                 .inspect_err(|_| self.failed_settlements += 1)?
         } else {
             let lost = self.settle_in_halves(&settlements)?;
-            let broker = link_of(&mut self.link)?.broker();
-            Exchanged { lost, ..broker.exchange(&self.worker, &[], &ended, claim)? }
+            let link = link_of(&mut self.link)?;
+            Exchanged { lost, ..link.exchange(&self.worker, Vec::new(), ended, order)? }
         };
         self.failed_settlements = 0;
+        self.silences = 0;
         let lost: Held = lost.into_iter().collect();
         for settlement in self.handed_back.drain(..) {
             self.holdings.remove(settlement.id);
@@ -339,7 +365,8 @@ impl Dispatcher<'_> {
             }
         }
         if self.alone && self.holdings.is_empty() {
-            link_of(&mut self.link)?.broker().alone_ended(self.worker.id)?;
+            let worker_id = self.worker.id;
+            link_of(&mut self.link)?.call(move |broker| broker.alone_ended(worker_id))?;
             self.alone = false;
         }
         Ok(claimed)
@@ -347,12 +374,12 @@ impl Dispatcher<'_> {
 
     /// A batch failed twice, on two connections: one bad outcome must not keep the good ones from being written.
     fn settle_in_halves(&mut self, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
-        let broker = link_of(&mut self.link)?.broker();
-        let error = match broker.settle(&self.worker, settlements) {
+        let link = link_of(&mut self.link)?;
+        let error = match settle(link, &self.worker, settlements) {
             Ok(lost) => return Ok(lost),
             Err(error) => error,
         };
-        if broker.schema_version().is_err() {
+        if link.call(|broker| broker.schema_version()).is_err() {
             return Err(error); // it is the database, and not what is to be written
         }
         match settlements {
@@ -360,8 +387,8 @@ impl Dispatcher<'_> {
             [bad] => {
                 let error = crate::limits::clean_error(&format!("its outcome could not be stored: {error}"));
                 let outcome = Outcome::Retry { delay: Duration::from_secs(60), kind: "error", error };
-                let lost =
-                    broker.settle(&self.worker, &[Settlement { outcome: outcome.clone(), ..bad.clone() }])?;
+                let told = Settlement { outcome: outcome.clone(), ..bad.clone() };
+                let lost = settle(link, &self.worker, &[told])?;
                 let finished = self.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
                 for settlement in finished.filter(|s| s.id == bad.id) {
                     settlement.outcome = outcome.clone();
@@ -384,7 +411,8 @@ impl Dispatcher<'_> {
             return Ok(());
         }
         let Some((batch, left)) = self.holdings.older_than(BATCH_LIFE) else { return Ok(()) };
-        if link_of(&mut self.link)?.broker().promote(self.worker.id, batch, &left, true)? {
+        let worker_id = self.worker.id;
+        if link_of(&mut self.link)?.call(move |broker| broker.promote(worker_id, batch, &left, true))? {
             self.holdings.promoted(batch);
         } else {
             self.holdings.lost(batch);
@@ -415,7 +443,8 @@ impl Dispatcher<'_> {
 
     fn claim_alone(&mut self) -> Result<()> {
         let topics = self.setup.topics();
-        match link_of(&mut self.link)?.broker().claim_alone(self.worker.id, &topics)? {
+        let worker_id = self.worker.id;
+        match link_of(&mut self.link)?.call(move |broker| broker.claim_alone(worker_id, &topics))? {
             Some(message) => {
                 tracing::warn!(
                     topic = message.topic,
@@ -440,7 +469,9 @@ impl Dispatcher<'_> {
         }
         let topics = self.setup.topics();
         let limit = i64::try_from(room).unwrap_or(i64::MAX);
-        let claimed = link_of(&mut self.link)?.broker().claim_suspects(self.worker.id, &topics, limit)?;
+        let worker_id = self.worker.id;
+        let claimed =
+            link_of(&mut self.link)?.call(move |broker| broker.claim_suspects(worker_id, &topics, limit))?;
         if claimed.len() < room {
             self.liveness.doubts.suspects.store(false, Ordering::Release);
         }
@@ -497,7 +528,7 @@ impl Dispatcher<'_> {
         loop {
             let look = match &self.link {
                 Some(link) if !full && !self.maybe_due && self.retry_at.is_none() => {
-                    self.wake.interval(&link.conn)
+                    self.wake.interval(link.backend())
                 }
                 _ => POLL,
             };
@@ -511,7 +542,7 @@ impl Dispatcher<'_> {
             }
             if look < POLL
                 && let Some(link) = &mut self.link
-                && self.wake.look(&mut link.conn)?
+                && self.wake.look(link.conn().local()?)?
             {
                 self.maybe_due = true;
                 return Ok(());
@@ -538,22 +569,36 @@ impl Dispatcher<'_> {
         self.handed_back.extend(ids.into_iter().filter_map(|id| self.holdings.hand_back(id)));
     }
 
+    /// A server that does not answer must not keep a worker from ending.
+    fn be_impatient(&mut self) {
+        self.retry_at = self.retry_at.and(Some(Instant::now()));
+        self.reconnect_delay = Duration::from_millis(100);
+        self.patience = IMPATIENCE;
+        if let Some(link) = &mut self.link {
+            link.wait_at_most(IMPATIENCE);
+        }
+    }
+
     /// Hands back what has not begun, and gives what runs its time.
     fn shut_down(&mut self) -> Result<Ended> {
-        let deadline = Instant::now() + self.setup.shutdown_timeout;
+        // It may have come while a server did not answer.
+        let told = self.setup.stop.since().unwrap_or_else(Instant::now);
+        let deadline = told + self.setup.shutdown_timeout;
+        self.be_impatient();
         self.hand_back(self.executors.take_unbegun());
         if !self.handed_back.is_empty() {
             tracing::info!("handed back {} messages that had not begun", self.handed_back.len());
         }
         loop {
-            let written = self.connect().and_then(|()| self.exchange(None));
-            if let Err(error) = &written {
-                self.lose_connection(error);
+            if self.retry_at.is_none_or(|at| at <= Instant::now())
+                && let Err(error) = self.connect().and_then(|()| self.exchange(None))
+            {
+                self.lose_connection(&error);
             }
             if self.liveness.is_lost() {
                 return Err(Error::WorkerLost);
             }
-            if written.is_ok() && self.holdings.is_empty() {
+            if self.holdings.is_empty() {
                 return Ok(Ended::Finished);
             }
             if Instant::now() >= deadline {
@@ -573,9 +618,19 @@ impl Dispatcher<'_> {
         self.handed_back.clear();
         self.hand_back(self.holdings.messages().into_iter().filter(|id| !ended.contains(id)).collect());
         // If this fails too, the messages are rescued as those of a dead worker.
+        self.be_impatient();
         let _ = self.exchange(None);
         Ok(Ended::LeftRunning)
     }
+}
+
+fn settle(
+    link: &mut Link,
+    worker: &Arc<WorkerIdentity>,
+    settlements: &[Settlement],
+) -> Result<Vec<MessageId>> {
+    let (worker, settlements) = (Arc::clone(worker), settlements.to_vec());
+    link.call(move |broker| broker.settle(&worker, &settlements))
 }
 
 fn link_of(link: &mut Option<Link>) -> Result<&mut Link> {

@@ -1,9 +1,11 @@
 //! The dispatching thread's way to the database.
 
-use std::thread;
+use std::sync::Arc;
+use std::time::Duration;
 
-use crate::broker::{BatchId, Broker, Claim, Exchanged, Settlement, WorkerIdentity};
-use crate::{AnyConnection, Backend, BrokerConnection, Error, Result};
+use super::patience::Patient;
+use crate::broker::{BatchId, Broker, Claim, Exchanged, Position, Settlement, Share, WorkerIdentity};
+use crate::{AnyConnection, Backend, BrokerConnection, Result};
 
 /// From so many settlements on, settling and claiming at the same time is worth a second connection.
 const MANY: usize = 200;
@@ -11,45 +13,84 @@ const MANY: usize = 200;
 /// One connection, and a second one while there is much to do.
 pub(super) struct Link {
     url: String,
-    pub(super) conn: AnyConnection,
-    second: Option<AnyConnection>,
+    conn: Patient,
+    second: Option<Patient>,
+    patience: Duration,
+}
+
+/// A claim that owns what it is about.
+#[derive(Clone, Debug)]
+pub(super) struct Order {
+    pub(super) worker_id: i64,
+    pub(super) topics: Vec<Share<'static>>,
+    pub(super) limit: i64,
+    pub(super) as_batch: bool,
+    pub(super) after: Vec<Position>,
+}
+
+impl Order {
+    fn claim(&self) -> Claim<'_> {
+        let Order { worker_id, ref topics, limit, as_batch, ref after } = *self;
+        Claim { worker_id, topics, limit, as_batch, after }
+    }
 }
 
 impl Link {
-    pub(super) fn establish(url: &str) -> Result<Self> {
-        Ok(Self { url: url.to_owned(), conn: AnyConnection::establish_for_worker(url)?, second: None })
+    pub(super) fn establish(url: &str, patience: Duration) -> Result<Self> {
+        Ok(Self { url: url.to_owned(), conn: Patient::establish(url, patience)?, second: None, patience })
     }
 
-    pub(super) fn broker(&mut self) -> &mut dyn Broker {
-        self.conn.broker()
+    pub(super) fn backend(&self) -> Backend {
+        self.conn.backend()
+    }
+
+    /// How long the server may take for each further answer.
+    pub(super) fn wait_at_most(&mut self, patience: Duration) {
+        self.patience = patience;
+        self.conn.wait_at_most(patience);
+        self.second = None;
+    }
+
+    /// The connection that claims.
+    pub(super) fn conn(&mut self) -> &mut Patient {
+        &mut self.conn
+    }
+
+    /// Does one operation of the queue.
+    pub(super) fn call<T: Send + 'static>(
+        &mut self,
+        operation: impl FnOnce(&mut dyn Broker) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        self.conn.call(|conn| operation(conn.broker()))
     }
 
     /// See [`Broker::exchange`]. A server does its two halves side by side when they are large; SQLite has one writer.
     pub(super) fn exchange(
         &mut self,
-        worker: &WorkerIdentity,
-        settlements: &[Settlement],
-        ended: &[BatchId],
-        claim: Option<&Claim<'_>>,
+        worker: &Arc<WorkerIdentity>,
+        settlements: Vec<Settlement>,
+        ended: Vec<BatchId>,
+        order: Option<Order>,
     ) -> Result<Exchanged> {
-        let Some(both) =
-            claim.filter(|_| settlements.len() >= MANY && self.conn.backend() != Backend::Sqlite)
-        else {
-            return self.conn.broker().exchange(worker, settlements, ended, claim);
+        let worker = Arc::clone(worker);
+        let both = settlements.len() >= MANY && self.backend() != Backend::Sqlite;
+        let order = match order {
+            Some(order) if both => order,
+            order => {
+                return self.call(move |broker| {
+                    broker.exchange(&worker, &settlements, &ended, order.as_ref().map(Order::claim).as_ref())
+                });
+            }
         };
         let second = match &mut self.second {
             Some(second) => second,
-            second => second.insert(AnyConnection::establish_for_worker(&self.url)?),
+            second => second.insert(Patient::establish(&self.url, self.patience)?),
         };
-        let conn = &mut self.conn;
-        let (settled, claimed) = thread::scope(|scope| {
-            let settling = scope.spawn(|| second.broker().exchange(worker, settlements, ended, None));
-            let claimed = conn.broker().claim(both);
-            (settling.join(), claimed)
-        });
-        let panicked = |_| Error::Configuration("the thread that settles panicked".to_owned());
+        let settling = second.begin(move |conn: &mut AnyConnection| {
+            conn.broker().exchange(&worker, &settlements, &ended, None)
+        })?;
+        let claimed = self.conn.call(move |conn| conn.broker().claim(&order.claim()));
         // If only the claim came through, its messages are handed back once the connection is made anew.
-        let settled = settled.map_err(panicked)??;
-        Ok(Exchanged { claimed: claimed?, ..settled })
+        Ok(Exchanged { lost: second.end(settling)?.lost, claimed: claimed? })
     }
 }

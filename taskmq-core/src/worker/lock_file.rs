@@ -1,41 +1,80 @@
-//! A SQLite connection cannot hold a lock for a session, so a worker holds an OS lock on a file of its own beside
-//! the database. The system frees it when the process dies, however it dies. It is never the database file itself:
-//! closing any handle of that one would drop SQLite's own locks (<https://sqlite.org/howtocorrupt.html>, 2.2).
+//! A worker holds an OS lock on a file of its own, which the system frees when the process dies, however it dies: the
+//! other workers of the machine see it at once and without a query. It also moves the file's time on, for a process
+//! that is stopped keeps its lock.
+//!
+//! On SQLite this is the only lock, for a connection there can hold none, and the file lies beside the database. It is
+//! never the database file itself: closing any handle of that one would drop SQLite's own locks
+//! (<https://sqlite.org/howtocorrupt.html>, 2.2). For a server it lies among the temporary files.
 
 use std::fs::{File, OpenOptions, TryLockError};
 use std::path::{Path, PathBuf};
+use std::thread::{self, JoinHandle};
+use std::time::{Duration, SystemTime};
+
+use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::{Error, Result};
 
-#[derive(Debug)]
-pub(super) struct LockFile {
-    path: PathBuf,
-    file: File,
+/// The file's time moves on this often.
+const PULSE: Duration = Duration::from_secs(1);
+
+/// Where the files of a queue's workers lie.
+#[derive(Clone, Debug)]
+pub(super) struct LockFiles {
+    prefix: PathBuf,
 }
 
-impl LockFile {
+impl LockFiles {
+    /// Beside a SQLite file.
+    pub(super) fn beside(database: &Path) -> Self {
+        let mut prefix = database.as_os_str().to_owned();
+        prefix.push("-taskmq-");
+        Self { prefix: prefix.into() }
+    }
+
+    /// Of this machine, for queues on servers. Its name is part of theirs, for machines may share a folder on which
+    /// locks are each machine's own.
+    pub(super) fn of_machine(host: &str) -> Self {
+        let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
+        Self { prefix: std::env::temp_dir().join(format!("taskmq-{host}-")) }
+    }
+
     /// Makes and locks the file of a worker.
-    pub(super) fn hold(database: &Path, worker_id: i64) -> Result<Self> {
-        let path = path(database, worker_id);
-        let failed = |source| Error::LockFile { path: path.display().to_string(), source };
-        let file = OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(failed)?;
-        file.try_lock().map_err(|e| failed(e.into()))?;
-        Ok(Self { path, file })
+    pub(super) fn hold(&self, worker_id: i64) -> Result<LockFile> {
+        let path = self.path(worker_id);
+        let file = lock(&path)?;
+        let (end, ends) = bounded(0);
+        let keeper = thread::Builder::new()
+            .name("taskmq-lock".to_owned())
+            .spawn(move || keep(&path, file, &ends))
+            .map_err(|e| Error::Configuration(format!("cannot start the thread of the lock file: {e}")))?;
+        Ok(LockFile { end: Some(end), keeper: Some(keeper) })
     }
 
-    /// Makes the file anew if somebody deleted it: without it the others will take this worker for dead.
-    pub(super) fn keep(&mut self, database: &Path, worker_id: i64) -> Result<()> {
-        if !self.path.exists() {
-            *self = Self::hold(database, worker_id)?;
+    /// Looks at the file of this worker.
+    pub(super) fn look(&self, worker_id: i64) -> Sign {
+        // What cannot be read tells nothing either.
+        let Ok(file) = File::open(self.path(worker_id)) else { return Sign::Missing };
+        // Shared, for others look too.
+        match file.try_lock_shared() {
+            Ok(()) => Sign::Free,
+            Err(TryLockError::WouldBlock) => file
+                .metadata()
+                .and_then(|data| data.modified())
+                .map_or(Sign::Missing, |moved_at| Sign::Held { moved_at }),
+            Err(TryLockError::Error(_)) => Sign::Missing,
         }
-        Ok(())
     }
-}
 
-impl Drop for LockFile {
-    fn drop(&mut self) {
-        let _ = std::fs::remove_file(&self.path);
-        let _ = self.file.unlock();
+    /// Removes what a dead worker left.
+    pub(super) fn remove(&self, worker_id: i64) {
+        let _ = std::fs::remove_file(self.path(worker_id));
+    }
+
+    fn path(&self, worker_id: i64) -> PathBuf {
+        let mut path = self.prefix.as_os_str().to_owned();
+        path.push(format!("{worker_id:016x}.lock"));
+        path.into()
     }
 }
 
@@ -43,36 +82,99 @@ impl Drop for LockFile {
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Sign {
     /// Its process lives.
-    Held,
+    Held {
+        /// When it last had time to do anything, by its own clock.
+        moved_at: SystemTime,
+    },
     /// Its process has ended: nothing else frees the lock.
     Free,
-    /// Nobody knows: somebody may have deleted the file, which the worker will make anew.
+    /// Nobody knows: it runs on another machine, or somebody deleted the file, which the worker will make anew.
     Missing,
 }
 
-/// Looks at the file of this worker.
-pub(super) fn look(database: &Path, worker_id: i64) -> Result<Sign> {
-    let path = path(database, worker_id);
-    match OpenOptions::new().write(true).open(&path) {
-        Ok(file) => match file.try_lock() {
-            Ok(()) => Ok(Sign::Free),
-            Err(TryLockError::WouldBlock) => Ok(Sign::Held),
-            Err(TryLockError::Error(source)) => {
-                Err(Error::LockFile { path: path.display().to_string(), source })
-            }
-        },
-        Err(error) if error.kind() == std::io::ErrorKind::NotFound => Ok(Sign::Missing),
-        Err(source) => Err(Error::LockFile { path: path.display().to_string(), source }),
+/// The lock, until it is dropped.
+#[derive(Debug)]
+pub(super) struct LockFile {
+    end: Option<Sender<()>>,
+    keeper: Option<JoinHandle<()>>,
+}
+
+impl Drop for LockFile {
+    fn drop(&mut self) {
+        self.end = None;
+        if let Some(keeper) = self.keeper.take() {
+            let _ = keeper.join();
+        }
     }
 }
 
-/// Removes what a dead worker left.
-pub(super) fn remove(database: &Path, worker_id: i64) {
-    let _ = std::fs::remove_file(path(database, worker_id));
+/// Nobody ever sees the file without its lock.
+fn lock(path: &Path) -> Result<File> {
+    let failed = |source| Error::LockFile { path: path.display().to_string(), source };
+    let new = path.with_extension("new");
+    let file =
+        OpenOptions::new().create(true).truncate(true).read(true).write(true).open(&new).map_err(failed)?;
+    file.try_lock().map_err(|e| failed(e.into()))?;
+    std::fs::rename(&new, path).map_err(failed)?;
+    Ok(file)
 }
 
-fn path(database: &Path, worker_id: i64) -> PathBuf {
-    let mut name = database.as_os_str().to_owned();
-    name.push(format!("-taskmq-{worker_id:016x}.lock"));
-    name.into()
+/// Does nothing else, so that nothing can keep a healthy worker from it.
+fn keep(path: &Path, mut file: File, ends: &Receiver<()>) {
+    let mut moved_at = SystemTime::now();
+    while ends.recv_timeout(PULSE).is_err_and(|e| e.is_timeout()) {
+        if !path.exists() {
+            // Somebody deleted it.
+            match lock(path) {
+                Ok(anew) => file = anew,
+                Err(error) => tracing::debug!("{error}"),
+            }
+        }
+        // It must differ even where the clock stands still.
+        moved_at = SystemTime::now().max(moved_at + Duration::from_micros(1));
+        if let Err(error) = file.set_modified(moved_at) {
+            tracing::debug!("cannot move the time of {} on: {error}", path.display());
+        }
+    }
+    let _ = std::fs::remove_file(path);
+    let _ = file.unlock();
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_file_tells_of_its_process() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = LockFiles::beside(&folder.path().join("app.db"));
+        assert_eq!(files.look(7), Sign::Missing);
+        let lock = files.hold(7).unwrap();
+        let first = files.look(7);
+        assert!(matches!(first, Sign::Held { .. }));
+        let begin = std::time::Instant::now();
+        while files.look(7) == first {
+            assert!(begin.elapsed() < Duration::from_secs(20), "its time stands still");
+            thread::sleep(Duration::from_millis(20));
+        }
+        drop(lock);
+        assert_eq!(files.look(7), Sign::Missing);
+        std::fs::write(folder.path().join(format!("app.db-taskmq-{:016x}.lock", 7)), "").unwrap();
+        assert_eq!(files.look(7), Sign::Free);
+        files.remove(7);
+        assert_eq!(files.look(7), Sign::Missing);
+    }
+
+    #[test]
+    fn a_deleted_file_is_made_anew() {
+        let folder = tempfile::tempdir().unwrap();
+        let files = LockFiles::beside(&folder.path().join("app.db"));
+        let _lock = files.hold(7).unwrap();
+        files.remove(7);
+        let begin = std::time::Instant::now();
+        while !matches!(files.look(7), Sign::Held { .. }) {
+            assert!(begin.elapsed() < Duration::from_secs(20), "it is still missing");
+            thread::sleep(Duration::from_millis(20));
+        }
+    }
 }

@@ -14,8 +14,10 @@ mod liveness;
 mod lock_file;
 mod logging;
 mod pace;
+mod patience;
 mod pool;
 mod report;
+mod sighting;
 mod stop;
 mod wake;
 

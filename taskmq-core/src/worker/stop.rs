@@ -1,6 +1,5 @@
-use std::sync::atomic::{AtomicBool, Ordering};
-use std::sync::{Arc, Mutex, Once, PoisonError};
-use std::time::Duration;
+use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
+use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
@@ -9,7 +8,7 @@ use super::executors::Event;
 /// Stops a worker; clones stop the same one.
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
-    stopping: Arc<AtomicBool>,
+    since: Arc<OnceLock<Instant>>,
     wakes: Arc<Mutex<Vec<Sender<Event>>>>,
 }
 
@@ -17,7 +16,7 @@ impl Stop {
     /// The worker claims no more, hands back what it has not begun, and ends when its running handlers are finished or
     /// its time for that is over.
     pub fn stop(&self) {
-        self.stopping.store(true, Ordering::Release);
+        let _ = self.since.set(Instant::now());
         for wake in self.wakes.lock().unwrap_or_else(PoisonError::into_inner).iter() {
             let _ = wake.send(Event::Wake);
         }
@@ -25,7 +24,11 @@ impl Stop {
 
     /// Whether it was told to stop.
     pub fn is_stopping(&self) -> bool {
-        self.stopping.load(Ordering::Acquire)
+        self.since().is_some()
+    }
+
+    pub(super) fn since(&self) -> Option<Instant> {
+        self.since.get().copied()
     }
 
     /// Waits so long, or until the worker is told to stop.

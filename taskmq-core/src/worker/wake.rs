@@ -2,13 +2,13 @@
 
 use std::time::{Duration, Instant};
 
-use crate::{AnyConnection, Result};
+use super::patience::Patient;
+use crate::{AnyConnection, Backend, Result};
 
 /// The longest that a new message waits where no wake-up came through.
 pub(super) const POLL: Duration = Duration::from_secs(1);
 
 /// The longest time between two looks that cost no query.
-#[cfg(any(feature = "sqlite", feature = "postgres"))]
 const FREE_LOOK: Duration = Duration::from_millis(10);
 
 /// So many messages a second are many;
@@ -71,17 +71,11 @@ pub(super) struct Wake {
 impl Wake {
     /// To be called on each new connection.
     #[allow(clippy::unnecessary_wraps, reason = "with some sets of features nothing here can fail")]
-    pub(super) fn connect(&mut self, conn: &mut AnyConnection) -> Result<()> {
-        match conn {
-            #[cfg(feature = "sqlite")]
-            AnyConnection::Sqlite(_) => {}
-            #[cfg(feature = "postgres")]
-            AnyConnection::Postgres(conn) => {
-                crate::broker::postgres::listen(conn)?;
-                self.resting = false;
-            }
-            #[cfg(feature = "mysql")]
-            AnyConnection::Mysql(_) => {}
+    pub(super) fn connect(&mut self, conn: &mut Patient) -> Result<()> {
+        #[cfg(feature = "postgres")]
+        if conn.backend() == Backend::Postgres {
+            conn.call(on_postgres(crate::broker::postgres::listen))?;
+            self.resting = false;
         }
         Ok(())
     }
@@ -98,41 +92,31 @@ impl Wake {
     /// Before a look for messages that are due: while few come, producers are to tell of more. While many come a worker
     /// had better look by itself, for on PostgreSQL telling makes producers wait for each other.
     #[allow(clippy::unnecessary_wraps, reason = "with some sets of features nothing here can fail")]
-    pub(super) fn rest_or_rise(&mut self, conn: &mut AnyConnection) -> Result<()> {
-        #[allow(clippy::match_single_binding, reason = "with some sets of features there is nothing to do")]
-        match conn {
-            #[cfg(feature = "postgres")]
-            AnyConnection::Postgres(conn) => {
-                if !self.resting && self.flow.per_second() < FEW {
-                    crate::broker::postgres::rest(conn)?;
-                    self.resting = true;
-                } else if self.resting && self.flow.per_second() > MANY {
-                    crate::broker::postgres::rise(conn)?;
-                    self.resting = false;
-                }
+    pub(super) fn rest_or_rise(&mut self, conn: &mut Patient) -> Result<()> {
+        #[cfg(feature = "postgres")]
+        if conn.backend() == Backend::Postgres {
+            if !self.resting && self.flow.per_second() < FEW {
+                conn.call(on_postgres(crate::broker::postgres::rest))?;
+                self.resting = true;
+            } else if self.resting && self.flow.per_second() > MANY {
+                conn.call(on_postgres(crate::broker::postgres::rise))?;
+                self.resting = false;
             }
-            #[allow(unreachable_patterns, reason = "when PostgreSQL is the only database")]
-            _ => {}
         }
         Ok(())
     }
 
     /// How long to wait before the next [`look`](Self::look): little while messages come, ever more when it is quiet.
-    pub(super) fn interval(&self, conn: &AnyConnection) -> Duration {
+    pub(super) fn interval(&self, backend: Backend) -> Duration {
         // A worker that has seen none yet waits as one that has not seen any for long.
         let quiet = self.last_message.map_or(16 * POLL, |last| last.elapsed());
-        match conn {
-            // Reading a number from shared memory: a few microseconds.
-            #[cfg(feature = "sqlite")]
-            AnyConnection::Sqlite(_) => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
+        match backend {
             #[cfg(feature = "postgres")]
-            AnyConnection::Postgres(_) if !self.resting => Duration::from_millis(2),
-            // Reading what has arrived on the socket: no query.
-            #[cfg(feature = "postgres")]
-            AnyConnection::Postgres(_) => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
+            Backend::Postgres if !self.resting => Duration::from_millis(2),
+            // Reading a number from shared memory, or what has arrived on the socket: a few microseconds, and no query.
+            Backend::Sqlite | Backend::Postgres => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
             // Each look is a query.
-            #[cfg(feature = "mysql")]
-            AnyConnection::Mysql(_) => (quiet / 8).clamp(Duration::from_millis(2), POLL),
+            Backend::Mysql => (quiet / 8).clamp(Duration::from_millis(2), POLL),
         }
     }
 
@@ -151,5 +135,17 @@ impl Wake {
             #[cfg(feature = "mysql")]
             AnyConnection::Mysql(_) => Ok(true),
         }
+    }
+}
+
+/// What only PostgreSQL can be asked.
+#[cfg(feature = "postgres")]
+fn on_postgres(
+    ask: fn(&mut diesel::PgConnection) -> Result<()>,
+) -> impl FnOnce(&mut AnyConnection) -> Result<()> + Send + 'static {
+    move |conn| match conn {
+        AnyConnection::Postgres(conn) => ask(conn),
+        #[allow(unreachable_patterns, reason = "when PostgreSQL is the only database")]
+        _ => Ok(()),
     }
 }

@@ -1,0 +1,121 @@
+//! A connection that nobody waits for without end. A server may fall silent (it is frozen, or what lies between drops
+//! everything) and the drivers would wait for it for ever, so each call to a server runs on a thread beside the
+//! connection; what does not come back in time is left to itself, the connection with it.
+
+use std::fmt;
+use std::thread;
+use std::time::Duration;
+
+use crossbeam_channel::{Receiver, Sender, bounded};
+
+use crate::{AnyConnection, Backend, Error, Result};
+
+/// So long a server may be silent before it is given up;
+pub(super) const PATIENCE: Duration = Duration::from_secs(5);
+/// and so long at most, after it was given up again and again because it is only slow.
+const MOST_PATIENCE: Duration = Duration::from_secs(60);
+
+type Job = Box<dyn FnOnce() + Send>;
+
+/// A connection whose calls end in time.
+pub(super) struct Patient {
+    /// Not there while a call is under way.
+    conn: Option<AnyConnection>,
+    backend: Backend,
+    patience: Duration,
+    jobs: Sender<Job>,
+}
+
+impl fmt::Debug for Patient {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Patient").field("backend", &self.backend).finish_non_exhaustive()
+    }
+}
+
+/// A call under way.
+pub(super) struct Pending<T> {
+    reply: Receiver<(AnyConnection, Result<T>)>,
+}
+
+impl Patient {
+    /// Connects, as a worker does.
+    pub(super) fn establish(url: &str, patience: Duration) -> Result<Self> {
+        let backend = Backend::of_url(url)?;
+        let (jobs, queue) = bounded::<Job>(1);
+        if backend == Backend::Sqlite {
+            let conn = AnyConnection::establish_for_worker(url)?;
+            return Ok(Self { conn: Some(conn), backend, patience, jobs });
+        }
+        thread::Builder::new()
+            .name("taskmq-database".to_owned())
+            .spawn(move || queue.iter().for_each(|job| job()))
+            .map_err(|e| Error::Configuration(format!("cannot start a thread for a connection: {e}")))?;
+        let (reply, established) = bounded(1);
+        let to_connect = patience.min(PATIENCE);
+        let url = url.to_owned();
+        let job = Box::new(move || drop(reply.send(AnyConnection::establish_for_worker(&url))));
+        jobs.send(job).map_err(|_| gone())?;
+        let conn = established.recv_timeout(to_connect).map_err(|_| Error::Silent(to_connect))??;
+        Ok(Self { conn: Some(conn), backend, patience, jobs })
+    }
+
+    pub(super) fn backend(&self) -> Backend {
+        self.backend
+    }
+
+    /// How long the server may take for each further answer.
+    pub(super) fn wait_at_most(&mut self, patience: Duration) {
+        self.patience = patience;
+    }
+
+    /// The connection itself, for what asks the server nothing.
+    pub(super) fn local(&mut self) -> Result<&mut AnyConnection> {
+        self.conn.as_mut().ok_or_else(gone)
+    }
+
+    /// Asks the server something, and waits.
+    pub(super) fn call<T: Send + 'static>(
+        &mut self,
+        ask: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<T> {
+        if self.backend == Backend::Sqlite {
+            // Whatever happens, a file does not fall silent.
+            return ask(self.local()?);
+        }
+        let pending = self.begin(ask)?;
+        self.end(pending)
+    }
+
+    /// Asks the server something; its answer is waited for with [`end`](Self::end), and nothing else can be asked
+    /// before.
+    pub(super) fn begin<T: Send + 'static>(
+        &mut self,
+        ask: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
+    ) -> Result<Pending<T>> {
+        let mut conn = self.conn.take().ok_or_else(gone)?;
+        let (reply, answer) = bounded(1);
+        let job = Box::new(move || {
+            let answer = ask(&mut conn);
+            let _ = reply.send((conn, answer));
+        });
+        self.jobs.send(job).map_err(|_| gone())?;
+        Ok(Pending { reply: answer })
+    }
+
+    /// Waits for the answer. After [`Error::Silent`] the connection cannot be used any more.
+    pub(super) fn end<T>(&mut self, pending: Pending<T>) -> Result<T> {
+        let (conn, answer) =
+            pending.reply.recv_timeout(self.patience).map_err(|_| Error::Silent(self.patience))?;
+        self.conn = Some(conn);
+        answer
+    }
+}
+
+/// How long to wait for the next answer, after this one did not come.
+pub(super) fn more(patience: Duration) -> Duration {
+    (patience * 2).min(MOST_PATIENCE)
+}
+
+fn gone() -> Error {
+    Error::Configuration("the connection to the database was given up".to_owned())
+}
