@@ -167,8 +167,8 @@ fn done_of_batch(
             SELECT claimed_at, statement_timestamp() + ? * interval '1 second' AS keep_until, ?::jsonb AS results, message_ids
             FROM taskmq_claims WHERE id = ? AND worker_id = ? FOR UPDATE
          ), gone AS (
-            DELETE FROM taskmq_messages m USING batch WHERE ", by_id!(), " AND ", unheld!(), "
-            AND m.id IN (SELECT unnest(message_ids) FROM batch)
+            DELETE FROM taskmq_messages m USING batch
+            WHERE m.id = ANY(ARRAY(SELECT unnest(?) INTERSECT SELECT unnest(message_ids) FROM batch)) AND ", unheld!(), "
             RETURNING m.id, m.topic, m.priority, m.run_at, m.created_at, batch.claimed_at, batch.keep_until, m.attempts, m.crashes,
                 m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, batch.results ->> m.id::text AS result
          ), kept AS (
