@@ -17,7 +17,7 @@ CREATE TABLE taskmq_messages (
     max_attempts SMALLINT,                     -- NULL: what its consumer says
     unique_key   TEXT      CHECK (length(unique_key) BETWEEN 1 AND 255),
     ordering_key TEXT      CHECK (length(ordering_key) BETWEEN 1 AND 255),
-    headers      TEXT      CHECK (json_valid(headers)),
+    headers      TEXT      CHECK (headers IS NULL OR json_valid(headers)),
     payload      TEXT      NOT NULL CHECK (typeof(payload) = 'text' AND json_valid(payload))
 );
 -- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
