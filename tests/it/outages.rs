@@ -7,6 +7,7 @@ use std::time::Duration;
 
 use diesel::connection::SimpleConnection;
 use taskmq_core::{AnyConnection, Backend, BrokerConnection, NewMessage, migration, produce, produce_many};
+use taskmq_tests::proxy::Proxy;
 use taskmq_tests::servers::{Kind, MariadbKind, PostgresKind, Server};
 
 use crate::workers::Workers;
@@ -137,6 +138,71 @@ fn end_other_sessions(conn: &mut AnyConnection, round: usize) {
             ),
         ),
     }
+}
+
+/// What it ran is run elsewhere, and it works again once the line is healed, without being started anew.
+fn a_worker_that_is_cut_off_comes_back<K: Kind>(backend: Backend) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_server, url) = server::<K>(backend);
+    let proxy = Proxy::before(&url).expect("a proxy");
+    let mut workers = Workers::new(&url);
+    let mut conn = connect(&url);
+    let cut_off = workers.start_on(proxy.url(), &["--concurrency", "4"]);
+    let pid = workers.children[cut_off].id();
+    workers.wait("it is ready", LONG, || workers.log().contains("worker ready"));
+    workers.start(&["--concurrency", "4"]);
+    for n in 0..40 {
+        produce(&mut conn, "slow", &n).expect("produces");
+    }
+    workers.wait("it works", LONG, || workers.journal().iter().any(|e| e.pid == pid));
+    proxy.swallow(true);
+    workers.wait("it says so", LONG, || workers.log().contains("the database cannot be used"));
+    workers.wait("the other takes over", LONG, || workers.log().contains("died"));
+    workers.wait("all are done", LONG, || done(&url, "slow") == 40);
+    proxy.swallow(false);
+    workers.wait("it begins anew", LONG, || workers.log().matches("worker ready").count() == 3);
+    let before = workers.journal().len();
+    produce_many(&mut conn, (100..140).map(|n| NewMessage::new("slow", &n))).expect("produces");
+    workers.wait("it works again", LONG, || workers.journal()[before..].iter().any(|e| e.pid == pid));
+    workers.wait("all are done", LONG, || done(&url, "slow") == 80);
+    assert_eq!(counts(&workers, "end").len(), 80, "each was handled");
+}
+
+fn a_worker_stops_though_its_server_is_silent<K: Kind>(backend: Backend) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_server, url) = server::<K>(backend);
+    let proxy = Proxy::before(&url).expect("a proxy");
+    let mut workers = Workers::new(&url);
+    produce(&mut connect(&url), "slow", &1).expect("produces");
+    let silenced = workers.start_on(proxy.url(), &["--shutdown-timeout", "1s"]);
+    workers.wait("it works", LONG, || !workers.journal().is_empty());
+    proxy.swallow(true);
+    workers.signal(silenced, "TERM");
+    let code = workers.end_of(silenced, LONG);
+    assert_eq!(code, Some(1), "it left a message to others");
+    proxy.swallow(false);
+    workers.start(&[]);
+    workers.wait("another does it", LONG, || done(&url, "slow") == 1);
+}
+
+#[test]
+fn postgres_is_cut_off() {
+    a_worker_that_is_cut_off_comes_back::<PostgresKind>(Backend::Postgres);
+}
+
+#[test]
+fn mariadb_is_cut_off() {
+    a_worker_that_is_cut_off_comes_back::<MariadbKind>(Backend::Mysql);
+}
+
+#[test]
+fn postgres_is_silent_at_the_end() {
+    a_worker_stops_though_its_server_is_silent::<PostgresKind>(Backend::Postgres);
+}
+
+#[test]
+fn mariadb_is_silent_at_the_end() {
+    a_worker_stops_though_its_server_is_silent::<MariadbKind>(Backend::Mysql);
 }
 
 #[test]

@@ -24,6 +24,12 @@ impl Workers {
     }
 
     pub(crate) fn start(&mut self, args: &[&str]) -> usize {
+        let url = self.url.clone();
+        self.start_on(&url, args)
+    }
+
+    /// One that reaches the database by another way.
+    pub(crate) fn start_on(&mut self, url: &str, args: &[&str]) -> usize {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -31,7 +37,7 @@ impl Workers {
             .expect("a log");
         let child = Command::new(env!("CARGO_BIN_EXE_test-worker"))
             .args(args)
-            .env("DATABASE_URL", &self.url)
+            .env("DATABASE_URL", url)
             .env("TEST_JOURNAL", self.journal_path())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
@@ -67,6 +73,18 @@ impl Workers {
         assert!(
             Command::new("kill").args([&format!("-{name}"), &pid]).status().expect("kill runs").success()
         );
+    }
+
+    /// Waits for its end and gives its exit code.
+    pub(crate) fn end_of(&mut self, at: usize, limit: Duration) -> Option<i32> {
+        let began = Instant::now();
+        loop {
+            if let Some(status) = self.children[at].try_wait().expect("can be asked") {
+                return status.code();
+            }
+            assert!(began.elapsed() < limit, "it does not end within {limit:?}\n{}", self.log());
+            std::thread::sleep(Duration::from_millis(10));
+        }
     }
 
     pub(crate) fn log(&self) -> String {

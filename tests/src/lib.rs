@@ -1,5 +1,6 @@
-//! What tests share: empty databases, and servers of a test's own.
+//! What tests share: empty databases, servers of a test's own, and a line to them that can fail.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod databases;
+pub mod proxy;
 pub use taskmq_test_servers as servers;

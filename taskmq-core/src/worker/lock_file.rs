@@ -26,6 +26,7 @@ pub(super) struct LockFiles {
 
 impl LockFiles {
     /// Beside a SQLite file.
+    #[cfg(feature = "sqlite")]
     pub(super) fn beside(database: &Path) -> Self {
         let mut prefix = database.as_os_str().to_owned();
         prefix.push("-taskmq-");
@@ -140,7 +141,7 @@ fn keep(path: &Path, mut file: File, ends: &Receiver<()>) {
     let _ = file.unlock();
 }
 
-#[cfg(test)]
+#[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use super::*;
 

@@ -70,7 +70,10 @@ pub(super) struct Wake {
 
 impl Wake {
     /// To be called on each new connection.
-    #[allow(clippy::unnecessary_wraps, reason = "with some sets of features nothing here can fail")]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(unused_variables, clippy::unused_self, clippy::unnecessary_wraps)
+    )]
     pub(super) fn connect(&mut self, conn: &mut Patient) -> Result<()> {
         #[cfg(feature = "postgres")]
         if conn.backend() == Backend::Postgres {
@@ -91,7 +94,10 @@ impl Wake {
 
     /// Before a look for messages that are due: while few come, producers are to tell of more. While many come a worker
     /// had better look by itself, for on PostgreSQL telling makes producers wait for each other.
-    #[allow(clippy::unnecessary_wraps, reason = "with some sets of features nothing here can fail")]
+    #[cfg_attr(
+        not(feature = "postgres"),
+        allow(unused_variables, clippy::unused_self, clippy::unnecessary_wraps)
+    )]
     pub(super) fn rest_or_rise(&mut self, conn: &mut Patient) -> Result<()> {
         #[cfg(feature = "postgres")]
         if conn.backend() == Backend::Postgres {
