@@ -105,7 +105,7 @@ pub(crate) fn connect(url: &str) -> Result<PgConnection> {
 
 /// How a worker's statements are planned. Each has one index that serves it, while the statistics of a table that is
 /// empty one moment and full the next are no guide to the planner: it is left no other way. (A way that is off counts
-/// as very dear, which alone would make the planner compile the statement.)
+/// as very dear, which alone would make the planner compile the statement, and start processes to share it.)
 macro_rules! by_index {
     ($set:literal) => {
         concat!(
@@ -116,7 +116,9 @@ macro_rules! by_index {
             $set,
             " enable_sort = off; ",
             $set,
-            " jit = off"
+            " jit = off; ",
+            $set,
+            " max_parallel_workers_per_gather = 0"
         )
     };
 }
