@@ -32,7 +32,7 @@ CREATE TABLE taskmq_claims (
     message_ids LONGTEXT     CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'a JSON array'
 ) ENGINE = InnoDB;
 
--- Finished messages: done until keep_until has passed (NULL: for ever), dead and cancelled until a person deletes them.
+-- Finished messages: done ones for keep_seconds (NULL: for ever), dead and cancelled ones until a person deletes them.
 CREATE TABLE taskmq_archive (
     id           BIGINT       NOT NULL PRIMARY KEY,
     topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
@@ -42,7 +42,7 @@ CREATE TABLE taskmq_archive (
     created_at   TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     claimed_at   TIMESTAMP(6) NULL DEFAULT NULL,
     finished_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
-    keep_until   TIMESTAMP(6) NULL DEFAULT NULL,
+    keep_seconds BIGINT       NULL DEFAULT NULL,
     worker_id    BIGINT       NOT NULL,
     attempts     INTEGER      NOT NULL,
     crashes      SMALLINT     NOT NULL,
@@ -53,8 +53,8 @@ CREATE TABLE taskmq_archive (
     payload      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     result       LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL COMMENT 'what the consumer returned, as JSON',
     error        LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL COMMENT 'why it is dead',
-    INDEX taskmq_archive_expiry (keep_until),
-    INDEX taskmq_archive_kept (state, topic, id)
+    -- In the order in which they finished, for each time that messages are kept: the oldest of each are the ones to purge.
+    INDEX taskmq_archive_finished (state, keep_seconds, finished_at)
 ) ENGINE = InnoDB;
 
 -- One row for each attempt that failed.

@@ -34,7 +34,7 @@ CREATE TABLE taskmq_claims (
     message_ids TEXT      NOT NULL -- a JSON array
 );
 
--- Finished messages: done until keep_until has passed (NULL: for ever), dead and cancelled until a person deletes them.
+-- Finished messages: done ones for keep_seconds (NULL: for ever), dead and cancelled ones until a person deletes them.
 CREATE TABLE taskmq_archive (
     id           INTEGER   NOT NULL PRIMARY KEY,
     topic        TEXT      NOT NULL,
@@ -44,7 +44,7 @@ CREATE TABLE taskmq_archive (
     created_at   TIMESTAMP NOT NULL,
     claimed_at   TIMESTAMP,
     finished_at  TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
-    keep_until   TIMESTAMP,
+    keep_seconds BIGINT,
     worker_id    BIGINT    NOT NULL,
     attempts     INTEGER   NOT NULL,
     crashes      SMALLINT  NOT NULL,
@@ -56,8 +56,8 @@ CREATE TABLE taskmq_archive (
     result       TEXT,     -- what the consumer returned, as JSON
     error        TEXT      -- why it is dead
 );
-CREATE INDEX taskmq_archive_expiry ON taskmq_archive (keep_until) WHERE keep_until IS NOT NULL;
-CREATE INDEX taskmq_archive_kept ON taskmq_archive (state, topic, id) WHERE state <> 'done';
+-- In the order in which they finished, for each time that messages are kept: the oldest of each are the ones to purge.
+CREATE INDEX taskmq_archive_finished ON taskmq_archive (state, keep_seconds, finished_at);
 
 -- One row for each attempt that failed.
 CREATE TABLE taskmq_failures (

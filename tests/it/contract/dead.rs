@@ -89,10 +89,10 @@ fn what_is_done_is_kept_as_long_as_its_retention_says(db: &TestDatabase) {
     let not = finish(Retention::None);
     let over = finish(Retention::For(Duration::from_secs(3600)));
     let past = match db.backend() {
-        taskmq_core::Backend::Sqlite => "datetime('now', '-1 second')",
-        _ => "CURRENT_TIMESTAMP - INTERVAL '1' SECOND",
+        taskmq_core::Backend::Sqlite => "datetime('now', '-3601 seconds')",
+        _ => "CURRENT_TIMESTAMP - INTERVAL '3601' SECOND",
     };
-    db.execute(&format!("UPDATE taskmq_archive SET keep_until = {past} WHERE id = {over}"));
+    db.execute(&format!("UPDATE taskmq_archive SET finished_at = {past} WHERE id = {over}"));
     assert_eq!(conn.broker().purge(100).expect("purges"), 1);
     let mut there = |id| conn.broker().message(id).expect("reads").is_some();
     assert_eq!([there(forever), there(long), there(not), there(over)], [true, true, false, false]);

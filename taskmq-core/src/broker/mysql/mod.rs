@@ -415,11 +415,19 @@ impl Broker for MysqlConnection {
 
     fn purge(&mut self, limit: i64) -> Result<usize> {
         transaction(self, |conn| {
-            let ids: Vec<i64> = load!(
-                conn, Mysql => BigInt,
-                "SELECT id FROM taskmq_archive WHERE keep_until <= CURRENT_TIMESTAMP(6) LIMIT ? FOR UPDATE SKIP LOCKED",
-                BigInt = limit,
-            )?;
+            let mut ids: Vec<i64> = Vec::new();
+            for retention in retentions(conn)? {
+                let over: Vec<i64> = load!(
+                    conn, Mysql => BigInt,
+                    "SELECT id FROM taskmq_archive FORCE INDEX (taskmq_archive_finished)
+                     WHERE state = 'done' AND keep_seconds = ? AND finished_at <= CURRENT_TIMESTAMP(6) - INTERVAL ? SECOND
+                     ORDER BY finished_at LIMIT ? FOR UPDATE SKIP LOCKED",
+                    BigInt = retention,
+                    BigInt = retention,
+                    BigInt = limit - row_count(ids.len()),
+                )?;
+                ids.extend(over);
+            }
             if ids.is_empty() {
                 return Ok(0);
             }
@@ -522,6 +530,23 @@ impl Broker for MysqlConnection {
             }
             Ok(())
         })
+    }
+}
+
+/// Each time that done messages are kept for, found by one index probe each.
+fn retentions(conn: &mut MysqlConnection) -> Result<Vec<i64>> {
+    let mut retentions: Vec<i64> = Vec::new();
+    loop {
+        let next: Vec<i64> = load!(
+            conn, Mysql => BigInt,
+            "SELECT keep_seconds FROM taskmq_archive FORCE INDEX (taskmq_archive_finished)
+             WHERE state = 'done' AND keep_seconds > ? ORDER BY keep_seconds LIMIT 1",
+            BigInt = retentions.last().copied().unwrap_or_default(),
+        )?;
+        if next.is_empty() {
+            return Ok(retentions);
+        }
+        retentions.extend(next);
     }
 }
 

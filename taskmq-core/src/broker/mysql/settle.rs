@@ -129,10 +129,10 @@ pub(super) fn settle_done(
     if done().any(kept) {
         execute!(
             conn, Mysql,
-            "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
+            "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_seconds, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
              SELECT m.id, m.topic, 'done', m.priority, m.run_at, m.created_at, coalesce(c.claimed_at, m.claimed_at),
-                CURRENT_TIMESTAMP(6) + INTERVAL s.keep SECOND, ?, s.attempt,
+                s.keep, ?, s.attempt,
                 m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, s.result
              FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', attempt INTEGER PATH '$.attempt', batch BIGINT PATH '$.batch',
                 keep BIGINT PATH '$.keep', result LONGTEXT CHARACTER SET utf8mb4 PATH '$.result')) s

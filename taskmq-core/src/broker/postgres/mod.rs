@@ -80,6 +80,18 @@ macro_rules! finished {
     };
 }
 
+/// Each time that done messages are kept for, found by one index probe each.
+macro_rules! retentions {
+    () => {
+        "RECURSIVE retention (seconds) AS (
+            (SELECT keep_seconds FROM taskmq_archive WHERE state = 'done' AND keep_seconds IS NOT NULL ORDER BY keep_seconds LIMIT 1)
+            UNION ALL
+            SELECT (SELECT keep_seconds FROM taskmq_archive WHERE state = 'done' AND keep_seconds > r.seconds ORDER BY keep_seconds LIMIT 1)
+            FROM retention r WHERE r.seconds IS NOT NULL
+         )"
+    };
+}
+
 /// Opens a connection; libpq's time-outs, without which a vanished server is waited for two hours, are added where
 /// the URL does not set them.
 pub(crate) fn connect(url: &str) -> Result<PgConnection> {
@@ -366,14 +378,19 @@ impl Broker for PgConnection {
     fn purge(&mut self, limit: i64) -> Result<usize> {
         Ok(execute!(
             self, Pg,
-            "WITH gone AS (
-                DELETE FROM taskmq_archive WHERE id IN (
-                    SELECT id FROM taskmq_archive WHERE keep_until <= clock_timestamp() LIMIT ? FOR UPDATE SKIP LOCKED)
-                RETURNING id
+            concat!("WITH ", retentions!(), ", over AS MATERIALIZED (
+                SELECT due.id FROM retention CROSS JOIN LATERAL (
+                    SELECT a.id FROM taskmq_archive a WHERE a.state = 'done' AND a.keep_seconds = retention.seconds
+                    AND a.finished_at <= statement_timestamp() - least(retention.seconds, 100000000000) * interval '1 second'
+                    ORDER BY a.finished_at LIMIT ? FOR UPDATE SKIP LOCKED
+                ) due LIMIT ?
+             ), gone AS (
+                DELETE FROM taskmq_archive WHERE id = ANY(ARRAY(SELECT id FROM over)) RETURNING id
              ), failures AS (
                 DELETE FROM taskmq_failures WHERE message_id IN (SELECT id FROM gone)
              )
-             SELECT id FROM gone",
+             SELECT id FROM gone"),
+            BigInt = limit,
             BigInt = limit,
         )?)
     }

@@ -164,17 +164,17 @@ fn done_of_batch(
     let counts: Vec<i64> = load!(
         conn, Pg => BigInt,
         concat!("WITH batch AS MATERIALIZED (
-            SELECT claimed_at, statement_timestamp() + ? * interval '1 second' AS keep_until, ?::jsonb AS results, message_ids
+            SELECT claimed_at, ?::jsonb AS results, message_ids
             FROM taskmq_claims WHERE id = ? AND worker_id = ? FOR UPDATE
          ), gone AS (
             DELETE FROM taskmq_messages m USING batch
             WHERE m.id = ANY(ARRAY(SELECT unnest(?) INTERSECT SELECT unnest(message_ids) FROM batch)) AND ", unheld!(), "
-            RETURNING m.id, m.topic, m.priority, m.run_at, m.created_at, batch.claimed_at, batch.keep_until, m.attempts, m.crashes,
+            RETURNING m.id, m.topic, m.priority, m.run_at, m.created_at, batch.claimed_at, m.attempts, m.crashes,
                 m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, batch.results ->> m.id::text AS result
          ), kept AS (
-            INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
+            INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_seconds, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
-            SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, keep_until, ?, attempts + 1,
+            SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, ?, ?, attempts + 1,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result::json
             FROM gone WHERE ?
          ), forgotten AS (
@@ -183,11 +183,11 @@ fn done_of_batch(
             DELETE FROM taskmq_claims WHERE id = ? AND worker_id = ? AND ?
          )
          SELECT count(*) FROM gone"),
-        Nullable<BigInt> = keep,
         Nullable<Text> = results,
         BigInt = group.batch,
         BigInt = worker.id,
         Array<BigInt> = &ids,
+        Nullable<BigInt> = keep,
         BigInt = worker.id,
         Bool = keep != Some(0),
         Bool = keep != Some(0),
@@ -221,9 +221,9 @@ pub(super) fn done(
             DELETE FROM taskmq_messages m USING done WHERE ", by_id!(), " AND ", held!("done"), "
             RETURNING m.*, (done.of -> m.id::text ->> 1)::bigint AS keep, done.of -> m.id::text ->> 2 AS result
          ), kept AS (
-            INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id, attempts,
+            INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_seconds, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
-            SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, statement_timestamp() + keep * interval '1 second', worker_id,
+            SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, keep, worker_id,
                 attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result::json
             FROM gone WHERE keep IS NULL OR keep > 0
          ), forgotten AS (

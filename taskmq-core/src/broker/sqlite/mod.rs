@@ -43,6 +43,18 @@ macro_rules! leased {
     };
 }
 
+/// Each time that done messages are kept for, found by one index probe each.
+macro_rules! retentions {
+    () => {
+        "RECURSIVE retention (seconds) AS (
+            SELECT min(keep_seconds) FROM taskmq_archive WHERE state = 'done' AND keep_seconds IS NOT NULL
+            UNION ALL
+            SELECT (SELECT min(keep_seconds) FROM taskmq_archive WHERE state = 'done' AND keep_seconds > r.seconds)
+            FROM retention r WHERE r.seconds IS NOT NULL
+         )"
+    };
+}
+
 // Below the macros that they use.
 mod claim;
 mod rescue;
@@ -367,7 +379,10 @@ impl Broker for SqliteConnection {
         let find = |conn: &mut Self| -> Result<Vec<i64>> {
             Ok(load!(
                 conn, Sqlite => BigInt,
-                concat!("SELECT id FROM taskmq_archive WHERE keep_until IS NOT NULL AND keep_until <= ", now!(), " LIMIT ?"),
+                concat!("WITH ", retentions!(), "
+                 SELECT a.id FROM retention CROSS JOIN taskmq_archive a ON a.state = 'done' AND a.keep_seconds = retention.seconds
+                    AND a.finished_at <= strftime('%Y-%m-%d %H:%M:%f', 'now', -retention.seconds || ' seconds')
+                 LIMIT ?"),
                 BigInt = limit,
             )?)
         };

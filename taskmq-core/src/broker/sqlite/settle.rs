@@ -52,8 +52,7 @@ pub(super) fn settle_in(
 /// LIMIT keeps SQLite from working the times out again for each message.
 macro_rules! claim_done {
     () => {
-        "(SELECT worker_id, claimed_at, strftime('%Y-%m-%d %H:%M:%f', 'now') AS finished_at,
-                 strftime('%Y-%m-%d %H:%M:%f', 'now', ? || ' seconds') AS keep_until
+        "(SELECT worker_id, claimed_at, strftime('%Y-%m-%d %H:%M:%f', 'now') AS finished_at, ? AS keep_seconds
           FROM taskmq_claims WHERE id = ? LIMIT 1) claim"
     };
 }
@@ -63,9 +62,9 @@ macro_rules! claim_done {
 macro_rules! archive_done {
     ($result:literal) => {
         concat!(
-            "INSERT OR FAIL INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, finished_at, keep_until,
+            "INSERT OR FAIL INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, finished_at, keep_seconds,
                 worker_id, attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
-             SELECT m.id, m.topic, 'done', m.priority, m.run_at, m.created_at, claim.claimed_at, claim.finished_at, claim.keep_until,
+             SELECT m.id, m.topic, 'done', m.priority, m.run_at, m.created_at, claim.claimed_at, claim.finished_at, claim.keep_seconds,
                 claim.worker_id, m.attempts + 1, m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, ",
             $result,
             " FROM ",
@@ -125,10 +124,9 @@ pub(super) fn settle_one(
             if let Some(keep) = keep_seconds(*retention) {
                 execute!(
                     conn, Sqlite,
-                    "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_until, worker_id,
+                    "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_seconds, worker_id,
                         attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
-                     SELECT id, topic, 'done', priority, run_at, created_at, claimed_at,
-                        strftime('%Y-%m-%d %H:%M:%f', 'now', ? || ' seconds'), worker_id,
+                     SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, ?, worker_id,
                         attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, ?
                      FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?",
                     Nullable<BigInt> = keep,

@@ -46,14 +46,14 @@ CREATE TABLE taskmq_claims (
 -- Compressing a list of numbers that lives for moments is not worth the time.
 ALTER TABLE taskmq_claims ALTER COLUMN message_ids SET STORAGE EXTERNAL;
 
--- Finished messages: done until keep_until has passed (NULL: for ever), dead and cancelled until a person deletes them.
+-- Finished messages: done ones for keep_seconds (NULL: for ever), dead and cancelled ones until a person deletes them.
 CREATE TABLE taskmq_archive (
     id           BIGINT      NOT NULL PRIMARY KEY,
     run_at       TIMESTAMPTZ NOT NULL,
     created_at   TIMESTAMPTZ NOT NULL,
     claimed_at   TIMESTAMPTZ,
-    finished_at  TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
-    keep_until   TIMESTAMPTZ,
+    finished_at  TIMESTAMPTZ NOT NULL DEFAULT statement_timestamp(),
+    keep_seconds BIGINT,
     worker_id    BIGINT      NOT NULL,
     attempts     INTEGER     NOT NULL,
     priority     SMALLINT    NOT NULL,
@@ -68,8 +68,8 @@ CREATE TABLE taskmq_archive (
     result       JSON,       -- what the consumer returned
     error        TEXT        -- why it is dead
 );
-CREATE INDEX taskmq_archive_expiry ON taskmq_archive (keep_until) WHERE keep_until IS NOT NULL;
-CREATE INDEX taskmq_archive_kept ON taskmq_archive (state, topic, id) WHERE state <> 'done';
+-- In the order in which they finished, for each time that messages are kept: the oldest of each are the ones to purge.
+CREATE INDEX taskmq_archive_finished ON taskmq_archive (state, keep_seconds, finished_at);
 
 -- One row for each attempt that failed.
 CREATE TABLE taskmq_failures (
