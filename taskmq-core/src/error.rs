@@ -130,6 +130,12 @@ pub enum Error {
     /// A server that did not answer for so long.
     #[error("the database has not answered for {} s", .0.as_secs())]
     Silent(std::time::Duration),
+    /// A statement took longer than it may ([`Administration::restrict`](crate::broker::Administration::restrict)).
+    #[error("the database took too long and was stopped: ask for less")]
+    TooSlow(#[source] diesel::result::Error),
+    /// The connection may only read.
+    #[error("this connection may only read: nothing was changed")]
+    ReadOnly(#[source] diesel::result::Error),
     /// Anything else that the database reports.
     #[error("the database failed: {0}")]
     Database(#[source] diesel::result::Error),
@@ -164,6 +170,22 @@ impl From<diesel::result::Error> for Error {
             let text = info.message();
             if text.contains("database is locked") || text.contains("database table is locked") {
                 return Error::Locked(error);
+            }
+            if ["due to statement timeout", "max_statement_time exceeded", "maximum statement execution time"]
+                .iter()
+                .any(|words| text.contains(words))
+            {
+                return Error::TooSlow(error);
+            }
+            if [
+                "in a read-only transaction",
+                "attempt to write a readonly database",
+                "in a READ ONLY transaction",
+            ]
+            .iter()
+            .any(|words| text.contains(words))
+            {
+                return Error::ReadOnly(error);
             }
             let missing = text.contains("no such table")
                 || text.contains("does not exist") && text.contains("relation")

@@ -1,4 +1,5 @@
 DROP TABLE taskmq_schema;
+DROP TABLE taskmq_audit;
 DROP TABLE taskmq_workers;
 DROP TABLE taskmq_failures;
 DROP TABLE taskmq_archive;

@@ -9,9 +9,15 @@ pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
+mod administration;
 mod groups;
 mod reconcile;
 mod rows;
+
+pub use administration::{
+    Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
+    Noted, Place, ProducedMessage, Refusal, Span, Summary, WorkerEntry,
+};
 
 /// To whom a message goes that is given back: to nobody, or as a suspect, or to run alone.
 macro_rules! nobody {
@@ -25,20 +31,20 @@ use std::time::Duration;
 
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
-use crate::{Backend, Error, MessageId, Produced, Result, Retention, State};
+use crate::{Backend, MessageId, Produced, Result, Retention, State};
 
 /// What a database does to carry the queue; Diesel's three connections do it.
 ///
 /// Each method is its own transaction, except [`produce`](Self::produce) and [`produce_many`](Self::produce_many),
 /// which are one statement each and so join whatever transaction is open.
-pub trait Broker: sealed::Sealed {
+pub trait Broker: Administration {
     /// Which database this is.
     fn backend(&self) -> Backend;
 
     /// The version of the taskmq tables.
     ///
     /// # Errors
-    /// [`Error::NotMigrated`] when there are none.
+    /// [`Error::NotMigrated`](crate::Error::NotMigrated) when there are none.
     fn schema_version(&mut self) -> Result<i32>;
 
     /// Stores a message.
@@ -218,8 +224,10 @@ pub trait Broker: sealed::Sealed {
     /// waits for its time is made due. Its failures are kept.
     ///
     /// # Errors
-    /// [`Error::Message`] when there is none, or when it is running or done.
-    fn retry(&mut self, id: MessageId) -> Result<()>;
+    /// [`Error::Message`](crate::Error::Message) when there is none, or when it is running or done.
+    fn retry(&mut self, id: MessageId) -> Result<()> {
+        self.change(&Action::Retry, &[id], Noted::No)?.one()
+    }
 }
 
 pub(crate) mod sealed {
@@ -468,28 +476,4 @@ fn look(worker_id: i64, rows: impl Iterator<Item = Peer>) -> Look {
         }
     }
     look
-}
-
-fn no_such_message(id: MessageId) -> Error {
-    Error::Message { id, problem: "there is none of this id".to_owned() }
-}
-
-fn check_retriable(message: &Message) -> Result<()> {
-    let problem = match message.state {
-        State::Running => "it is running",
-        State::Done => "it is done; produce it again if it is to run again",
-        State::Ready | State::Scheduled | State::Retrying | State::Dead | State::Cancelled => return Ok(()),
-    };
-    Err(Error::Message { id: message.id, problem: problem.to_owned() })
-}
-
-fn taken_key(id: MessageId, error: diesel::result::Error) -> Error {
-    use diesel::result::{DatabaseErrorKind, Error as Diesel};
-    match error {
-        Diesel::DatabaseError(DatabaseErrorKind::UniqueViolation, _) => Error::Message {
-            id,
-            problem: "another live message of its topic has its unique key by now".to_owned(),
-        },
-        error => error.into(),
-    }
 }

@@ -5,6 +5,9 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use serde_json::value::RawValue;
 
+use super::administration::{
+    FinishedMessage, HeldMessage, LaneCount, NoteEntry, Place, ProducedMessage, Summary, WorkerEntry,
+};
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::{MessageId, State};
 
@@ -73,7 +76,7 @@ pub(super) fn message(row: MessageRow) -> Message {
     Message {
         id,
         topic,
-        state: state.parse().unwrap_or(State::Ready),
+        state: self::state(&state),
         priority,
         attempts,
         crashes,
@@ -125,7 +128,104 @@ pub(super) fn topic_stats(rows: Vec<(String, String, i64)>) -> Vec<TopicStats> {
     topics
 }
 
-fn time(micros: i64) -> DateTime<Utc> {
+/// run_at or finished_at, id.
+pub(super) type PlaceSql = (BigInt, BigInt);
+
+pub(super) fn place((at, id): (i64, MessageId)) -> Place {
+    Place { at: time(at), id }
+}
+
+/// How many are due and the first time; how many are not, and how many of those are to be retried.
+pub(super) fn lane_count(due: Option<&(i64, Option<i64>)>, later: Option<&(i64, i64)>) -> LaneCount {
+    let (due, oldest) = due.copied().unwrap_or_default();
+    let (later, retrying) = later.copied().unwrap_or_default();
+    LaneCount { due, scheduled: later - retrying, retrying, oldest_due: oldest.map(time) }
+}
+
+/// id, topic, worker, in_batch, run_at, claimed.
+pub(super) type HeldSql = (BigInt, Text, BigInt, Integer, BigInt, Nullable<BigInt>);
+
+pub(super) fn held(
+    (id, topic, worker, in_batch, run_at, claimed): (MessageId, String, i64, i32, i64, Option<i64>),
+) -> HeldMessage {
+    let (run_at, claimed_at) = (time(run_at), claimed.map(time));
+    HeldMessage {
+        id,
+        topic,
+        worker_id: (worker > 0).then_some(worker),
+        in_batch: in_batch != 0,
+        run_at,
+        claimed_at,
+    }
+}
+
+/// id, topic, created.
+pub(super) type ProducedSql = (BigInt, Text, BigInt);
+
+pub(super) fn produced((id, topic, created): (MessageId, String, i64)) -> ProducedMessage {
+    ProducedMessage { id, topic, created_at: time(created) }
+}
+
+/// id, topic, run_at, claimed, finished, error.
+pub(super) type FinishedSql = (BigInt, Text, BigInt, Nullable<BigInt>, BigInt, Nullable<Text>);
+
+pub(super) fn finished(
+    (id, topic, run_at, claimed, finished, error): (MessageId, String, i64, Option<i64>, i64, Option<String>),
+) -> FinishedMessage {
+    let (run_at, claimed_at, finished_at) = (time(run_at), claimed.map(time), time(finished));
+    FinishedMessage { id, topic, run_at, claimed_at, finished_at, error }
+}
+
+/// id, topic, state, priority, attempts, created, run_at, finished, payload, error.
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+pub(super) type SummarySql =
+    (BigInt, Text, Text, SmallInt, Integer, BigInt, BigInt, Nullable<BigInt>, Text, Nullable<Text>);
+
+pub(super) type SummaryRow =
+    (MessageId, String, String, i16, i32, i64, i64, Option<i64>, String, Option<String>);
+
+pub(super) fn summary(row: SummaryRow) -> Summary {
+    let (id, topic, state, priority, attempts, created, run_at, finished, payload, error) = row;
+    Summary {
+        id,
+        topic,
+        state: self::state(&state),
+        priority,
+        attempts,
+        created_at: time(created),
+        run_at: time(run_at),
+        finished_at: finished.map(time),
+        payload,
+        error,
+    }
+}
+
+/// id, host, pid, version, topics, concurrency, started, beat, alone_with.
+pub(super) type WorkerSql = (BigInt, Text, Integer, Text, Text, Integer, BigInt, BigInt, Nullable<BigInt>);
+
+pub(super) type WorkerRow = (i64, String, i32, String, String, i32, i64, i64, Option<MessageId>);
+
+pub(super) fn worker(row: WorkerRow) -> WorkerEntry {
+    let (id, host, pid, version, topics, concurrency, started, beat, alone_with) = row;
+    let (started_at, beat_at) = (time(started), time(beat));
+    WorkerEntry { id, host, pid, version, topics, concurrency, started_at, beat_at, alone_with }
+}
+
+/// id, at, actor, action, topic, message, details, messages.
+pub(super) type NoteSql = (BigInt, BigInt, Text, Text, Nullable<Text>, Nullable<BigInt>, Text, BigInt);
+
+pub(super) type NoteRow = (i64, i64, String, String, Option<String>, Option<MessageId>, String, i64);
+
+pub(super) fn note(row: NoteRow) -> NoteEntry {
+    let (id, at, actor, action, topic, message_id, details, messages) = row;
+    NoteEntry { id, at: time(at), actor, action, topic, message_id, details, messages }
+}
+
+pub(super) fn state(name: &str) -> State {
+    name.parse().unwrap_or(State::Ready)
+}
+
+pub(super) fn time(micros: i64) -> DateTime<Utc> {
     DateTime::from_timestamp_micros(micros).unwrap_or_default()
 }
 

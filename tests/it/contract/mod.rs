@@ -1,5 +1,6 @@
 //! The promises of the queue, one case each, on every database.
 
+mod admin;
 mod batches;
 mod claim;
 mod dead;

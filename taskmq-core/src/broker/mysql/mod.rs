@@ -42,12 +42,19 @@ macro_rules! live_messages {
     };
 }
 
-/// A message's state while it lives.
+/// A message's state while it lives; for one that no batch holds, `state!("m.worker_id > 0")`.
 macro_rules! state {
     () => {
-        "CASE WHEN m.worker_id > 0 OR leased.id IS NOT NULL THEN 'running'
+        state!("m.worker_id > 0 OR leased.id IS NOT NULL")
+    };
+    ($running:literal) => {
+        concat!(
+            "CASE WHEN ",
+            $running,
+            " THEN 'running'
               WHEN m.attempts > 0 AND m.run_at > CURRENT_TIMESTAMP(6) THEN 'retrying'
               WHEN m.run_at > CURRENT_TIMESTAMP(6) THEN 'scheduled' ELSE 'ready' END"
+        )
     };
 }
 
@@ -100,6 +107,9 @@ macro_rules! many {
             headers LONGTEXT CHARACTER SET utf8mb4 PATH '$.headers', payload LONGTEXT CHARACTER SET utf8mb4 PATH '$.payload')) m"
     };
 }
+
+// Below the macros that it uses.
+mod admin;
 
 pub(crate) fn connect(url: &str) -> Result<MysqlConnection> {
     let failed = |reason: String| database_url::cannot_connect(url, &reason);
@@ -501,35 +511,6 @@ impl Broker for MysqlConnection {
             BigInt = id,
         )?;
         Ok(found.into_iter().map(rows::failed_attempt).collect())
-    }
-
-    fn retry(&mut self, id: MessageId) -> Result<()> {
-        transaction(self, |conn| {
-            let Some(message) = conn.message(id)? else {
-                return Err(super::no_such_message(id));
-            };
-            super::check_retriable(&message)?;
-            if message.state.is_finished() {
-                execute!(
-                    conn, Mysql,
-                    "INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
-                     SELECT id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload
-                     FROM taskmq_archive WHERE id = ? FOR UPDATE",
-                    BigInt = id,
-                )
-                .map_err(|e| super::taken_key(id, e))?;
-                execute!(conn, Mysql, "DELETE FROM taskmq_archive WHERE id = ?", BigInt = id)?;
-            } else {
-                execute!(
-                    conn,
-                    Mysql,
-                    "UPDATE taskmq_messages SET run_at = CURRENT_TIMESTAMP(6), worker_id = 0
-                     WHERE id = ? AND worker_id <= 0 AND run_at > CURRENT_TIMESTAMP(6)",
-                    BigInt = id,
-                )?;
-            }
-            Ok(())
-        })
     }
 }
 

@@ -87,6 +87,12 @@ pub(super) fn claim_alone_from_now(conn: &mut PgConnection) -> Result<()> {
     Ok(())
 }
 
+/// Lets nobody claim a batch, to the end of the open transaction.
+pub(super) fn exclude_batch_claims(conn: &mut PgConnection) -> Result<()> {
+    execute!(conn, Pg, claim_lock!("shared"))?;
+    Ok(())
+}
+
 pub(super) fn next_due(conn: &mut PgConnection, topics: &[&str]) -> Result<Option<Duration>> {
     let micros: Vec<Option<i64>> = load!(
         conn, Pg => Nullable<BigInt>,

@@ -135,6 +135,9 @@ macro_rules! by_index {
     };
 }
 
+// Below the macros that it uses.
+mod admin;
+
 /// For the connections of a worker.
 #[cfg(feature = "worker")]
 pub(crate) fn plan_by_index(conn: &mut PgConnection) -> Result<()> {
@@ -441,32 +444,5 @@ impl Broker for PgConnection {
             BigInt = id,
         )?;
         Ok(found.into_iter().map(rows::failed_attempt).collect())
-    }
-
-    fn retry(&mut self, id: MessageId) -> Result<()> {
-        self.transaction(|conn| {
-            let Some(message) = conn.message(id)? else {
-                return Err(super::no_such_message(id));
-            };
-            super::check_retriable(&message)?;
-            if message.state.is_finished() {
-                execute!(
-                    conn, Pg,
-                    "WITH gone AS (DELETE FROM taskmq_archive WHERE id = ? RETURNING *)
-                     INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
-                     SELECT id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload FROM gone",
-                    BigInt = id,
-                )
-                .map_err(|e| super::taken_key(id, e))?;
-            } else {
-                execute!(
-                    conn, Pg,
-                    "UPDATE taskmq_messages SET run_at = statement_timestamp(), worker_id = 0
-                     WHERE id = ? AND worker_id <= 0 AND run_at > statement_timestamp()",
-                    BigInt = id,
-                )?;
-            }
-            Ok(())
-        })
     }
 }

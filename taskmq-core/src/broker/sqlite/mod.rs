@@ -55,11 +55,6 @@ macro_rules! retentions {
     };
 }
 
-// Below the macros that they use.
-mod claim;
-mod rescue;
-mod settle;
-
 /// A message's state while it lives; for `m LEFT JOIN leased`.
 macro_rules! state {
     () => {
@@ -107,6 +102,12 @@ macro_rules! finished {
         )
     };
 }
+
+// Below the macros that they use.
+mod admin;
+mod claim;
+mod rescue;
+mod settle;
 
 pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     let failed = |reason: String| Error::Connect { database: format!("the SQLite file {url}"), reason };
@@ -452,33 +453,6 @@ impl Broker for SqliteConnection {
             BigInt = id,
         )?;
         Ok(found.into_iter().map(rows::failed_attempt).collect())
-    }
-
-    fn retry(&mut self, id: MessageId) -> Result<()> {
-        self.immediate_transaction(|conn| {
-            let Some(message) = conn.message(id)? else {
-                return Err(super::no_such_message(id));
-            };
-            super::check_retriable(&message)?;
-            if message.state.is_finished() {
-                execute!(
-                    conn, Sqlite,
-                    "INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
-                     SELECT id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload
-                     FROM taskmq_archive WHERE id = ?",
-                    BigInt = id,
-                )
-                .map_err(|e| super::taken_key(id, e))?;
-                execute!(conn, Sqlite, "DELETE FROM taskmq_archive WHERE id = ?", BigInt = id)?;
-            } else {
-                execute!(
-                    conn, Sqlite,
-                    concat!("UPDATE taskmq_messages SET run_at = ", now!(), ", worker_id = 0 WHERE id = ? AND worker_id <= 0 AND run_at > ", now!()),
-                    BigInt = id,
-                )?;
-            }
-            Ok(())
-        })
     }
 }
 

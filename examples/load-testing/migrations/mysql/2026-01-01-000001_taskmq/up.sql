@@ -84,6 +84,18 @@ CREATE TABLE taskmq_workers (
     alone_with  BIGINT       NULL DEFAULT NULL COMMENT 'the set-aside message that is all it runs'
 ) ENGINE = InnoDB;
 
+-- What people did with messages, on the admin page or the command line.
+CREATE TABLE taskmq_audit (
+    id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    at         TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    actor      VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL,
+    action     VARCHAR(20)  CHARACTER SET ascii NOT NULL COMMENT 'produce, retry, cancel, delete, priority, run at',
+    topic      VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL COMMENT 'NULL: of any topic',
+    message_id BIGINT       NULL DEFAULT NULL COMMENT 'NULL: more than one',
+    details    LONGTEXT     CHARACTER SET utf8mb4 NOT NULL,
+    messages   BIGINT       NOT NULL COMMENT 'with how many'
+) ENGINE = InnoDB;
+
 -- The newest version is the one this database has.
 CREATE TABLE taskmq_schema (
     version INTEGER NOT NULL PRIMARY KEY

@@ -113,6 +113,18 @@ END
 $$;
 CREATE TRIGGER taskmq_wake AFTER INSERT ON taskmq_messages FOR EACH STATEMENT EXECUTE FUNCTION taskmq_wake();
 
+-- What people did with messages, on the admin page or the command line.
+CREATE TABLE taskmq_audit (
+    id         BIGINT      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    at         TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    actor      TEXT        NOT NULL,
+    action     TEXT        NOT NULL, -- produce, retry, cancel, delete, priority, run at
+    topic      TEXT,                 -- NULL: of any topic
+    message_id BIGINT,               -- NULL: more than one
+    details    TEXT        NOT NULL,
+    messages   BIGINT      NOT NULL  -- with how many
+);
+
 -- The newest version is the one this database has.
 CREATE TABLE taskmq_schema (
     version INTEGER NOT NULL PRIMARY KEY

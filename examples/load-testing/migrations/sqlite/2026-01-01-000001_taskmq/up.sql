@@ -86,6 +86,18 @@ CREATE TABLE taskmq_workers (
     alone_with  BIGINT                          -- the set-aside message that is all it runs
 );
 
+-- What people did with messages, on the admin page or the command line.
+CREATE TABLE taskmq_audit (
+    id         INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
+    at         TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    actor      TEXT      NOT NULL,
+    action     TEXT      NOT NULL, -- produce, retry, cancel, delete, priority, run at
+    topic      TEXT,               -- NULL: of any topic
+    message_id BIGINT,             -- NULL: more than one
+    details    TEXT      NOT NULL,
+    messages   BIGINT    NOT NULL  -- with how many
+);
+
 -- The newest version is the one this database has.
 CREATE TABLE taskmq_schema (
     version INTEGER NOT NULL PRIMARY KEY

@@ -1,0 +1,434 @@
+//! What people look at and change.
+
+use std::time::Duration;
+
+use chrono::{DateTime, NaiveDate, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::mysql::Mysql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
+
+use super::claim::{claim_lock, leased, next_lane};
+use super::{json, last_id, transaction};
+use crate::broker::administration::{
+    Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
+    Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
+};
+use crate::broker::rows;
+use crate::statement::{execute, load};
+use crate::{MessageId, Result, State};
+
+/// A JSON array of ids as a table.
+macro_rules! listed {
+    () => {
+        "JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) listed"
+    };
+}
+
+impl Administration for MysqlConnection {
+    fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
+        // MariaDB bounds every statement, MySQL only those that read, and each has its own name for it.
+        self.batch_execute(&format!("SET SESSION max_statement_time = {:.3}", time.as_secs_f64())).or_else(
+            |_| self.batch_execute(&format!("SET SESSION max_execution_time = {}", time.as_millis())),
+        )?;
+        self.batch_execute(&format!("SET SESSION innodb_lock_wait_timeout = {}", time.as_secs().max(1)))?;
+        if read_only {
+            self.batch_execute("SET SESSION TRANSACTION READ ONLY")?;
+        }
+        Ok(())
+    }
+
+    fn now(&mut self) -> Result<DateTime<Utc>> {
+        let now: Vec<i64> =
+            load!(self, Mysql => BigInt, concat!("SELECT ", micros!("CURRENT_TIMESTAMP(6)")))?;
+        Ok(rows::time(now.first().copied().unwrap_or_default()))
+    }
+
+    fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>> {
+        let mut lanes: Vec<Lane> = Vec::new();
+        while lanes.len() < limit {
+            let last = lanes.last().map_or("", |lane| &*lane.topic).to_owned();
+            let below = lanes.last().map_or(i32::MIN, |lane| i32::from(lane.priority));
+            if let Some(priority) = next_lane(self, &last, below)? {
+                lanes.push(Lane { topic: last, priority });
+                continue;
+            }
+            let next: Vec<String> = load!(
+                self, Mysql => Text,
+                "SELECT topic FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+                 WHERE worker_id = 0 AND topic > ? ORDER BY topic LIMIT 1",
+                Text = &last,
+            )?;
+            let Some(topic) = next.into_iter().next() else { break };
+            let Some(priority) = next_lane(self, &topic, i32::from(i16::MAX) + 1)? else { continue };
+            lanes.push(Lane { topic, priority });
+        }
+        Ok(lanes)
+    }
+
+    fn count_lane(&mut self, lane: &Lane, at_most: i64) -> Result<LaneCount> {
+        let due: Vec<(i64, Option<i64>)> = load!(
+            self, Mysql => (BigInt, Nullable<BigInt>),
+            concat!("SELECT count(*), ", micros!("min(run_at)"), " FROM (
+                SELECT run_at FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+                WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= CURRENT_TIMESTAMP(6) ORDER BY run_at LIMIT ?) due"),
+            Text = &lane.topic,
+            SmallInt = lane.priority,
+            BigInt = at_most,
+        )?;
+        let later: Vec<(i64, i64)> = load!(
+            self, Mysql => (BigInt, BigInt),
+            "SELECT count(*), CAST(coalesce(sum(attempts > 0), 0) AS SIGNED) FROM (
+                SELECT attempts FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+                WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at > CURRENT_TIMESTAMP(6) ORDER BY run_at LIMIT ?) later",
+            Text = &lane.topic,
+            SmallInt = lane.priority,
+            BigInt = at_most,
+        )?;
+        Ok(rows::lane_count(due.first(), later.first()))
+    }
+
+    fn waiting(&mut self, lane: &Lane, span: &Span) -> Result<Vec<Place>> {
+        let (from, to) = (text(span.from.at), text(span.to.at));
+        let places: Vec<(i64, i64)> = load!(
+            self, Mysql => rows::PlaceSql,
+            concat!("SELECT ", micros!("run_at"), ", id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+             WHERE worker_id = 0 AND topic = ? AND priority = ?
+             AND run_at >= ? AND (run_at > ? OR id > ?) AND run_at <= ? AND (run_at < ? OR id < ?)
+             ORDER BY run_at, id LIMIT ?"),
+            Text = &lane.topic,
+            SmallInt = lane.priority,
+            Text = &from,
+            Text = &from,
+            BigInt = span.from.id,
+            Text = &to,
+            Text = &to,
+            BigInt = span.to.id,
+            BigInt = span.limit,
+        )?;
+        Ok(places.into_iter().map(rows::place).collect())
+    }
+
+    fn held(&mut self, limit: i64) -> Result<Vec<HeldMessage>> {
+        let held = load!(
+            self, Mysql => rows::HeldSql,
+            concat!("SELECT id, topic, worker_id, 0, ", micros!("run_at"), ", ", micros!("claimed_at"), "
+             FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id < 0 OR worker_id > 0
+             UNION ALL
+             SELECT m.id, m.topic, leased.worker_id, 1, ", micros!("m.run_at"), ", ", micros!("leased.claimed_at"), "
+             FROM (SELECT ids.id, claim.worker_id, claim.claimed_at
+                FROM taskmq_claims claim, JSON_TABLE(claim.message_ids, '$[*]' COLUMNS (id BIGINT PATH '$')) ids) leased
+             STRAIGHT_JOIN taskmq_messages m ON m.id = leased.id AND m.worker_id = 0
+             LIMIT ?"),
+            BigInt = limit,
+        )?;
+        Ok(held.into_iter().map(rows::held).collect())
+    }
+
+    fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {
+        let newest = load!(
+            self, Mysql => rows::ProducedSql,
+            concat!("SELECT id, topic, ", micros!("created_at"), " FROM (
+                (SELECT id, topic, created_at FROM taskmq_messages FORCE INDEX (PRIMARY) WHERE id < ? ORDER BY id DESC LIMIT ?)
+                UNION ALL
+                (SELECT id, topic, created_at FROM taskmq_archive FORCE INDEX (PRIMARY) WHERE id < ? ORDER BY id DESC LIMIT ?)) newest
+             ORDER BY id DESC LIMIT ?"),
+            BigInt = below,
+            BigInt = limit,
+            BigInt = below,
+            BigInt = limit,
+            BigInt = limit,
+        )?;
+        Ok(newest.into_iter().map(rows::produced).collect())
+    }
+
+    fn retentions(&mut self) -> Result<Vec<i64>> {
+        super::retentions(self)
+    }
+
+    fn finished_of(
+        &mut self,
+        state: State,
+        retention: Option<i64>,
+        span: &Span,
+    ) -> Result<Vec<FinishedMessage>> {
+        let (from, to) = (text(span.from.at), text(span.to.at));
+        let finished = load!(
+            self, Mysql => rows::FinishedSql,
+            concat!("SELECT id, topic, ", micros!("run_at"), ", ", micros!("claimed_at"), ", ", micros!("finished_at"), ", left(error, ?)
+             FROM taskmq_archive FORCE INDEX (taskmq_archive_finished) WHERE state = ? AND keep_seconds <=> ?
+             AND finished_at >= ? AND (finished_at > ? OR id > ?) AND finished_at <= ? AND (finished_at < ? OR id < ?)
+             ORDER BY finished_at DESC, id DESC LIMIT ?"),
+            Integer = FinishedMessage::ERROR_CHARS,
+            Text = state.as_str(),
+            Nullable<BigInt> = retention,
+            Text = &from,
+            Text = &from,
+            BigInt = span.from.id,
+            Text = &to,
+            Text = &to,
+            BigInt = span.to.id,
+            BigInt = span.limit,
+        )?;
+        Ok(finished.into_iter().map(rows::finished).collect())
+    }
+
+    fn count_finished(&mut self, state: State, at_most: i64) -> Result<Vec<(String, i64)>> {
+        Ok(load!(
+            self, Mysql => (Text, BigInt),
+            "SELECT topic, count(*) FROM (
+                SELECT topic FROM taskmq_archive FORCE INDEX (taskmq_archive_finished)
+                WHERE state = ? AND keep_seconds IS NULL ORDER BY finished_at DESC LIMIT ?) finished
+             GROUP BY topic",
+            Text = state.as_str(),
+            BigInt = at_most,
+        )?)
+    }
+
+    fn summaries(&mut self, ids: &[MessageId], text: Option<&str>) -> Result<Vec<Summary>> {
+        let ids = json(ids)?;
+        let mut found: Vec<rows::SummaryRow> = load!(
+            self, Mysql => rows::SummarySql,
+            concat!("SELECT m.id, m.topic, ", state!("m.worker_id > 0"), ", m.priority, m.attempts, ", micros!("m.created_at"), ", ", micros!("m.run_at"), ",
+                CAST(NULL AS SIGNED), left(m.payload, ?), CAST(NULL AS CHAR)
+             FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
+             WHERE ? IS NULL OR LOCATE(?, m.payload) > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0"),
+            Integer = Summary::PAYLOAD_CHARS,
+            Text = &ids,
+            Nullable<Text> = text,
+            Nullable<Text> = text,
+            Nullable<Text> = text,
+            Nullable<Text> = text,
+        )?;
+        let leased = leased(self)?;
+        for row in found.iter_mut().filter(|row| leased.contains(&row.0)) {
+            State::Running.as_str().clone_into(&mut row.2);
+            row.4 = row.4.saturating_add(1);
+        }
+        let finished: Vec<rows::SummaryRow> = load!(
+            self, Mysql => rows::SummarySql,
+            concat!("SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
+                ", micros!("a.finished_at"), ", left(a.payload, ?), left(a.error, ?)
+             FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id
+             WHERE ? IS NULL OR LOCATE(?, a.payload) > 0 OR LOCATE(?, a.headers) > 0 OR LOCATE(?, a.unique_key) > 0 OR LOCATE(?, a.error) > 0"),
+            Integer = Summary::PAYLOAD_CHARS,
+            Integer = FinishedMessage::ERROR_CHARS,
+            Text = &ids,
+            Nullable<Text> = text,
+            Nullable<Text> = text,
+            Nullable<Text> = text,
+            Nullable<Text> = text,
+            Nullable<Text> = text,
+        )?;
+        found.extend(finished);
+        Ok(found.into_iter().map(rows::summary).collect())
+    }
+
+    fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>> {
+        let workers = load!(
+            self, Mysql => rows::WorkerSql,
+            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with
+             FROM taskmq_workers ORDER BY started_at, id LIMIT ?"),
+            BigInt = limit,
+        )?;
+        Ok(workers.into_iter().map(rows::worker).collect())
+    }
+
+    fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
+        transaction(self, |conn| {
+            let mut sorted = Sorted::of(action, ids, &lock(conn, ids)?);
+            let (live, finished) = (json(&sorted.live)?, json(&sorted.finished)?);
+            match action {
+                Action::Retry => {
+                    make_due(conn, &live)?;
+                    sorted.revived(&revive(conn, &finished)?);
+                }
+                Action::Cancel => cancel(conn, &live)?,
+                Action::Delete => delete(conn, &live, &finished)?,
+                Action::Priority(priority) => {
+                    execute!(
+                        conn,
+                        Mysql,
+                        concat!(
+                            "UPDATE ",
+                            listed!(),
+                            " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id SET m.priority = ?"
+                        ),
+                        Text = &live,
+                        SmallInt = *priority,
+                    )?;
+                }
+                Action::RunAt(at) => {
+                    execute!(
+                        conn,
+                        Mysql,
+                        concat!(
+                            "UPDATE ",
+                            listed!(),
+                            " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
+                         SET m.run_at = greatest(CAST(? AS DATETIME(6)), CURRENT_TIMESTAMP(6))"
+                        ),
+                        Text = &live,
+                        Text = text(*at),
+                    )?;
+                }
+            }
+            let changed = sorted.changed();
+            write_down(conn, noted, &changed.changed)?;
+            Ok(changed)
+        })
+    }
+
+    fn note(&mut self, note: &Note<'_>) -> Result<NoteId> {
+        execute!(
+            self,
+            Mysql,
+            "INSERT INTO taskmq_audit (actor, action, topic, message_id, details, messages) VALUES (left(?, 255), ?, ?, ?, ?, ?)",
+            Text = note.actor,
+            Text = note.action,
+            Nullable<Text> = note.topic,
+            Nullable<BigInt> = note.message_id,
+            Text = note.details,
+            BigInt = note.messages,
+        )?;
+        last_id(self)
+    }
+
+    fn add_to_note(&mut self, id: NoteId, messages: i64) -> Result<()> {
+        execute!(
+            self,
+            Mysql,
+            "UPDATE taskmq_audit SET messages = messages + ? WHERE id = ?",
+            BigInt = messages,
+            BigInt = id,
+        )?;
+        Ok(())
+    }
+
+    fn notes(&mut self, below: NoteId, limit: i64) -> Result<Vec<NoteEntry>> {
+        let notes = load!(
+            self, Mysql => rows::NoteSql,
+            concat!("SELECT id, ", micros!("at"), ", actor, action, topic, message_id, details, messages
+             FROM taskmq_audit WHERE id < ? ORDER BY id DESC LIMIT ?"),
+            BigInt = below,
+            BigInt = limit,
+        )?;
+        Ok(notes.into_iter().map(rows::note).collect())
+    }
+}
+
+/// A time of the session, which is in UTC; no later than what a TIMESTAMP can hold.
+fn text(at: DateTime<Utc>) -> String {
+    let last = NaiveDate::from_ymd_opt(2038, 1, 19).and_then(|day| day.and_hms_opt(3, 14, 7));
+    let at = last.map_or(at, |last| at.min(last.and_utc()));
+    at.format("%Y-%m-%d %H:%M:%S%.6f").to_string()
+}
+
+/// Locks the messages, so that nobody can claim them until the end of the open transaction: against claims of single
+/// messages by their rows, against those of batches as a whole.
+fn lock(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
+    claim_lock(conn, false)?;
+    let leased = leased(conn)?;
+    let ids = json(ids)?;
+    let live: Vec<(MessageId, String)> = load!(
+        conn, Mysql => (BigInt, Text),
+        concat!("SELECT m.id, ", state!("m.worker_id > 0"), " FROM ", listed!(), "
+         STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id FOR UPDATE"),
+        Text = &ids,
+    )?;
+    let finished: Vec<(MessageId, String)> = load!(
+        conn, Mysql => (BigInt, Text),
+        concat!("SELECT a.id, a.state FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id FOR UPDATE"),
+        Text = &ids,
+    )?;
+    let live = live.into_iter().map(|(id, state)| match leased.contains(&id) {
+        true => (id, State::Running),
+        false => (id, rows::state(&state)),
+    });
+    Ok(live.chain(finished.into_iter().map(|(id, state)| (id, rows::state(&state)))).collect())
+}
+
+fn make_due(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
+    execute!(
+        conn,
+        Mysql,
+        concat!(
+            "UPDATE ",
+            listed!(),
+            " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
+         SET m.run_at = CURRENT_TIMESTAMP(6) WHERE m.run_at > CURRENT_TIMESTAMP(6)"
+        ),
+        Text = ids,
+    )?;
+    Ok(())
+}
+
+/// Gives those that no live message with their key is in the way of.
+fn revive(conn: &mut MysqlConnection, ids: &str) -> Result<Vec<MessageId>> {
+    // Assigning a column to itself leaves out what has its key taken, and swallows no other error, as IGNORE would.
+    execute!(
+        conn, Mysql,
+        concat!("INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT a.id, a.topic, a.priority, a.created_at, a.max_attempts, a.unique_key, a.ordering_key, a.headers, a.payload
+         FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id
+         ON DUPLICATE KEY UPDATE taskmq_messages.id = taskmq_messages.id"),
+        Text = ids,
+    )?;
+    let revived: Vec<MessageId> = load!(
+        conn, Mysql => BigInt,
+        concat!("SELECT m.id FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id"),
+        Text = ids,
+    )?;
+    delete_finished(conn, &json(&revived)?)?;
+    Ok(revived)
+}
+
+fn cancel(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
+    execute!(
+        conn, Mysql,
+        concat!("INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts, crashes,
+            max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT m.id, m.topic, 'cancelled', m.priority, m.run_at, m.created_at, m.claimed_at, 0, m.attempts, m.crashes,
+            m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload
+         FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id"),
+        Text = ids,
+    )?;
+    delete_live(conn, ids)
+}
+
+fn delete(conn: &mut MysqlConnection, live: &str, finished: &str) -> Result<()> {
+    for ids in [live, finished] {
+        execute!(
+            conn,
+            Mysql,
+            concat!(
+                "DELETE f FROM ",
+                listed!(),
+                " STRAIGHT_JOIN taskmq_failures f ON f.message_id = listed.id"
+            ),
+            Text = ids,
+        )?;
+    }
+    delete_finished(conn, finished)?;
+    delete_live(conn, live)
+}
+
+fn delete_finished(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
+    execute!(
+        conn,
+        Mysql,
+        concat!("DELETE a FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id"),
+        Text = ids,
+    )?;
+    Ok(())
+}
+
+fn delete_live(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
+    execute!(
+        conn,
+        Mysql,
+        concat!("DELETE m FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id"),
+        Text = ids,
+    )?;
+    Ok(())
+}

@@ -1,0 +1,377 @@
+//! What people look at and change.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::data_types::PgTimestamp;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
+
+use super::claim::exclude_batch_claims;
+use crate::broker::administration::{
+    Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
+    Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
+};
+use crate::broker::rows;
+use crate::statement::{execute, load};
+use crate::{MessageId, Result, State};
+
+/// Finished messages of a state and a retention, which an index has in this order.
+macro_rules! finished_of {
+    ($retention:literal) => {
+        concat!("SELECT id, topic, ", micros!("run_at"), ", ", micros!("claimed_at"), ", ", micros!("finished_at"), ", left(error, ?)
+         FROM taskmq_archive WHERE state = ? AND keep_seconds ", $retention, "
+         AND finished_at >= ? AND (finished_at, id) > (?, ?) AND finished_at <= ? AND (finished_at, id) < (?, ?)
+         ORDER BY finished_at DESC, id DESC LIMIT ?")
+    };
+}
+
+impl Administration for PgConnection {
+    fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
+        // The planner does not know how few rows are asked for, no more than for a worker's statements.
+        self.batch_execute(by_index!("SET"))?;
+        self.batch_execute(&format!(
+            "SET statement_timeout = {millis}; SET idle_in_transaction_session_timeout = {millis};
+             SET default_transaction_read_only = {read_only}",
+            millis = time.as_millis(),
+        ))?;
+        Ok(())
+    }
+
+    fn now(&mut self) -> Result<DateTime<Utc>> {
+        let now: Vec<i64> = load!(self, Pg => BigInt, concat!("SELECT ", micros!("clock_timestamp()")))?;
+        Ok(rows::time(now.first().copied().unwrap_or_default()))
+    }
+
+    fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>> {
+        let rows: Vec<(String, i16)> = load!(
+            self, Pg => (Text, SmallInt),
+            "WITH RECURSIVE lane AS (
+                (SELECT topic, priority FROM taskmq_messages WHERE worker_id = 0 ORDER BY topic, priority LIMIT 1)
+                UNION ALL
+                SELECT next.topic, next.priority FROM lane CROSS JOIN LATERAL (
+                    SELECT m.topic, m.priority FROM taskmq_messages m
+                    WHERE m.worker_id = 0 AND (m.topic, m.priority) > (lane.topic, lane.priority)
+                    ORDER BY m.topic, m.priority LIMIT 1) next
+             )
+             SELECT topic, priority FROM lane LIMIT ?",
+            BigInt = i64::try_from(limit).unwrap_or(i64::MAX),
+        )?;
+        let mut lanes: Vec<Lane> =
+            rows.into_iter().map(|(topic, priority)| Lane { topic, priority }).collect();
+        lanes.sort_by(|a, b| (&a.topic, b.priority).cmp(&(&b.topic, a.priority)));
+        Ok(lanes)
+    }
+
+    fn count_lane(&mut self, lane: &Lane, at_most: i64) -> Result<LaneCount> {
+        let due: Vec<(i64, Option<i64>)> = load!(
+            self, Pg => (BigInt, Nullable<BigInt>),
+            concat!("SELECT count(*), ", micros!("min(run_at)"), " FROM (
+                SELECT run_at FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= statement_timestamp()
+                ORDER BY run_at LIMIT ?) due"),
+            Text = &lane.topic,
+            SmallInt = lane.priority,
+            BigInt = at_most,
+        )?;
+        let later: Vec<(i64, i64)> = load!(
+            self, Pg => (BigInt, BigInt),
+            "SELECT count(*), count(*) FILTER (WHERE attempts > 0) FROM (
+                SELECT attempts FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at > statement_timestamp()
+                ORDER BY run_at LIMIT ?) later",
+            Text = &lane.topic,
+            SmallInt = lane.priority,
+            BigInt = at_most,
+        )?;
+        Ok(rows::lane_count(due.first(), later.first()))
+    }
+
+    fn waiting(&mut self, lane: &Lane, span: &Span) -> Result<Vec<Place>> {
+        let (from, to) = (timestamp(span.from.at), timestamp(span.to.at));
+        let places: Vec<(i64, i64)> = load!(
+            self, Pg => rows::PlaceSql,
+            concat!("SELECT ", micros!("run_at"), ", id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ?
+             AND (run_at, id) > (?, ?) AND (run_at, id) < (?, ?) ORDER BY run_at, id LIMIT ?"),
+            Text = &lane.topic,
+            SmallInt = lane.priority,
+            Timestamptz = from,
+            BigInt = span.from.id,
+            Timestamptz = to,
+            BigInt = span.to.id,
+            BigInt = span.limit,
+        )?;
+        Ok(places.into_iter().map(rows::place).collect())
+    }
+
+    fn held(&mut self, limit: i64) -> Result<Vec<HeldMessage>> {
+        let held = load!(
+            self, Pg => rows::HeldSql,
+            concat!("SELECT id, topic, worker_id, 0, ", micros!("run_at"), ", ", micros!("claimed_at"), "
+             FROM taskmq_messages WHERE worker_id <> 0
+             UNION ALL
+             SELECT m.id, m.topic, leased.worker_id, 1, ", micros!("m.run_at"), ", ", micros!("leased.claimed_at"), "
+             FROM (SELECT unnest(message_ids) AS id, worker_id, claimed_at FROM taskmq_claims) leased
+             JOIN taskmq_messages m ON m.id = leased.id AND m.worker_id + 0 = 0
+             LIMIT ?"),
+            BigInt = limit,
+        )?;
+        Ok(held.into_iter().map(rows::held).collect())
+    }
+
+    fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {
+        let newest = load!(
+            self, Pg => rows::ProducedSql,
+            concat!("SELECT id, topic, ", micros!("created_at"), " FROM (
+                (SELECT id, topic, created_at FROM taskmq_messages WHERE id < ? ORDER BY id DESC LIMIT ?)
+                UNION ALL
+                (SELECT id, topic, created_at FROM taskmq_archive WHERE id < ? ORDER BY id DESC LIMIT ?)) newest
+             ORDER BY id DESC LIMIT ?"),
+            BigInt = below,
+            BigInt = limit,
+            BigInt = below,
+            BigInt = limit,
+            BigInt = limit,
+        )?;
+        Ok(newest.into_iter().map(rows::produced).collect())
+    }
+
+    fn retentions(&mut self) -> Result<Vec<i64>> {
+        Ok(load!(
+            self, Pg => BigInt,
+            concat!("WITH ", retentions!(), " SELECT seconds FROM retention WHERE seconds IS NOT NULL")
+        )?)
+    }
+
+    fn finished_of(
+        &mut self,
+        state: State,
+        retention: Option<i64>,
+        span: &Span,
+    ) -> Result<Vec<FinishedMessage>> {
+        let (from, to) = (timestamp(span.from.at), timestamp(span.to.at));
+        // No one condition serves an index for NULL and for values.
+        let finished = match retention {
+            None => load!(
+                self, Pg => rows::FinishedSql,
+                finished_of!("IS NULL"),
+                Integer = FinishedMessage::ERROR_CHARS,
+                Text = state.as_str(),
+                Timestamptz = from,
+                Timestamptz = from,
+                BigInt = span.from.id,
+                Timestamptz = to,
+                Timestamptz = to,
+                BigInt = span.to.id,
+                BigInt = span.limit,
+            ),
+            Some(seconds) => load!(
+                self, Pg => rows::FinishedSql,
+                finished_of!("= ?"),
+                Integer = FinishedMessage::ERROR_CHARS,
+                Text = state.as_str(),
+                BigInt = seconds,
+                Timestamptz = from,
+                Timestamptz = from,
+                BigInt = span.from.id,
+                Timestamptz = to,
+                Timestamptz = to,
+                BigInt = span.to.id,
+                BigInt = span.limit,
+            ),
+        }?;
+        Ok(finished.into_iter().map(rows::finished).collect())
+    }
+
+    fn count_finished(&mut self, state: State, at_most: i64) -> Result<Vec<(String, i64)>> {
+        Ok(load!(
+            self, Pg => (Text, BigInt),
+            "SELECT topic, count(*) FROM (
+                SELECT topic FROM taskmq_archive WHERE state = ? AND keep_seconds IS NULL ORDER BY finished_at DESC LIMIT ?) finished
+             GROUP BY topic",
+            Text = state.as_str(),
+            BigInt = at_most,
+        )?)
+    }
+
+    fn summaries(&mut self, ids: &[MessageId], text: Option<&str>) -> Result<Vec<Summary>> {
+        let found = load!(
+            self, Pg => rows::SummarySql,
+            concat!("WITH sought AS MATERIALIZED (SELECT ?::text AS text)
+             SELECT m.id, m.topic, ", state!(), ", m.priority, m.attempts + (leased.id IS NOT NULL)::int, ", micros!("m.created_at"), ",
+                ", micros!("m.run_at"), ", CAST(NULL AS BIGINT), left(m.payload::text, ?), CAST(NULL AS TEXT)
+             FROM sought CROSS JOIN ", live_messages!(), " WHERE m.id = ANY(?) AND (sought.text IS NULL
+                OR strpos(m.payload::text, sought.text) > 0 OR strpos(m.headers::text, sought.text) > 0
+                OR strpos(m.unique_key, sought.text) > 0)
+             UNION ALL
+             SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
+                ", micros!("a.finished_at"), ", left(a.payload::text, ?), left(a.error, ?)
+             FROM sought CROSS JOIN taskmq_archive a WHERE a.id = ANY(?) AND (sought.text IS NULL
+                OR strpos(a.payload::text, sought.text) > 0 OR strpos(a.headers::text, sought.text) > 0
+                OR strpos(a.unique_key, sought.text) > 0 OR strpos(a.error, sought.text) > 0)"),
+            Nullable<Text> = text,
+            Integer = Summary::PAYLOAD_CHARS,
+            Array<BigInt> = ids,
+            Integer = Summary::PAYLOAD_CHARS,
+            Integer = FinishedMessage::ERROR_CHARS,
+            Array<BigInt> = ids,
+        )?;
+        Ok(found.into_iter().map(rows::summary).collect())
+    }
+
+    fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>> {
+        let workers = load!(
+            self, Pg => rows::WorkerSql,
+            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with
+             FROM taskmq_workers ORDER BY started_at, id LIMIT ?"),
+            BigInt = limit,
+        )?;
+        Ok(workers.into_iter().map(rows::worker).collect())
+    }
+
+    fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
+        self.transaction(|conn| {
+            let mut sorted = Sorted::of(action, ids, &lock(conn, ids)?);
+            match action {
+                Action::Retry => {
+                    make_due(conn, &sorted.live)?;
+                    let revived = revive(conn, &sorted.finished)?;
+                    sorted.revived(&revived);
+                }
+                Action::Cancel => cancel(conn, &sorted.live)?,
+                Action::Delete => delete(conn, &sorted.live, &sorted.finished)?,
+                Action::Priority(priority) => {
+                    execute!(
+                        conn,
+                        Pg,
+                        "UPDATE taskmq_messages SET priority = ? WHERE id = ANY(?)",
+                        SmallInt = *priority,
+                        Array<BigInt> = &sorted.live,
+                    )?;
+                }
+                Action::RunAt(at) => {
+                    execute!(
+                        conn,
+                        Pg,
+                        "UPDATE taskmq_messages SET run_at = greatest(?, statement_timestamp()) WHERE id = ANY(?)",
+                        Timestamptz = timestamp(*at),
+                        Array<BigInt> = &sorted.live,
+                    )?;
+                }
+            }
+            let changed = sorted.changed();
+            write_down(conn, noted, &changed.changed)?;
+            Ok(changed)
+        })
+    }
+
+    fn note(&mut self, note: &Note<'_>) -> Result<NoteId> {
+        let ids: Vec<NoteId> = load!(
+            self, Pg => BigInt,
+            "INSERT INTO taskmq_audit (actor, action, topic, message_id, details, messages) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+            Text = note.actor,
+            Text = note.action,
+            Nullable<Text> = note.topic,
+            Nullable<BigInt> = note.message_id,
+            Text = note.details,
+            BigInt = note.messages,
+        )?;
+        Ok(ids.first().copied().unwrap_or_default())
+    }
+
+    fn add_to_note(&mut self, id: NoteId, messages: i64) -> Result<()> {
+        execute!(
+            self,
+            Pg,
+            "UPDATE taskmq_audit SET messages = messages + ? WHERE id = ?",
+            BigInt = messages,
+            BigInt = id,
+        )?;
+        Ok(())
+    }
+
+    fn notes(&mut self, below: NoteId, limit: i64) -> Result<Vec<NoteEntry>> {
+        let notes = load!(
+            self, Pg => rows::NoteSql,
+            concat!("SELECT id, ", micros!("at"), ", actor, action, topic, message_id, details, messages
+             FROM taskmq_audit WHERE id < ? ORDER BY id DESC LIMIT ?"),
+            BigInt = below,
+            BigInt = limit,
+        )?;
+        Ok(notes.into_iter().map(rows::note).collect())
+    }
+}
+
+/// PostgreSQL counts from the year 2000.
+fn timestamp(at: DateTime<Utc>) -> PgTimestamp {
+    const UNTIL_2000: i64 = 946_684_800_000_000;
+    PgTimestamp(at.timestamp_micros().saturating_sub(UNTIL_2000))
+}
+
+/// Locks the messages, so that nobody can claim them until the end of the open transaction: against claims of single
+/// messages by their rows, against those of batches as a whole.
+fn lock(conn: &mut PgConnection, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
+    exclude_batch_claims(conn)?;
+    let mut found: Vec<(MessageId, String)> = load!(
+        conn, Pg => (BigInt, Text),
+        concat!("SELECT m.id, ", state!(), " FROM ", live_messages!(), " WHERE m.id = ANY(?) ORDER BY m.id FOR UPDATE OF m"),
+        Array<BigInt> = ids,
+    )?;
+    let finished: Vec<(MessageId, String)> = load!(
+        conn, Pg => (BigInt, Text),
+        "SELECT id, state FROM taskmq_archive WHERE id = ANY(?) ORDER BY id FOR UPDATE",
+        Array<BigInt> = ids,
+    )?;
+    found.extend(finished);
+    Ok(found.into_iter().map(|(id, state)| (id, rows::state(&state))).collect())
+}
+
+fn make_due(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
+    execute!(
+        conn,
+        Pg,
+        "UPDATE taskmq_messages SET run_at = statement_timestamp() WHERE id = ANY(?) AND run_at > statement_timestamp()",
+        Array<BigInt> = ids,
+    )?;
+    Ok(())
+}
+
+/// Gives those that no live message with their key is in the way of.
+fn revive(conn: &mut PgConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
+    let revived: Vec<MessageId> = load!(
+        conn, Pg => BigInt,
+        "INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload
+         FROM taskmq_archive WHERE id = ANY(?)
+         ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+         RETURNING id",
+        Array<BigInt> = ids,
+    )?;
+    execute!(conn, Pg, "DELETE FROM taskmq_archive WHERE id = ANY(?)", Array<BigInt> = &revived)?;
+    Ok(revived)
+}
+
+fn cancel(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
+    execute!(
+        conn, Pg,
+        "WITH gone AS (DELETE FROM taskmq_messages WHERE id = ANY(?) RETURNING *)
+         INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts, crashes,
+            max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT id, topic, 'cancelled', priority, run_at, created_at, claimed_at, 0, attempts, crashes,
+            max_attempts, unique_key, ordering_key, headers, payload FROM gone",
+        Array<BigInt> = ids,
+    )?;
+    Ok(())
+}
+
+fn delete(conn: &mut PgConnection, live: &[MessageId], finished: &[MessageId]) -> Result<()> {
+    execute!(
+        conn,
+        Pg,
+        "DELETE FROM taskmq_failures WHERE message_id = ANY(?)",
+        Array<BigInt> = [live, finished].concat(),
+    )?;
+    execute!(conn, Pg, "DELETE FROM taskmq_archive WHERE id = ANY(?)", Array<BigInt> = finished)?;
+    execute!(conn, Pg, "DELETE FROM taskmq_messages WHERE id = ANY(?)", Array<BigInt> = live)?;
+    Ok(())
+}

@@ -1,0 +1,389 @@
+//! What people look at and change.
+
+use std::time::Duration;
+
+use chrono::{DateTime, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text};
+use diesel::sqlite::Sqlite;
+
+use super::claim::next_lane;
+use super::json_list;
+use crate::broker::administration::{
+    Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
+    Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
+};
+use crate::broker::rows;
+use crate::statement::{execute, load};
+use crate::{MessageId, Result, State};
+
+/// As `rows::SummarySql`, but for texts that are not sure to be UTF-8: another program may have stored anything.
+type SummarySql =
+    (BigInt, Text, Text, SmallInt, Integer, BigInt, BigInt, Nullable<BigInt>, Binary, Nullable<Text>);
+type SummaryRow = (MessageId, String, String, i16, i32, i64, i64, Option<i64>, Vec<u8>, Option<String>);
+
+impl Administration for SqliteConnection {
+    fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
+        self.batch_execute(&format!(
+            "PRAGMA busy_timeout = {}; PRAGMA query_only = {};",
+            time.as_millis(),
+            i32::from(read_only)
+        ))?;
+        Ok(())
+    }
+
+    fn now(&mut self) -> Result<DateTime<Utc>> {
+        let now: Vec<i64> = load!(self, Sqlite => BigInt, concat!("SELECT ", micros!("'now'")))?;
+        Ok(rows::time(now.first().copied().unwrap_or_default()))
+    }
+
+    fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>> {
+        let mut lanes: Vec<Lane> = Vec::new();
+        while lanes.len() < limit {
+            let last = lanes.last().map_or("", |lane| &*lane.topic).to_owned();
+            let below = lanes.last().map_or(i32::MIN, |lane| i32::from(lane.priority));
+            if let Some(priority) = next_lane(self, &last, below)? {
+                lanes.push(Lane { topic: last, priority });
+                continue;
+            }
+            let next: Vec<String> = load!(
+                self, Sqlite => Text,
+                "SELECT topic FROM taskmq_messages WHERE worker_id = 0 AND topic > ? ORDER BY topic LIMIT 1",
+                Text = &last,
+            )?;
+            let Some(topic) = next.into_iter().next() else { break };
+            let Some(priority) = next_lane(self, &topic, i32::from(i16::MAX) + 1)? else { continue };
+            lanes.push(Lane { topic, priority });
+        }
+        Ok(lanes)
+    }
+
+    fn count_lane(&mut self, lane: &Lane, at_most: i64) -> Result<LaneCount> {
+        let due: Vec<(i64, Option<i64>)> = load!(
+            self, Sqlite => (BigInt, Nullable<BigInt>),
+            concat!("SELECT count(*), ", micros!("min(run_at)"), " FROM (
+                SELECT run_at FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
+                ORDER BY run_at LIMIT ?)"),
+            Text = &lane.topic,
+            SmallInt = lane.priority,
+            BigInt = at_most,
+        )?;
+        let later: Vec<(i64, i64)> = load!(
+            self, Sqlite => (BigInt, BigInt),
+            concat!("SELECT count(*), coalesce(sum(attempts > 0), 0) FROM (
+                SELECT attempts FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at > ", now!(), "
+                ORDER BY run_at LIMIT ?)"),
+            Text = &lane.topic,
+            SmallInt = lane.priority,
+            BigInt = at_most,
+        )?;
+        Ok(rows::lane_count(due.first(), later.first()))
+    }
+
+    fn waiting(&mut self, lane: &Lane, span: &Span) -> Result<Vec<Place>> {
+        let (from, to) = (text(span.from.at), text(span.to.at));
+        let places: Vec<(i64, i64)> = load!(
+            self, Sqlite => rows::PlaceSql,
+            concat!("SELECT ", micros!("run_at"), ", id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ?
+             AND run_at >= ? AND (run_at > ? OR id > ?) AND run_at <= ? AND (run_at < ? OR id < ?)
+             ORDER BY run_at, id LIMIT ?"),
+            Text = &lane.topic,
+            SmallInt = lane.priority,
+            Text = &from,
+            Text = &from,
+            BigInt = span.from.id,
+            Text = &to,
+            Text = &to,
+            BigInt = span.to.id,
+            BigInt = span.limit,
+        )?;
+        Ok(places.into_iter().map(rows::place).collect())
+    }
+
+    fn held(&mut self, limit: i64) -> Result<Vec<HeldMessage>> {
+        let held = load!(
+            self, Sqlite => rows::HeldSql,
+            concat!("SELECT id, topic, worker_id, 0, ", micros!("run_at"), ", ", micros!("claimed_at"), "
+             FROM taskmq_messages WHERE worker_id <> 0
+             UNION ALL
+             SELECT m.id, m.topic, leased.worker_id, 1, ", micros!("m.run_at"), ", ", micros!("leased.claimed_at"), "
+             FROM ", leased!(), " CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = leased.id AND m.worker_id = 0
+             LIMIT ?"),
+            BigInt = limit,
+        )?;
+        Ok(held.into_iter().map(rows::held).collect())
+    }
+
+    fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {
+        // Put together here, where it needs no table of its own to sort in.
+        let newest = load!(
+            self, Sqlite => rows::ProducedSql,
+            concat!("SELECT * FROM (SELECT id, topic, ", micros!("created_at"), " FROM taskmq_messages NOT INDEXED
+                WHERE id < ? ORDER BY id DESC LIMIT ?)
+             UNION ALL
+             SELECT * FROM (SELECT id, topic, ", micros!("created_at"), " FROM taskmq_archive NOT INDEXED
+                WHERE id < ? ORDER BY id DESC LIMIT ?)"),
+            BigInt = below,
+            BigInt = limit,
+            BigInt = below,
+            BigInt = limit,
+        )?;
+        let mut newest: Vec<ProducedMessage> = newest.into_iter().map(rows::produced).collect();
+        newest.sort_unstable_by_key(|message| std::cmp::Reverse(message.id));
+        newest.truncate(usize::try_from(limit).unwrap_or_default());
+        Ok(newest)
+    }
+
+    fn retentions(&mut self) -> Result<Vec<i64>> {
+        Ok(load!(
+            self, Sqlite => BigInt,
+            concat!("WITH ", retentions!(), " SELECT seconds FROM retention WHERE seconds IS NOT NULL")
+        )?)
+    }
+
+    fn finished_of(
+        &mut self,
+        state: State,
+        retention: Option<i64>,
+        span: &Span,
+    ) -> Result<Vec<FinishedMessage>> {
+        let (from, to) = (text(span.from.at), text(span.to.at));
+        let finished = load!(
+            self, Sqlite => rows::FinishedSql,
+            concat!("SELECT id, topic, ", micros!("run_at"), ", ", micros!("claimed_at"), ", ", micros!("finished_at"), ", substr(error, 1, ?)
+             FROM taskmq_archive INDEXED BY taskmq_archive_finished WHERE state = ? AND keep_seconds IS ?
+             AND finished_at >= ? AND (finished_at > ? OR id > ?) AND finished_at <= ? AND (finished_at < ? OR id < ?)
+             ORDER BY finished_at DESC, id DESC LIMIT ?"),
+            Integer = FinishedMessage::ERROR_CHARS,
+            Text = state.as_str(),
+            Nullable<BigInt> = retention,
+            Text = &from,
+            Text = &from,
+            BigInt = span.from.id,
+            Text = &to,
+            Text = &to,
+            BigInt = span.to.id,
+            BigInt = span.limit,
+        )?;
+        Ok(finished.into_iter().map(rows::finished).collect())
+    }
+
+    fn count_finished(&mut self, state: State, at_most: i64) -> Result<Vec<(String, i64)>> {
+        Ok(load!(
+            self, Sqlite => (Text, BigInt),
+            "SELECT topic, count(*) FROM (
+                SELECT topic FROM taskmq_archive INDEXED BY taskmq_archive_finished
+                WHERE state = ? AND keep_seconds IS NULL ORDER BY finished_at DESC LIMIT ?)
+             GROUP BY topic",
+            Text = state.as_str(),
+            BigInt = at_most,
+        )?)
+    }
+
+    fn summaries(&mut self, ids: &[MessageId], text: Option<&str>) -> Result<Vec<Summary>> {
+        let ids = json_list(ids)?;
+        let found: Vec<SummaryRow> = load!(
+            self, Sqlite => SummarySql,
+            concat!("WITH wanted AS (SELECT value AS id FROM json_each(?)), sought AS (SELECT ? AS text)
+             SELECT m.id, m.topic, ", state!(), ", m.priority, m.attempts + (leased.id IS NOT NULL), ", micros!("m.created_at"), ",
+                ", micros!("m.run_at"), ", NULL, CAST(substr(m.payload, 1, ?) AS BLOB), NULL
+             FROM wanted CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.id CROSS JOIN sought
+             LEFT JOIN ", leased!(), " ON leased.id = m.id
+             WHERE sought.text IS NULL OR instr(m.payload, sought.text) OR instr(coalesce(m.headers, ''), sought.text)
+                OR instr(coalesce(m.unique_key, ''), sought.text)
+             UNION ALL
+             SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
+                ", micros!("a.finished_at"), ", CAST(substr(a.payload, 1, ?) AS BLOB), substr(a.error, 1, ?)
+             FROM wanted CROSS JOIN taskmq_archive a NOT INDEXED ON a.id = wanted.id CROSS JOIN sought
+             WHERE sought.text IS NULL OR instr(a.payload, sought.text) OR instr(coalesce(a.headers, ''), sought.text)
+                OR instr(coalesce(a.unique_key, ''), sought.text) OR instr(coalesce(a.error, ''), sought.text)"),
+            Text = &ids,
+            Nullable<Text> = text,
+            Integer = Summary::PAYLOAD_CHARS,
+            Integer = Summary::PAYLOAD_CHARS,
+            Integer = FinishedMessage::ERROR_CHARS,
+        )?;
+        let readable = |row: SummaryRow| {
+            let (id, topic, state, priority, attempts, created, run_at, finished, payload, error) = row;
+            let payload = String::from_utf8_lossy(&payload).into_owned();
+            rows::summary((id, topic, state, priority, attempts, created, run_at, finished, payload, error))
+        };
+        Ok(found.into_iter().map(readable).collect())
+    }
+
+    fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>> {
+        let workers = load!(
+            self, Sqlite => rows::WorkerSql,
+            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with
+             FROM taskmq_workers ORDER BY started_at, id LIMIT ?"),
+            BigInt = limit,
+        )?;
+        Ok(workers.into_iter().map(rows::worker).collect())
+    }
+
+    fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
+        self.immediate_transaction(|conn| {
+            let mut sorted = Sorted::of(action, ids, &states(conn, ids)?);
+            let (live, finished) = (json_list(&sorted.live)?, json_list(&sorted.finished)?);
+            match action {
+                Action::Retry => {
+                    make_due(conn, &live)?;
+                    sorted.revived(&revive(conn, &finished)?);
+                }
+                Action::Cancel => cancel(conn, &live)?,
+                Action::Delete => delete(conn, &live, &finished)?,
+                Action::Priority(priority) => {
+                    execute!(
+                        conn, Sqlite,
+                        "UPDATE taskmq_messages SET priority = ? WHERE id IN (SELECT value FROM json_each(?))",
+                        SmallInt = *priority,
+                        Text = &live,
+                    )?;
+                }
+                Action::RunAt(at) => {
+                    execute!(
+                        conn, Sqlite,
+                        concat!("UPDATE taskmq_messages SET run_at = max(?, ", now!(), ") WHERE id IN (SELECT value FROM json_each(?))"),
+                        Text = text(*at),
+                        Text = &live,
+                    )?;
+                }
+            }
+            let changed = sorted.changed();
+            write_down(conn, noted, &changed.changed)?;
+            Ok(changed)
+        })
+    }
+
+    fn note(&mut self, note: &Note<'_>) -> Result<NoteId> {
+        let ids: Vec<NoteId> = load!(
+            self, Sqlite => BigInt,
+            "INSERT INTO taskmq_audit (actor, action, topic, message_id, details, messages) VALUES (?, ?, ?, ?, ?, ?) RETURNING id",
+            Text = note.actor,
+            Text = note.action,
+            Nullable<Text> = note.topic,
+            Nullable<BigInt> = note.message_id,
+            Text = note.details,
+            BigInt = note.messages,
+        )?;
+        Ok(ids.first().copied().unwrap_or_default())
+    }
+
+    fn add_to_note(&mut self, id: NoteId, messages: i64) -> Result<()> {
+        execute!(
+            self,
+            Sqlite,
+            "UPDATE taskmq_audit SET messages = messages + ? WHERE id = ?",
+            BigInt = messages,
+            BigInt = id,
+        )?;
+        Ok(())
+    }
+
+    fn notes(&mut self, below: NoteId, limit: i64) -> Result<Vec<NoteEntry>> {
+        let notes = load!(
+            self, Sqlite => rows::NoteSql,
+            concat!("SELECT id, ", micros!("at"), ", actor, action, topic, message_id, details, messages
+             FROM taskmq_audit WHERE id < ? ORDER BY id DESC LIMIT ?"),
+            BigInt = below,
+            BigInt = limit,
+        )?;
+        Ok(notes.into_iter().map(rows::note).collect())
+    }
+}
+
+/// A time in the form in which the tables have it.
+fn text(at: DateTime<Utc>) -> String {
+    at.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
+}
+
+/// The write lock is held, so that they stay as they are.
+fn states(conn: &mut SqliteConnection, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
+    let ids = json_list(ids)?;
+    let found: Vec<(MessageId, String)> = load!(
+        conn, Sqlite => (BigInt, Text),
+        concat!("SELECT m.id, ", state!(), " FROM json_each(?) wanted
+             CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.value LEFT JOIN ", leased!(), " ON leased.id = m.id
+         UNION ALL
+         SELECT id, state FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))"),
+        Text = &ids,
+        Text = &ids,
+    )?;
+    Ok(found.into_iter().map(|(id, state)| (id, rows::state(&state))).collect())
+}
+
+fn make_due(conn: &mut SqliteConnection, ids: &str) -> Result<()> {
+    execute!(
+        conn,
+        Sqlite,
+        concat!(
+            "UPDATE taskmq_messages SET run_at = ",
+            now!(),
+            " WHERE id IN (SELECT value FROM json_each(?)) AND run_at > ",
+            now!()
+        ),
+        Text = ids,
+    )?;
+    Ok(())
+}
+
+/// Gives those that no live message with their key is in the way of.
+fn revive(conn: &mut SqliteConnection, ids: &str) -> Result<Vec<MessageId>> {
+    let revived: Vec<MessageId> = load!(
+        conn, Sqlite => BigInt,
+        "INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload
+         FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))
+         ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
+         RETURNING id",
+        Text = ids,
+    )?;
+    execute!(
+        conn,
+        Sqlite,
+        "DELETE FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))",
+        Text = json_list(&revived)?,
+    )?;
+    Ok(revived)
+}
+
+fn cancel(conn: &mut SqliteConnection, ids: &str) -> Result<()> {
+    execute!(
+        conn, Sqlite,
+        "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts, crashes,
+            max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT id, topic, 'cancelled', priority, run_at, created_at, claimed_at, 0, attempts, crashes,
+            max_attempts, unique_key, ordering_key, headers, payload
+         FROM taskmq_messages WHERE id IN (SELECT value FROM json_each(?))",
+        Text = ids,
+    )?;
+    delete_live(conn, ids)
+}
+
+fn delete(conn: &mut SqliteConnection, live: &str, finished: &str) -> Result<()> {
+    execute!(
+        conn,
+        Sqlite,
+        "DELETE FROM taskmq_failures WHERE message_id IN (SELECT value FROM json_each(?) UNION ALL SELECT value FROM json_each(?))",
+        Text = live,
+        Text = finished,
+    )?;
+    execute!(
+        conn,
+        Sqlite,
+        "DELETE FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))",
+        Text = finished,
+    )?;
+    delete_live(conn, live)
+}
+
+fn delete_live(conn: &mut SqliteConnection, ids: &str) -> Result<()> {
+    execute!(
+        conn,
+        Sqlite,
+        "DELETE FROM taskmq_messages WHERE id IN (SELECT value FROM json_each(?))",
+        Text = ids
+    )?;
+    Ok(())
+}

@@ -1,0 +1,564 @@
+//! What a person may look at and change.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use taskmq_core::broker::{
+    Action, Broker, Claim, Claimed, FinishedMessage, Lane, LaneCount, Note, Noted, Outcome, Place, Refusal,
+    Share, Span, Summary, WorkerIdentity,
+};
+use taskmq_core::{
+    AnyConnection, Backend, BrokerConnection, Error, MessageId, NewMessage, Retention, State, produce,
+    produce_many,
+};
+use taskmq_tests::databases::{TestDatabase, try_execute};
+
+use super::plans::measured;
+use super::{claim, done, end, worker};
+
+each_database! {
+    lanes_are_listed,
+    a_lane_is_counted,
+    what_waits_is_walked_through_once,
+    what_is_held_is_listed,
+    the_newest_messages_come_from_both_tables,
+    what_finished_last_comes_first_whatever_its_retention,
+    finished_messages_are_counted_by_topic,
+    summaries_are_cut_and_searched,
+    a_row_that_is_no_text_spoils_no_list,
+    workers_are_listed,
+    each_action_is_done_to_messages_that_allow_it,
+    only_one_of_two_with_the_same_key_is_revived,
+    a_message_is_revived_with_all_its_attempts,
+    a_time_that_is_over_means_now,
+    a_change_is_noted_with_it_or_not_at_all,
+    nothing_is_both_claimed_and_deleted,
+    a_restricted_connection_is_stopped_and_cannot_write,
+    looking_reads_little,
+}
+
+fn lane(topic: &str, priority: i16) -> Lane {
+    Lane { topic: topic.to_owned(), priority }
+}
+
+fn everything(limit: i64) -> Span {
+    let from = Place::before("2001-01-01T00:00:00Z".parse().expect("a time"));
+    Span { from, to: Place::after("2037-01-01T00:00:00Z".parse().expect("a time")), limit }
+}
+
+fn claim_batch(broker: &mut dyn Broker, worker: &WorkerIdentity, limit: i64) -> Vec<Claimed> {
+    let topics = [Share { topic: "t", limit }];
+    broker
+        .claim(&Claim { worker_id: worker.id, topics: &topics, limit, as_batch: true, after: &[] })
+        .expect("claims")
+}
+
+fn dead(error: &str) -> Outcome {
+    Outcome::Dead { kind: Some("error"), error: error.to_owned() }
+}
+
+fn state(conn: &mut AnyConnection, id: MessageId) -> Option<State> {
+    conn.broker().message(id).expect("reads").map(|message| message.state)
+}
+
+fn lanes_are_listed(db: &TestDatabase) {
+    let mut conn = db.connect();
+    assert_eq!(conn.broker().lanes(10).expect("reads"), []);
+    for (topic, priority) in [("b", 0), ("a", -5), ("a", 7), ("a", 7), ("A", i16::MIN), ("b", i16::MAX)] {
+        NewMessage::new(topic, &1).priority(priority).produce(&mut conn).expect("produces");
+    }
+    let hour = Duration::from_secs(3600);
+    NewMessage::new("later", &1).delay(hour).produce(&mut conn).expect("produces");
+    let all = [
+        lane("A", i16::MIN),
+        lane("a", 7),
+        lane("a", -5),
+        lane("b", i16::MAX),
+        lane("b", 0),
+        lane("later", 0),
+    ];
+    assert_eq!(conn.broker().lanes(10).expect("reads"), all);
+    assert_eq!(conn.broker().lanes(2).expect("reads").len(), 2);
+}
+
+fn a_lane_is_counted(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let hour = Duration::from_secs(3600);
+    produce_many(&mut conn, (0..30).map(|n| NewMessage::new("t", &n))).expect("produces");
+    produce_many(&mut conn, (0..20).map(|n| NewMessage::new("t", &n).delay(hour))).expect("produces");
+    for claimed in claim(conn.broker(), &w, &["t"], 5) {
+        let outcome = Outcome::Retry { delay: hour, kind: "error", error: "no".to_owned() };
+        conn.broker().settle(&w, &[end(&claimed, outcome)]).expect("settles");
+    }
+    let held = claim(conn.broker(), &w, &["t"], 3);
+    let count = conn.broker().count_lane(&lane("t", 0), 1000).expect("counts");
+    assert_eq!((count.due, count.scheduled, count.retrying), (22, 20, 5));
+    let first = conn.broker().message(held[0].id + 3).expect("reads").expect("is there");
+    assert_eq!(count.oldest_due, Some(first.run_at));
+    let count = conn.broker().count_lane(&lane("t", 0), 10).expect("counts");
+    assert_eq!((count.due, count.scheduled + count.retrying), (10, 10));
+    assert_eq!(conn.broker().count_lane(&lane("t", 1), 10).expect("counts"), LaneCount::default());
+}
+
+fn what_waits_is_walked_through_once(db: &TestDatabase) {
+    let mut conn = db.connect();
+    produce_many(&mut conn, (0..25).map(|n| NewMessage::new("t", &n))).expect("produces");
+    produce_many(&mut conn, (0..25).map(|n| NewMessage::new("t", &n))).expect("produces");
+    let hour = Duration::from_secs(3600);
+    produce_many(&mut conn, (0..10).map(|n| NewMessage::new("t", &n).delay(hour))).expect("produces");
+    let mut walk = |mut span: Span| {
+        let mut seen = Vec::new();
+        loop {
+            let places = conn.broker().waiting(&lane("t", 0), &span).expect("reads");
+            let Some(last) = places.last() else { return seen };
+            span.from = *last;
+            seen.extend(places.iter().map(|place| place.id));
+        }
+    };
+    let all = walk(everything(7));
+    assert_eq!(all.len(), 60);
+    assert!(all.is_sorted(), "those of one time by id: {all:?}");
+    let now = db.connect().broker().now().expect("reads");
+    assert_eq!(walk(Span { to: Place::after(now), ..everything(7) }), all[..50]);
+    assert_eq!(walk(Span { from: Place::after(now), ..everything(7) }), all[50..]);
+}
+
+fn what_is_held_is_listed(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let (first, second) = (worker(&mut conn, 1), worker(&mut conn, 2));
+    produce_many(&mut conn, (0..6).map(|n| NewMessage::new("t", &n))).expect("produces");
+    let single = claim(conn.broker(), &first, &["t"], 2);
+    let batch = claim_batch(conn.broker(), &second, 2);
+    let aside = batch[1].id + 1;
+    db.execute(&format!("UPDATE taskmq_messages SET worker_id = -1 WHERE id = {aside}"));
+    let mut held = conn.broker().held(100).expect("reads");
+    held.sort_by_key(|held| held.id);
+    let seen: Vec<_> = held.iter().map(|h| (h.id, h.worker_id, h.in_batch, h.claimed_at.is_some())).collect();
+    let expected = [
+        (single[0].id, Some(1), false, true),
+        (single[1].id, Some(1), false, true),
+        (batch[0].id, Some(2), true, true),
+        (batch[1].id, Some(2), true, true),
+        (aside, None, false, false),
+    ];
+    assert_eq!(seen, expected);
+    assert!(held.iter().all(|h| h.topic == "t"));
+    assert_eq!(conn.broker().held(3).expect("reads").len(), 3);
+}
+
+fn the_newest_messages_come_from_both_tables(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    produce_many(&mut conn, (0..20).map(|n| NewMessage::new("t", &n))).expect("produces");
+    let settled: Vec<_> = claim(conn.broker(), &w, &["t"], 20).iter().step_by(2).map(done).collect();
+    conn.broker().settle(&w, &settled).expect("settles");
+    let mut seen = Vec::new();
+    let mut below = MessageId::MAX;
+    loop {
+        let page = conn.broker().newest(below, 3).expect("reads");
+        let Some(last) = page.last() else { break };
+        below = last.id;
+        assert!(page.len() <= 3 && page.iter().all(|message| message.topic == "t"));
+        seen.extend(page.iter().map(|message| message.id));
+    }
+    assert_eq!(seen.len(), 20);
+    assert!(seen.is_sorted_by(|a, b| a > b));
+    let newest = conn.broker().newest(MessageId::MAX, 1).expect("reads").remove(0);
+    let message = conn.broker().message(newest.id).expect("reads").expect("is there");
+    assert_eq!(newest.created_at, message.created_at);
+}
+
+fn what_finished_last_comes_first_whatever_its_retention(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let hours = |n: u64| Retention::For(Duration::from_secs(n * 3600));
+    let mut order = Vec::new();
+    for retention in [hours(1), Retention::Forever, hours(24), hours(1), Retention::Forever, hours(2)] {
+        produce_many(&mut conn, (0..4).map(|n| NewMessage::new("t", &n))).expect("produces");
+        let claimed = claim(conn.broker(), &w, &["t"], 4);
+        let done = |c| end(c, Outcome::Done { result: None, retention });
+        conn.broker().settle(&w, &claimed.iter().map(done).collect::<Vec<_>>()).expect("settles");
+        order.extend(super::ids(&claimed));
+        produce(&mut conn, "u", &1).expect("produces");
+        let buried = claim(conn.broker(), &w, &["u"], 1).remove(0);
+        conn.broker().settle(&w, &[end(&buried, dead(&"é".repeat(5000)))]).expect("settles");
+    }
+    order.reverse();
+    assert_eq!(conn.broker().retentions().expect("reads"), [3600, 7200, 86_400]);
+    let mut seen: Vec<FinishedMessage> = Vec::new();
+    loop {
+        let to = seen.last().map_or(everything(1).to, FinishedMessage::place);
+        let page = conn.broker().finished(State::Done, &Span { to, ..everything(5) }).expect("reads");
+        if page.is_empty() {
+            break;
+        }
+        assert!(page.len() <= 5);
+        seen.extend(page);
+    }
+    assert!(seen.is_sorted_by(|a, b| a.place() > b.place()));
+    let ids: BTreeSet<MessageId> = seen.iter().map(|f| f.id).collect();
+    assert_eq!((seen.len(), ids), (24, order.iter().copied().collect()));
+    assert_eq!(seen[0].finished_at, seen[3].finished_at, "what is acknowledged together finishes together");
+    assert!(seen.iter().all(|f| f.claimed_at.is_some_and(|at| at >= f.run_at && at <= f.finished_at)));
+    let from = Place::before(seen[7].finished_at);
+    assert_eq!(
+        conn.broker().finished(State::Done, &Span { from, ..everything(99) }).expect("reads").len(),
+        8
+    );
+    let dead = conn.broker().finished(State::Dead, &everything(100)).expect("reads");
+    assert_eq!(dead.len(), 6);
+    let cut = dead[0].error.as_deref().expect("an error").chars().count();
+    assert_eq!(i32::try_from(cut), Ok(FinishedMessage::ERROR_CHARS));
+    assert!(conn.broker().finished(State::Cancelled, &everything(100)).expect("reads").is_empty());
+}
+
+fn finished_messages_are_counted_by_topic(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    for topic in ["a", "b", "a", "c"] {
+        produce(&mut conn, topic, &1).expect("produces");
+        let claimed = claim(conn.broker(), &w, &[topic], 1).remove(0);
+        let outcome = if topic == "c" { done(&claimed) } else { end(&claimed, dead("no")) };
+        conn.broker().settle(&w, &[outcome]).expect("settles");
+    }
+    let mut count = |at_most| {
+        let mut counts = conn.broker().count_finished(State::Dead, at_most).expect("counts");
+        counts.sort();
+        counts
+    };
+    assert_eq!(count(10), [("a".to_owned(), 2), ("b".to_owned(), 1)]);
+    assert_eq!(count(2), [("a".to_owned(), 1), ("b".to_owned(), 1)], "the last two");
+}
+
+fn summaries_are_cut_and_searched(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let long = produce(&mut conn, "t", &"é".repeat(2000)).expect("produces");
+    let percent = produce(&mut conn, "t", &"100% of_it's \\ 中文").expect("produces");
+    let keyed = NewMessage::new("t", &1)
+        .unique("Key:7")
+        .header("trace", "abc")
+        .produce(&mut conn)
+        .expect("produces")
+        .id();
+    let failed = NewMessage::new("t", &2).priority(9).produce(&mut conn).expect("produces").id();
+    let claimed = claim(conn.broker(), &w, &["t"], 1).remove(0);
+    assert_eq!(claimed.id, failed);
+    conn.broker().settle(&w, &[end(&claimed, dead("it broke 中"))]).expect("settles");
+    let all = [long, percent, keyed, failed, failed + 100];
+    let mut search = |text: Option<&str>| {
+        let found = conn.broker().summaries(&all, text).expect("reads");
+        found.into_iter().map(|summary| summary.id).collect::<BTreeSet<_>>()
+    };
+    assert_eq!(search(None), BTreeSet::from([long, percent, keyed, failed]));
+    assert_eq!(search(Some("%")), BTreeSet::from([percent]), "no wildcard");
+    assert_eq!(search(Some("of_it's")), BTreeSet::from([percent]));
+    assert_eq!(search(Some("中")), BTreeSet::from([percent, failed]));
+    assert_eq!(search(Some("Key:7")), BTreeSet::from([keyed]));
+    assert_eq!(search(Some("key:7")), BTreeSet::new(), "upper and lower case count");
+    assert_eq!(search(Some("\"abc\"")), BTreeSet::from([keyed]));
+    assert_eq!(search(Some("nowhere")), BTreeSet::new());
+    let batch = claim_batch(conn.broker(), &w, 1).remove(0);
+    let single = claim(conn.broker(), &w, &["t"], 1).remove(0);
+    let summaries = conn.broker().summaries(&all, None).expect("reads");
+    for Summary { id, state, attempts, priority, payload, error, finished_at, .. } in summaries {
+        assert_eq!(
+            state,
+            if id == failed {
+                State::Dead
+            } else if id == keyed {
+                State::Ready
+            } else {
+                State::Running
+            }
+        );
+        assert_eq!(attempts, i32::from([batch.id, single.id, failed].contains(&id)));
+        assert_eq!(
+            (priority == 9, error.is_some(), finished_at.is_some()),
+            (id == failed, id == failed, id == failed)
+        );
+        assert!(payload.chars().count() <= usize::try_from(Summary::PAYLOAD_CHARS).expect("is small"));
+    }
+}
+
+fn a_row_that_is_no_text_spoils_no_list(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let id = produce(&mut conn, "t", &"good").expect("produces");
+    let odd = match db.backend() {
+        Backend::Sqlite => {
+            r#"INSERT INTO taskmq_messages (topic, payload) VALUES ('t', CAST(x'22ff22' AS TEXT))"#
+        }
+        _ => "INSERT INTO taskmq_messages (topic, payload) VALUES ('t', '1e400')",
+    };
+    try_execute(&mut conn, odd).expect("another program can store it");
+    let summaries = conn.broker().summaries(&[id, id + 1], None).expect("reads");
+    assert_eq!(summaries.len(), 2);
+}
+
+fn workers_are_listed(db: &TestDatabase) {
+    let mut conn = db.connect();
+    assert!(conn.broker().workers(10).expect("reads").is_empty());
+    worker(&mut conn, 5);
+    worker(&mut conn, 3);
+    let workers = conn.broker().workers(10).expect("reads");
+    assert_eq!(workers.len(), 2);
+    let one = workers.iter().find(|w| w.id == 5).expect("is listed");
+    assert_eq!(
+        (&*one.host, one.pid, &*one.topics, one.concurrency, one.alone_with),
+        ("host", 1, "t", 1, None)
+    );
+    assert_eq!(one.version, env!("CARGO_PKG_VERSION"));
+    assert!((conn.broker().now().expect("reads") - one.started_at).num_seconds() < 60);
+    assert_eq!(conn.broker().workers(1).expect("reads").len(), 1);
+}
+
+/// A message in each state, running ones in both ways of being leased.
+fn one_of_each(conn: &mut AnyConnection, w: &WorkerIdentity) -> Vec<(MessageId, State)> {
+    let hour = Duration::from_secs(3600);
+    let mut made = Vec::new();
+    let mut settled = |conn: &mut AnyConnection, outcome, state| {
+        let id = produce(conn, "t", &1).expect("produces");
+        let claimed = claim(conn.broker(), w, &["t"], 1).remove(0);
+        conn.broker().settle(w, &[end(&claimed, outcome)]).expect("settles");
+        made.push((id, state));
+    };
+    let retry = Outcome::Retry { delay: hour, kind: "error", error: "no".to_owned() };
+    settled(conn, retry, State::Retrying);
+    settled(conn, Outcome::Done { result: None, retention: Retention::Forever }, State::Done);
+    settled(conn, dead("no"), State::Dead);
+    let cancelled = produce(conn, "t", &1).expect("produces");
+    conn.broker()
+        .change(&Action::Cancel, &[cancelled], Noted::No)
+        .expect("changes")
+        .one()
+        .expect("is waiting");
+    made.push((cancelled, State::Cancelled));
+    for as_batch in [false, true] {
+        made.push((produce(conn, "t", &1).expect("produces"), State::Running));
+        let claimed =
+            if as_batch { claim_batch(conn.broker(), w, 1) } else { claim(conn.broker(), w, &["t"], 1) };
+        assert_eq!(claimed.len(), 1);
+    }
+    let scheduled = NewMessage::new("t", &1).delay(hour).produce(conn).expect("produces").id();
+    made.push((scheduled, State::Scheduled));
+    made.push((produce(conn, "t", &1).expect("produces"), State::Ready));
+    made
+}
+
+fn each_action_is_done_to_messages_that_allow_it(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let soon = conn.broker().now().expect("reads") + Duration::from_secs(600);
+    for action in [Action::Retry, Action::Cancel, Action::Delete, Action::Priority(-7), Action::RunAt(soon)] {
+        let made = one_of_each(&mut conn, &w);
+        let ids: Vec<MessageId> = made.iter().map(|(id, _)| *id).chain([MessageId::MAX]).collect();
+        let changed = conn.broker().change(&action, &ids, Noted::No).expect("changes");
+        let refusal = |id| changed.refused.iter().find(|(refused, _)| *refused == id).map(|(_, why)| *why);
+        assert_eq!(refusal(MessageId::MAX), Some(Refusal::NotThere));
+        for (id, before) in made {
+            let after = conn.broker().message(id).expect("reads");
+            let allowed = action.check(before);
+            assert_eq!(refusal(id), allowed.err(), "{action:?} of {before}");
+            assert_eq!(changed.changed.contains(&id), allowed.is_ok(), "{action:?} of {before}");
+            let Some(after) = after else {
+                assert_eq!((action, allowed), (Action::Delete, Ok(())));
+                assert!(conn.broker().failures(id).expect("reads").is_empty(), "all is gone");
+                continue;
+            };
+            let expected = match (action, before) {
+                _ if allowed.is_err() => before,
+                (Action::Retry, _) => State::Ready,
+                (Action::Cancel, _) => State::Cancelled,
+                (Action::RunAt(_), State::Ready) => State::Scheduled,
+                _ => before,
+            };
+            assert_eq!(after.state, expected, "{action:?} of {before}");
+            match action {
+                Action::Priority(priority) => assert_eq!(after.priority == priority, allowed.is_ok()),
+                Action::RunAt(at) => {
+                    assert_eq!((after.run_at - at).num_milliseconds() == 0, allowed.is_ok(), "{before}")
+                }
+                _ => {}
+            }
+        }
+        // So that the next round claims its own.
+        conn.broker().change(&Action::Delete, &ids, Noted::No).expect("changes");
+    }
+}
+
+fn only_one_of_two_with_the_same_key_is_revived(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let mut ids = Vec::new();
+    for _ in 0..2 {
+        ids.push(NewMessage::new("t", &1).unique("k").produce(&mut conn).expect("produces").id());
+        let claimed = claim(conn.broker(), &w, &["t"], 1).remove(0);
+        conn.broker().settle(&w, &[end(&claimed, dead("no"))]).expect("settles");
+    }
+    let changed = conn.broker().change(&Action::Retry, &ids, Noted::No).expect("changes");
+    assert_eq!((changed.changed.len(), changed.refused.len()), (1, 1));
+    assert_eq!(changed.refused[0].1, Refusal::KeyTaken);
+    assert_eq!(state(&mut conn, changed.changed[0]), Some(State::Ready));
+    assert_eq!(state(&mut conn, changed.refused[0].0), Some(State::Dead), "it is kept");
+}
+
+fn a_message_is_revived_with_all_its_attempts(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let id = NewMessage::new("t", &1).max_attempts(3).priority(4).produce(&mut conn).expect("produces").id();
+    let claimed = claim(conn.broker(), &w, &["t"], 1).remove(0);
+    conn.broker().settle(&w, &[end(&claimed, dead("no"))]).expect("settles");
+    let changed = conn.broker().change(&Action::Retry, &[id, id], Noted::No).expect("changes");
+    assert_eq!(changed.changed, [id], "named twice, changed once");
+    let message = conn.broker().message(id).expect("reads").expect("is there");
+    assert_eq!((message.attempts, message.max_attempts, message.priority), (0, Some(3), 4));
+    assert_eq!(conn.broker().failures(id).expect("reads").len(), 1, "its past is kept");
+    assert!(
+        matches!(conn.broker().retry(id + 1), Err(Error::Message { id: missing, .. }) if missing == id + 1)
+    );
+}
+
+fn a_time_that_is_over_means_now(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let hour = Duration::from_secs(3600);
+    let id = NewMessage::new("t", &1).delay(hour).produce(&mut conn).expect("produces").id();
+    let ready = produce(&mut conn, "t", &2).expect("produces");
+    let now = conn.broker().now().expect("reads");
+    let action = Action::RunAt(now - Duration::from_secs(86_400));
+    conn.broker().change(&action, &[id], Noted::No).expect("changes").one().expect("it waits");
+    let message = conn.broker().message(id).expect("reads").expect("is there");
+    assert!(message.run_at >= now - Duration::from_millis(1), "it does not overtake what was due before");
+    let w = worker(&mut conn, 1);
+    assert_eq!(super::ids(&claim(conn.broker(), &w, &["t"], 2)), [ready, id]);
+}
+
+fn a_change_is_noted_with_it_or_not_at_all(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let ids: Vec<MessageId> = (0..3).map(|n| produce(&mut conn, "t", &n).expect("produces")).collect();
+    let note = |action| Note {
+        actor: "aya 中 <b>",
+        action,
+        topic: Some("t"),
+        message_id: Some(ids[0]),
+        details: "why",
+        messages: 0,
+    };
+    conn.broker().change(&Action::Cancel, &ids[..1], Noted::New(&note("cancel"))).expect("changes");
+    conn.broker().change(&Action::Cancel, &ids[..1], Noted::New(&note("cancel"))).expect("refuses");
+    let under = conn.broker().note(&Note { message_id: None, ..note("delete") }).expect("notes");
+    for id in &ids {
+        conn.broker().change(&Action::Delete, &[*id], Noted::Under(under)).expect("changes");
+    }
+    conn.broker().change(&Action::Delete, &ids, Noted::Under(under)).expect("refuses");
+    let notes = conn.broker().notes(i64::MAX, 10).expect("reads");
+    let seen: Vec<_> = notes.iter().map(|n| (&*n.action, n.message_id, n.messages)).collect();
+    assert_eq!(seen, [("delete", None, 3), ("cancel", Some(ids[0]), 1)], "what was refused is not noted");
+    assert_eq!(
+        (&*notes[1].actor, notes[1].topic.as_deref(), &*notes[1].details),
+        ("aya 中 <b>", Some("t"), "why")
+    );
+    assert_eq!(conn.broker().notes(under, 10).expect("reads").len(), 1);
+}
+
+fn nothing_is_both_claimed_and_deleted(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let total = 1_500_usize;
+    produce_many(&mut conn, (0..total).map(|n| NewMessage::new("t", &n))).expect("produces");
+    let newest = conn.broker().newest(MessageId::MAX, 1).expect("reads").remove(0).id;
+    let first = newest - i64::try_from(total).expect("is small") + 1;
+    // From behind, so that deletions and claims meet.
+    let ids: Vec<MessageId> = (first..=newest).rev().collect();
+    let mut chunks = ids.chunks(7);
+    let mut delete = move || {
+        let chunk = chunks.next()?;
+        Some(conn.broker().change(&Action::Delete, chunk, Noted::No).expect("changes").changed)
+    };
+    let mut deleted = delete().expect("there are messages");
+    let (begun, begins) = std::sync::mpsc::channel();
+    let claimed: Vec<MessageId> = std::thread::scope(|scope| {
+        let claimers: Vec<_> = [(1, false), (2, true), (3, true)]
+            .into_iter()
+            .map(|(id, as_batch)| {
+                let begun = begun.clone();
+                scope.spawn(move || {
+                    let mut conn = db.connect();
+                    let w = worker(&mut conn, id);
+                    let mut mine = Vec::new();
+                    loop {
+                        let claimed = super::ids(&if as_batch {
+                            claim_batch(conn.broker(), &w, 9)
+                        } else {
+                            claim(conn.broker(), &w, &["t"], 9)
+                        });
+                        begun.send(()).expect("is heard");
+                        if claimed.is_empty() {
+                            return mine;
+                        }
+                        mine.extend(claimed);
+                    }
+                })
+            })
+            .collect();
+        begins.recv().expect("a claimer begins");
+        while let Some(more) = delete() {
+            deleted.extend(more);
+        }
+        claimers.into_iter().flat_map(|c| c.join().expect("claims")).collect()
+    });
+    assert_eq!(claimed.len() + deleted.len(), total, "each was either claimed or deleted");
+    let both: BTreeSet<MessageId> = claimed.iter().chain(&deleted).copied().collect();
+    assert_eq!(both.len(), total, "and none was both");
+    assert!(!claimed.is_empty() && !deleted.is_empty());
+}
+
+fn a_restricted_connection_is_stopped_and_cannot_write(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let id = produce(&mut conn, "t", &1).expect("produces");
+    conn.broker().restrict(Duration::from_millis(300), true).expect("restricts");
+    let refused = conn.broker().change(&Action::Delete, &[id], Noted::No);
+    assert!(matches!(refused, Err(Error::ReadOnly(_))), "{refused:?}");
+    let refused = produce(&mut conn, "t", &2);
+    assert!(matches!(refused, Err(Error::ReadOnly(_))), "{refused:?}");
+    assert_eq!(state(&mut conn, id), Some(State::Ready), "reading goes on");
+    let slow = match db.backend() {
+        Backend::Sqlite => return, // no statement here reads more than a bounded number of rows
+        Backend::Postgres => "SELECT pg_sleep(9)",
+        Backend::Mysql => "SELECT SLEEP(9) FROM taskmq_messages",
+    };
+    let stopped = try_execute(&mut conn, slow).map_err(Error::from);
+    assert!(matches!(stopped, Err(Error::TooSlow(_))), "{stopped:?}");
+}
+
+fn looking_reads_little(db: &TestDatabase) {
+    let mut conn = db.connect();
+    conn.broker().restrict(Duration::from_secs(20), false).expect("restricts");
+    let w = worker(&mut conn, 1);
+    // Statistics of tables that were empty.
+    super::plans::analyze(&mut conn);
+    super::plans::fill(&mut conn, 100_000);
+    let claimed = claim(conn.broker(), &w, &["t"], 500);
+    conn.broker().settle(&w, &claimed.iter().map(done).collect::<Vec<_>>()).expect("settles");
+    let claimed = claim(conn.broker(), &w, &["t"], 500);
+    let outcomes: Vec<_> = claimed.iter().map(|claimed| end(claimed, dead("no"))).collect();
+    conn.broker().settle(&w, &outcomes).expect("settles");
+    let ids = super::ids(&claimed);
+    let read = measured(&mut conn, 10, |conn| {
+        let broker = conn.broker();
+        assert_eq!(broker.lanes(100).expect("reads").len(), 4);
+        assert_eq!(broker.count_lane(&lane("t", 0), 50).expect("reads").due, 50);
+        assert_eq!(broker.waiting(&lane("t", 0), &everything(50)).expect("reads").len(), 50);
+        assert!(broker.held(50).expect("reads").is_empty());
+        assert_eq!(broker.newest(MessageId::MAX, 50).expect("reads").len(), 50);
+        assert_eq!(broker.summaries(&ids[..50], Some("nothing")).expect("reads").len(), 0);
+        for state in [State::Done, State::Dead] {
+            assert_eq!(broker.finished(state, &everything(50)).expect("reads").len(), 50);
+        }
+        let summed: i64 = broker.count_finished(State::Dead, 50).expect("reads").iter().map(|(_, n)| n).sum();
+        assert_eq!(summed, 50);
+        let waiting = broker.waiting(&lane("t", 0), &everything(20)).expect("reads");
+        let waiting: Vec<MessageId> = waiting.into_iter().map(|place| place.id).collect();
+        assert_eq!(broker.change(&Action::Delete, &waiting, Noted::No).expect("changes").changed.len(), 20);
+    });
+    assert!(read < 1_000, "{read} rows read");
+}
