@@ -36,7 +36,8 @@ impl Backend {
             // What libpq would read, but neither Diesel nor diesel_cli: no file is to be made that is named so.
             None if ["postgres", "postgresql", "mysql"].iter().any(|scheme| {
                 url.strip_prefix(scheme).is_some_and(|rest| rest.starts_with(':') || rest.starts_with("//"))
-            }) || ["host=", "dbname=", "password="].iter().any(|key| url.contains(key)) =>
+            }) || ["host=", "dbname=", "password="].iter().any(|key| url.contains(key))
+                || has_user_and_password(url) =>
             {
                 Err(Error::Unsupported(
                     "DATABASE_URL must be a file's path, postgres://user:password@host/name or \
@@ -64,6 +65,15 @@ impl Backend {
     }
 }
 
+/// `user:password@host/name`, of which only the scheme is missing: as a file's name it would be shown.
+fn has_user_and_password(url: &str) -> bool {
+    let user = url.rsplit_once('@').and_then(|(user, _)| user.split_once(':'));
+    user.is_some_and(|(name, password)| {
+        let is_drive = name.len() == 1 && password.starts_with(['/', '\\']);
+        !name.contains(['/', '\\', '.']) && !is_drive
+    })
+}
+
 impl fmt::Display for Backend {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
@@ -71,5 +81,28 @@ impl fmt::Display for Backend {
             Backend::Postgres => "PostgreSQL",
             Backend::Mysql => "MariaDB/MySQL",
         })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_url_without_its_scheme_is_no_file() {
+        for url in ["u:secret@host/name", "user:se@cret@host", "postgres:user@host/name", "host=h dbname=d"] {
+            let error = Backend::of_url(url).expect_err(url).to_string();
+            assert!(error.contains("postgres://") && !error.contains("secret"), "{error}");
+        }
+        for path in [
+            "app.db",
+            ":memory:",
+            "C:\\people\\me@work\\app.db",
+            "./a:b@c.db",
+            "me@work.db",
+            "sqlite://app.db",
+        ] {
+            assert_eq!(Backend::of_url(path).expect(path), Backend::Sqlite);
+        }
     }
 }
