@@ -34,8 +34,14 @@ pub(crate) enum Command {
     Messages(MessagesArgs),
     /// Show one message with all that is known of it
     Show(ShowArgs),
-    /// Revive dead letters, or make waiting messages due
-    Retry(RetryArgs),
+    /// Revive dead letters and cancelled messages, with all their attempts before them, or make waiting ones due
+    Retry(ChangeArgs),
+    /// Take waiting messages back; they are kept as cancelled
+    Cancel(ChangeArgs),
+    /// Delete messages, and all that is known of them
+    Delete(ChangeArgs),
+    /// List the running workers
+    Workers(ListArgs),
 }
 
 #[derive(Debug, Args)]
@@ -152,18 +158,26 @@ pub(crate) struct ShowArgs {
 }
 
 #[derive(Debug, Args)]
-pub(crate) struct RetryArgs {
+pub(crate) struct ChangeArgs {
     /// The messages
-    #[arg(required_unless_present = "dead", conflicts_with = "dead", value_name = "ID")]
+    #[arg(required_unless_present = "state", conflicts_with = "state", value_name = "ID")]
     pub(crate) ids: Vec<MessageId>,
 
-    /// Every dead letter
+    /// All messages in this state: ready, scheduled, retrying, done, dead or cancelled
     #[arg(long)]
-    pub(crate) dead: bool,
+    pub(crate) state: Option<State>,
 
-    /// With --dead: of one topic
-    #[arg(long, requires = "dead")]
+    /// With --state: of one topic
+    #[arg(long, requires = "state")]
     pub(crate) topic: Option<String>,
+
+    /// Say how many messages it would be, and change none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
 
     /// Print JSON
     #[arg(long)]

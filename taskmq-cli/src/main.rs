@@ -9,11 +9,13 @@ mod commands;
 mod database;
 mod error;
 mod init;
+mod selection;
 
 use std::process::ExitCode;
 
 use clap::Parser;
 use cli::{Cli, Command};
+use taskmq_core::broker::Action;
 
 fn main() -> ExitCode {
     // As diesel_cli does; a missing file is no error, and what the environment already has wins.
@@ -37,6 +39,9 @@ fn run(cli: &Cli) -> error::Result<()> {
         Command::Topics(args) => commands::topics::run(args, url),
         Command::Messages(args) => commands::messages::run(args, url),
         Command::Show(args) => commands::show::run(args, url),
-        Command::Retry(args) => commands::retry::run(args, url),
+        Command::Retry(args) => commands::change::run(&Action::Retry, args, url),
+        Command::Cancel(args) => commands::change::run(&Action::Cancel, args, url),
+        Command::Delete(args) => commands::change::run(&Action::Delete, args, url),
+        Command::Workers(args) => commands::workers::run(args, url),
     }
 }

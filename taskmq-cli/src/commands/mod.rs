@@ -1,8 +1,9 @@
 //! One module for each command that works on a database.
 
+pub(crate) mod change;
 pub(crate) mod messages;
 pub(crate) mod migrate;
 pub(crate) mod produce;
-pub(crate) mod retry;
 pub(crate) mod show;
 pub(crate) mod topics;
+pub(crate) mod workers;

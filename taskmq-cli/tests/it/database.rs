@@ -59,7 +59,8 @@ fn messages_are_produced_and_looked_at() {
     assert_eq!(json(&["messages", "--state", "scheduled", "--json"])[0]["payload"], 2);
     let text = host.run(&["show", "1"]).stdout;
     assert!(!text.contains(&0x1b), "no escape sequence reaches the terminal");
-    assert_eq!(json(&["retry", "2", "--json"])[0]["state"], "ready");
+    assert_eq!(json(&["retry", "2", "--json"])[0]["changed"], serde_json::json!([2]));
+    assert_eq!(json(&["show", "2", "--json"])[0]["state"], "ready");
     fs::write(host.path("bad.jsonl"), "1\n\n{oops\n").expect("a file");
     fails(&["produce", "many", "--file", "bad.jsonl"], "bad.jsonl line 3");
     assert_eq!(json(&["messages", "--topic", "many", "--json"]), serde_json::json!([]), "none of them");
@@ -163,4 +164,53 @@ fn nobody_has_to_read_to_the_end() {
         let out = child.wait_with_output().expect("ends");
         assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
     }
+}
+
+#[test]
+fn many_messages_are_changed_at_once() {
+    let host = migrated();
+    let lines: String = (0..1200).map(|n| format!("{n}\n")).collect();
+    fs::write(host.path("many.jsonl"), lines).expect("a file");
+    host.run(&["produce", "many", "--file", "many.jsonl", "--delay", "1h"]);
+    host.run(&["produce", "few", "1", "--delay", "1h"]);
+    let all = |command: &'static str, state: &'static str| [command, "--state", state, "--topic", "many"];
+    let count = |command, state| {
+        host.json(&[&all(command, state)[..], &["--dry-run", "--json"]].concat())[0]["messages"].clone()
+    };
+    assert_eq!(count("cancel", "scheduled"), 1200);
+    host.fails(&all("cancel", "scheduled"), "cancel 1200 messages: say --yes");
+    assert_eq!(count("cancel", "scheduled"), 1200, "none is changed without leave");
+    let change = |command, state| {
+        let out = host.run(&[&all(command, state)[..], &["--yes"]].concat());
+        assert!(out.status.success(), "{}", String::from_utf8_lossy(&out.stderr));
+        String::from_utf8(out.stdout).expect("text")
+    };
+    assert_eq!(change("cancel", "scheduled"), "cancelled 1200 messages\n");
+    assert_eq!(change("cancel", "scheduled"), "there are no such messages\n");
+    assert_eq!(change("retry", "cancelled"), "made due: 1200 messages\n");
+    assert_eq!(change("delete", "ready"), "deleted 1200 messages\n");
+    assert_eq!(host.json(&["messages", "--json"])[0]["topic"], "few", "another topic's is left");
+    host.fails(&["delete", "--state", "running", "--yes"], "running");
+    host.fails(&["retry", "--state", "done", "--yes"], "produce it again");
+    let mut conn = SqliteConnection::establish(&host.path("app.db").display().to_string()).expect("connects");
+    conn.batch_execute(
+        "CREATE TEMP TABLE checked (n CHECK (n = '1200,1200,1200'));
+         INSERT INTO checked SELECT group_concat(messages) FROM taskmq_audit",
+    )
+    .expect("each is written down");
+}
+
+#[test]
+fn workers_are_listed() {
+    let host = migrated();
+    assert!(String::from_utf8_lossy(&host.run(&["workers"]).stdout).contains("no worker is running"));
+    execute(
+        &host,
+        "INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency) VALUES (5, 'h', 7, '0', 'mail,typo', 1);
+         INSERT INTO taskmq_messages (topic, payload, worker_id) VALUES ('mail', '1', 5)",
+    );
+    let workers = host.json(&["workers", "--json"]);
+    assert_eq!((&workers[0]["pid"], &workers[0]["holds"]), (&7.into(), &1.into()), "{workers}");
+    let text = String::from_utf8(host.run(&["workers"]).stdout).expect("text");
+    assert!(text.contains("HOST") && text.contains("mail, typo"), "{text}");
 }

@@ -1,0 +1,147 @@
+//! `retry`, `cancel` and `delete`: the same selection, the same question, the same answer.
+
+use std::io::{IsTerminal, Write};
+
+use indicatif::{ProgressBar, ProgressStyle};
+use taskmq_core::broker::{Action, Changed, Note, Noted};
+use taskmq_core::{AnyConnection, BrokerConnection};
+
+use crate::cli::ChangeArgs;
+use crate::error::{Error, Result};
+use crate::selection::Selection;
+use crate::{database, output};
+
+pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Result<()> {
+    let mut conn = database::connect(url)?;
+    let selection = args.state.map(|state| {
+        // What no message of this state allows is said before anything is read.
+        action
+            .check(state)
+            .map_err(|why| Error::Refused(format!("cannot {} those: {why}", action.as_str())))?;
+        Ok::<_, Error>(Selection { state, topic: args.topic.as_deref() })
+    });
+    let selection = selection.transpose()?;
+    let mut total = args.ids.len();
+    if let Some(selection) = &selection {
+        selection.each_page(&mut conn, |_, ids| {
+            total += ids.len();
+            Ok(())
+        })?;
+    }
+    if args.dry_run {
+        if args.json {
+            output::json(&[serde_json::json!({ "messages": total })]);
+        } else {
+            say!("would {} {}", action.as_str(), messages(total));
+        }
+        return Ok(());
+    }
+    let changed = match &selection {
+        None => conn.broker().change(action, &args.ids, Noted::New(&note(action, args, "")))?,
+        Some(_) if total == 0 => Changed::default(),
+        Some(selection) => {
+            confirm(action, total, args)?;
+            change_all(&mut conn, action, args, selection, total)?
+        }
+    };
+    tell(action, args, &changed)
+}
+
+fn change_all(
+    conn: &mut AnyConnection,
+    action: &Action,
+    args: &ChangeArgs,
+    selection: &Selection<'_>,
+    total: usize,
+) -> Result<Changed> {
+    let details = format!("all {}", selection.state);
+    let note = conn.broker().note(&note(action, args, &details))?;
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX))
+    } else {
+        ProgressBar::hidden()
+    };
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}") {
+        bar.set_style(style);
+    }
+    let mut all = Changed::default();
+    // Each page is a transaction, and noted by it: to stop between two loses nothing.
+    selection.each_page(conn, |conn, ids| {
+        let changed = conn.broker().change(action, ids, Noted::Under(note))?;
+        bar.inc(u64::try_from(ids.len()).unwrap_or_default());
+        all.changed.extend(changed.changed);
+        all.refused.extend(changed.refused);
+        Ok(())
+    })?;
+    bar.finish_and_clear();
+    Ok(all)
+}
+
+fn note<'a>(action: &'a Action, args: &'a ChangeArgs, details: &'a str) -> Note<'a> {
+    let message_id = match *args.ids {
+        [id] => Some(id),
+        _ => None,
+    };
+    let topic = args.topic.as_deref();
+    Note { actor: "taskmq-cli", action: action.as_str(), topic, message_id, details, messages: 0 }
+}
+
+/// Asks a person. A program has to say beforehand that it means it.
+fn confirm(action: &Action, total: usize, args: &ChangeArgs) -> Result<()> {
+    if args.yes {
+        return Ok(());
+    }
+    let question = format!("{} {}", action.as_str(), messages(total));
+    if !std::io::stdin().is_terminal() {
+        return Err(Error::Refused(format!("this would {question}: say --yes, or --dry-run to look first")));
+    }
+    eprint!("{question}? [y/N] ");
+    let mut answer = String::new();
+    std::io::stderr()
+        .flush()
+        .and_then(|()| std::io::stdin().read_line(&mut answer))
+        .map_err(Error::file("standard input"))?;
+    if matches!(answer.trim().to_lowercase().as_str(), "y" | "yes") {
+        Ok(())
+    } else {
+        Err(Error::Refused("nothing was changed".to_owned()))
+    }
+}
+
+fn tell(action: &Action, args: &ChangeArgs, changed: &Changed) -> Result<()> {
+    if args.json {
+        let refused = |(id, why): &(i64, taskmq_core::broker::Refusal)| serde_json::json!({ "id": id, "reason": why.to_string() });
+        output::json(&[serde_json::json!({
+            "changed": changed.changed,
+            "refused": changed.refused.iter().map(refused).collect::<Vec<_>>(),
+        })]);
+    } else if !changed.changed.is_empty() {
+        say!("{} {}", past(action), messages(changed.changed.len()));
+    } else if changed.refused.is_empty() {
+        say!("there are no such messages");
+    }
+    if changed.refused.is_empty() {
+        return Ok(());
+    }
+    // A screenful of reasons is enough to know why.
+    const SHOWN: usize = 10;
+    let mut lines: Vec<String> =
+        changed.refused.iter().take(SHOWN).map(|(id, why)| format!("message {id}: {why}")).collect();
+    if changed.refused.len() > SHOWN {
+        lines.push(format!("and {} more", changed.refused.len() - SHOWN));
+    }
+    Err(Error::Failed(lines.join("\n")))
+}
+
+fn past(action: &Action) -> &'static str {
+    match action {
+        Action::Retry => "made due:",
+        Action::Cancel => "cancelled",
+        Action::Delete => "deleted",
+        Action::Priority(_) | Action::RunAt(_) => "changed",
+    }
+}
+
+fn messages(count: usize) -> String {
+    if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
+}
