@@ -66,7 +66,7 @@ pub enum Error {
     /// The tables are of a version that this program does not know.
     #[error(
         "the taskmq tables have schema version {found}, this program works with {needed}: {}",
-        if found < needed { "run `taskmq-cli init` and then the migrations" } else { "update taskmq-core in Cargo.toml" }
+        if found < needed { "run `taskmq-cli init` and then the migrations" } else { "update taskmq, in Cargo.toml and taskmq-cli itself" }
     )]
     SchemaVersion {
         /// The version in the database.
