@@ -4,8 +4,8 @@ use crate::database::Kind;
 use crate::process::Process;
 use crate::workload::{Case, LIBRARIES, Measures, Rounds, Scale, prepared};
 
-/// A worker that has just started, or was busy, is not idle yet.
-const CALM_DOWN: Duration = Duration::from_secs(5);
+/// A worker that has just started is not idle yet, and sessions of PostgreSQL tell up to ten seconds late what they did.
+const CALM_DOWN: Duration = Duration::from_secs(15);
 
 pub(super) fn cases(scale: Scale, _database: Kind) -> Vec<Case> {
     let during = Duration::from_secs(scale.pick(10, 20, 60));

@@ -69,9 +69,9 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         liveness,
         report,
         events,
+        wake: Wake::new(&setup.database_url, setup.topics(), &events_in),
         _events_in: events_in,
         link: None,
-        wake: Wake::default(),
         holdings: Holdings::default(),
         lanes: Lanes::default(),
         batches: setup.registry.iter().all(|c| !matches!(c.handler, Handler::Transactional { .. })),
@@ -525,6 +525,13 @@ impl Dispatcher<'_> {
             timeout = timeout.min(at.saturating_duration_since(Instant::now()));
         }
         let deadline = Instant::now() + timeout;
+        if let Some(link) = &self.link
+            && !full
+            && !timeout.is_zero()
+            && self.retry_at.is_none()
+        {
+            self.wake.prepare(link.backend());
+        }
         loop {
             let look = match &self.link {
                 Some(link) if !full && !self.maybe_due && self.retry_at.is_none() => {

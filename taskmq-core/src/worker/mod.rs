@@ -19,6 +19,8 @@ mod pool;
 mod report;
 mod sighting;
 mod stop;
+#[cfg(feature = "mysql")]
+mod waiter;
 mod wake;
 
 use std::any::TypeId;

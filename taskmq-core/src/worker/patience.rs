@@ -6,6 +6,8 @@ use std::fmt;
 use std::thread;
 use std::time::Duration;
 
+#[cfg(feature = "mysql")]
+use crossbeam_channel::TryRecvError;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use crate::{AnyConnection, Backend, Error, Result};
@@ -35,6 +37,13 @@ impl fmt::Debug for Patient {
 /// A call under way.
 pub(super) struct Pending<T> {
     reply: Receiver<(AnyConnection, Result<T>)>,
+}
+
+#[cfg(feature = "mysql")]
+impl<T> fmt::Debug for Pending<T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pending").finish_non_exhaustive()
+    }
 }
 
 impl Patient {
@@ -100,6 +109,19 @@ impl Patient {
         });
         self.jobs.send(job).map_err(|_| gone())?;
         Ok(Pending { reply: answer })
+    }
+
+    /// The answer, if it has come.
+    #[cfg(feature = "mysql")]
+    pub(super) fn try_end<T>(&mut self, pending: &Pending<T>) -> Option<Result<T>> {
+        match pending.reply.try_recv() {
+            Ok((conn, answer)) => {
+                self.conn = Some(conn);
+                Some(answer)
+            }
+            Err(TryRecvError::Empty) => None,
+            Err(TryRecvError::Disconnected) => Some(Err(gone())),
+        }
     }
 
     /// Waits for the answer. After [`Error::Silent`] the connection cannot be used any more.

@@ -2,7 +2,12 @@
 
 use std::time::{Duration, Instant};
 
+use crossbeam_channel::Sender;
+
+use super::executors::Event;
 use super::patience::Patient;
+#[cfg(feature = "mysql")]
+use super::waiter::Waiter;
 use crate::{AnyConnection, Backend, Result};
 
 /// The longest that a new message waits where no wake-up came through.
@@ -10,6 +15,8 @@ pub(super) const POLL: Duration = Duration::from_secs(1);
 
 /// The longest time between two looks that cost no query.
 const FREE_LOOK: Duration = Duration::from_millis(10);
+/// The longest time between two looks that do, where the server can be asked to wait.
+const DEAR_LOOK: Duration = Duration::from_millis(8);
 
 /// So many messages a second are many;
 #[cfg(feature = "postgres")]
@@ -56,11 +63,15 @@ impl Flow {
 }
 
 /// Watches for new messages on the connection that claims them.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Wake {
     #[cfg(feature = "sqlite")]
     data_version: i64,
     last_message: Option<Instant>,
+    #[cfg(feature = "mysql")]
+    waiter: Waiter,
+    /// The server waits for new messages.
+    waits: bool,
     #[cfg(feature = "postgres")]
     flow: Flow,
     /// Producers tell of new messages.
@@ -69,6 +80,22 @@ pub(super) struct Wake {
 }
 
 impl Wake {
+    #[cfg_attr(not(feature = "mysql"), allow(unused_variables))]
+    pub(super) fn new(url: &str, topics: Vec<&'static str>, events: &Sender<Event>) -> Self {
+        Self {
+            #[cfg(feature = "sqlite")]
+            data_version: 0,
+            last_message: None,
+            #[cfg(feature = "mysql")]
+            waiter: Waiter::new(url, topics, events),
+            waits: false,
+            #[cfg(feature = "postgres")]
+            flow: Flow::default(),
+            #[cfg(feature = "postgres")]
+            resting: false,
+        }
+    }
+
     /// To be called on each new connection.
     #[cfg_attr(
         not(feature = "postgres"),
@@ -112,16 +139,30 @@ impl Wake {
         Ok(())
     }
 
+    /// Before a wait for messages.
+    #[cfg_attr(not(feature = "mysql"), allow(unused_variables, clippy::unused_self))]
+    pub(super) fn prepare(&mut self, backend: Backend) {
+        #[cfg(feature = "mysql")]
+        if backend == Backend::Mysql {
+            self.waits = self.quiet() / 8 > DEAR_LOOK && self.waiter.wait();
+        }
+    }
+
+    /// A worker that has seen no message yet waits as one that has not seen any for long.
+    fn quiet(&self) -> Duration {
+        self.last_message.map_or(16 * POLL, |last| last.elapsed())
+    }
+
     /// How long to wait before the next [`look`](Self::look): little while messages come, ever more when it is quiet.
     pub(super) fn interval(&self, backend: Backend) -> Duration {
-        // A worker that has seen none yet waits as one that has not seen any for long.
-        let quiet = self.last_message.map_or(16 * POLL, |last| last.elapsed());
+        let quiet = self.quiet();
         match backend {
             #[cfg(feature = "postgres")]
             Backend::Postgres if !self.resting => Duration::from_millis(2),
             // Reading a number from shared memory, or what has arrived on the socket: a few microseconds, and no query.
             Backend::Sqlite | Backend::Postgres => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
             // Each look is a query.
+            Backend::Mysql if self.waits => POLL,
             Backend::Mysql => (quiet / 8).clamp(Duration::from_millis(2), POLL),
         }
     }

@@ -4,6 +4,8 @@
 mod claim;
 mod rescue;
 mod settle;
+#[cfg(feature = "worker")]
+mod wait;
 
 use std::time::Duration;
 
@@ -15,6 +17,8 @@ use serde::Serialize;
 
 use self::claim::{claim_in, end_batches, leased, lock_batches, next_lane, promote_in, row_count};
 use self::settle::{lock_held, settle_done, settle_in};
+#[cfg(feature = "worker")]
+pub(crate) use self::wait::{has_newer, newest, wait_for_newer};
 use super::rows;
 use super::{
     BatchId, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
