@@ -21,10 +21,21 @@ macro_rules! by_id {
     };
 }
 
+/// What the CTE `known` says of a message. A scalar subquery and no join: to an UPDATE or DELETE that joins, PostgreSQL
+/// hands a copy of the whole joined row with each message, and so the work would grow with the square of their number.
+macro_rules! known {
+    ($place:literal) => {
+        known!($place, "m.id")
+    };
+    ($place:literal, $id:literal) => {
+        concat!("(SELECT of FROM known) -> ", $id, "::text ->> ", $place)
+    };
+}
+
 /// The message's own lease holds: its attempt is the first thing that is known of it.
 macro_rules! held {
-    ($known:literal) => {
-        concat!("m.worker_id = ? AND m.attempts = (", $known, ".of -> m.id::text ->> 0)::int")
+    () => {
+        concat!("m.worker_id = ? AND m.attempts = (", known!(0), ")::int")
     };
 }
 
@@ -164,18 +175,17 @@ fn done_of_batch(
     let counts: Vec<i64> = load!(
         conn, Pg => BigInt,
         concat!("WITH batch AS MATERIALIZED (
-            SELECT claimed_at, ?::jsonb AS results, message_ids
-            FROM taskmq_claims WHERE id = ? AND worker_id = ? FOR UPDATE
+            SELECT claimed_at, message_ids FROM taskmq_claims WHERE id = ? AND worker_id = ? FOR UPDATE
          ), gone AS (
-            DELETE FROM taskmq_messages m USING batch
+            DELETE FROM taskmq_messages m
             WHERE m.id = ANY(ARRAY(SELECT unnest(?) INTERSECT SELECT unnest(message_ids) FROM batch)) AND ", unheld!(), "
-            RETURNING m.id, m.topic, m.priority, m.run_at, m.created_at, batch.claimed_at, m.attempts, m.crashes,
-                m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, batch.results ->> m.id::text AS result
-         ), kept AS (
+            RETURNING m.*
+         ), known AS MATERIALIZED (SELECT ?::jsonb AS of),
+         kept AS (
             INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_seconds, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
-            SELECT id, topic, 'done', priority, run_at, created_at, claimed_at, ?, ?, attempts + 1,
-                crashes, max_attempts, unique_key, ordering_key, headers, payload, result::json
+            SELECT id, topic, 'done', priority, run_at, created_at, (SELECT claimed_at FROM batch), ?, ?, attempts + 1,
+                crashes, max_attempts, unique_key, ordering_key, headers, payload, ((SELECT of FROM known) ->> id::text)::json
             FROM gone WHERE ?
          ), forgotten AS (
             DELETE FROM taskmq_failures WHERE message_id = ANY(ARRAY(SELECT id FROM gone WHERE attempts > 0 AND NOT ?))
@@ -183,10 +193,10 @@ fn done_of_batch(
             DELETE FROM taskmq_claims WHERE id = ? AND worker_id = ? AND ?
          )
          SELECT count(*) FROM gone"),
-        Nullable<Text> = results,
         BigInt = group.batch,
         BigInt = worker.id,
         Array<BigInt> = &ids,
+        Nullable<Text> = results,
         Nullable<BigInt> = keep,
         BigInt = worker.id,
         Bool = keep != Some(0),
@@ -217,9 +227,9 @@ pub(super) fn done(
     let done: Vec<_> = settlements.iter().filter_map(|s| of(s)).collect();
     Ok(load!(
         conn, Pg => BigInt,
-        concat!("WITH done AS MATERIALIZED (SELECT ?::jsonb AS of), gone AS (
-            DELETE FROM taskmq_messages m USING done WHERE ", by_id!(), " AND ", held!("done"), "
-            RETURNING m.*, (done.of -> m.id::text ->> 1)::bigint AS keep, done.of -> m.id::text ->> 2 AS result
+        concat!("WITH known AS MATERIALIZED (SELECT ?::jsonb AS of), gone AS (
+            DELETE FROM taskmq_messages m WHERE ", by_id!(), " AND ", held!(), "
+            RETURNING m.*, (", known!(1), ")::bigint AS keep, ", known!(2), " AS result
          ), kept AS (
             INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, keep_seconds, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, result)
@@ -251,13 +261,13 @@ fn retry(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement
     }
     Ok(load!(
         conn, Pg => BigInt,
-        concat!("WITH failed AS MATERIALIZED (SELECT ?::jsonb AS of), again AS (
+        concat!("WITH known AS MATERIALIZED (SELECT ?::jsonb AS of), again AS (
             UPDATE taskmq_messages m SET worker_id = 0, suspicions = 0,
-                run_at = clock_timestamp() + (failed.of -> m.id::text ->> 1)::bigint * interval '1 microsecond'
-            FROM failed WHERE ", by_id!(), " AND ", held!("failed"), " RETURNING m.id, m.attempts, failed.of -> m.id::text AS of
+                run_at = clock_timestamp() + (", known!(1), ")::bigint * interval '1 microsecond'
+            WHERE ", by_id!(), " AND ", held!(), " RETURNING m.id, m.attempts
          ), noted AS (
             INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-            SELECT id, attempts, of ->> 2, of ->> 3, ? FROM again
+            SELECT id, attempts, ", known!(2, "id"), ", ", known!(3, "id"), ", ? FROM again
          )
          SELECT id FROM again"),
         Text = of_messages(retries.iter().map(|(id, of)| (*id, of)))?,
@@ -279,9 +289,9 @@ fn bury(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement]
     }
     Ok(load!(
         conn, Pg => BigInt,
-        concat!("WITH failed AS MATERIALIZED (SELECT ?::jsonb AS of), gone AS (
-            DELETE FROM taskmq_messages m USING failed WHERE ", by_id!(), " AND ", held!("failed"), "
-            RETURNING m.*, failed.of -> m.id::text ->> 1 AS kind, failed.of -> m.id::text ->> 2 AS error
+        concat!("WITH known AS MATERIALIZED (SELECT ?::jsonb AS of), gone AS (
+            DELETE FROM taskmq_messages m WHERE ", by_id!(), " AND ", held!(), "
+            RETURNING m.*, ", known!(1), " AS kind, ", known!(2), " AS error
          ), kept AS (
             INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, error)
@@ -307,9 +317,9 @@ fn hand_back(
     let back: Vec<_> = settlements.iter().map(|s| (s.id, (s.attempt,))).collect();
     Ok(load!(
         conn, Pg => BigInt,
-        concat!("WITH back AS MATERIALIZED (SELECT ?::jsonb AS of)
+        concat!("WITH known AS MATERIALIZED (SELECT ?::jsonb AS of)
          UPDATE taskmq_messages m SET attempts = attempts - 1, worker_id = ", nobody!(), "
-         FROM back WHERE ", by_id!(), " AND ", held!("back"), " RETURNING m.id"),
+         WHERE ", by_id!(), " AND ", held!(), " RETURNING m.id"),
         Text = of_messages(back.iter().map(|(id, of)| (*id, of)))?,
         Array<BigInt> = ids(&back),
         BigInt = worker.id,
