@@ -296,18 +296,20 @@ impl Dispatcher<'_> {
         if self.setup.backend == Backend::Postgres {
             self.lanes.claimed(&claimed, began.elapsed(), !going_on);
         }
-        self.wake.saw(claimed.len());
-        if claimed.len() < wanted {
+        let brought = claimed.len();
+        self.wake.saw(brought);
+        // Handlers first: the question after them is a round trip.
+        for message in claimed {
+            self.assign(message);
+        }
+        if brought < wanted {
             if going_on {
                 self.due_at = self.lanes.going_on_until().or(Some(began));
                 self.maybe_due = false;
             } else {
                 self.look_for_due()?;
-                self.maybe_due &= !claimed.is_empty();
+                self.maybe_due &= brought > 0;
             }
-        }
-        for message in claimed {
-            self.assign(message);
         }
         Ok(())
     }
