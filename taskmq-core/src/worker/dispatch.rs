@@ -1,6 +1,7 @@
 //! The worker's main thread: claims messages into the executors, and settles what they finish, in batches as large as
 //! what came together while the last one was written.
 
+use std::collections::HashMap;
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -280,29 +281,30 @@ impl Dispatcher<'_> {
             }
         }
         let topics = self.topics_in_turn();
-        let shares = self.pace.shares(&topics, &self.holdings, self.finished.len());
+        let wanted = self.pace.room(self.holdings.len() - self.finished.len()).min(BATCH);
+        let shares = self.pace.shares(&topics, &self.holdings, self.finished.len(), wanted);
         if shares.is_empty() {
             return self.exchange(None).map(drop);
         }
         let as_batch = self.batches && self.pace.is_below(MOMENTS);
-        let wanted = self.pace.room(self.holdings.len() - self.finished.len()).min(BATCH);
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
         let after = self.lanes.after().to_vec();
         let going_on = !after.is_empty();
-        let order = Order { worker_id: self.worker.id, topics: shares, limit, as_batch, after };
+        let order = Order { worker_id: self.worker.id, topics: shares.clone(), limit, as_batch, after };
         let began = Instant::now();
         self.wake.rest_or_rise(link_of(&mut self.link)?.conn())?;
         let claimed = self.exchange(Some(order))?;
+        self.pace.brought(&shares, &claimed);
         if self.setup.backend == Backend::Postgres {
             self.lanes.claimed(&claimed, began.elapsed(), !going_on);
         }
         let brought = claimed.len();
         self.wake.saw(brought);
         // Handlers first: the question after them is a round trip.
-        for message in claimed {
+        for message in in_turns(claimed) {
             self.assign(message);
         }
-        if brought < wanted {
+        if brought < wanted && !self.pace.has_plenty() {
             if going_on {
                 self.due_at = self.lanes.going_on_until().or(Some(began));
                 self.maybe_due = false;
@@ -631,6 +633,23 @@ impl Dispatcher<'_> {
         let _ = self.exchange(None);
         Ok(Ended::LeftRunning)
     }
+}
+
+/// One of each topic, then the next of each: no topic waits for another, and messages that were produced one after the
+/// other end together, so that their rows, which lie side by side, are written once.
+fn in_turns(claimed: Vec<Claimed>) -> Vec<Claimed> {
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    let turn = |message: Claimed| {
+        let number = match numbers.get_mut(&message.topic) {
+            Some(number) => number,
+            None => numbers.entry(message.topic.clone()).or_default(),
+        };
+        *number += 1;
+        (*number, message)
+    };
+    let mut turns: Vec<(usize, Claimed)> = claimed.into_iter().map(turn).collect();
+    turns.sort_by_key(|(number, _)| *number);
+    turns.into_iter().map(|(_, message)| message).collect()
 }
 
 fn settle(

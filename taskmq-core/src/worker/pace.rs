@@ -1,10 +1,10 @@
 //! How much to claim ahead.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::time::Duration;
 
 use super::holdings::Holdings;
-use crate::broker::Share;
+use crate::broker::{Claimed, Share};
 
 /// The most that one claim takes.
 pub(super) const BATCH: usize = 2000;
@@ -21,11 +21,13 @@ pub(super) struct Pace {
     handlers: usize,
     seconds: HashMap<&'static str, f64>,
     bytes: HashMap<&'static str, f64>,
+    /// Topics of which the last claim left some behind.
+    plentiful: HashSet<&'static str>,
 }
 
 impl Pace {
     pub(super) fn new(handlers: usize) -> Self {
-        Self { handlers, seconds: HashMap::new(), bytes: HashMap::new() }
+        Self { handlers, seconds: HashMap::new(), bytes: HashMap::new(), plentiful: HashSet::new() }
     }
 
     pub(super) fn count(&mut self, topic: &'static str, took: Duration) {
@@ -56,15 +58,48 @@ impl Pace {
                 || self.work(holdings) >= self.work_ahead() / 2.0)
     }
 
-    /// How many to take of each topic: what the handlers get done soon, and so many as there are idle handlers.
-    /// `ended` of those held have ended.
-    pub(super) fn shares<'a>(&self, topics: &[&'a str], holdings: &Holdings, ended: usize) -> Vec<Share<'a>> {
+    /// A claim of these shares brought these.
+    pub(super) fn brought(&mut self, shares: &[Share<'static>], claimed: &[Claimed]) {
+        let mut numbers: HashMap<&str, i64> = HashMap::new();
+        for message in claimed {
+            *numbers.entry(&message.topic).or_default() += 1;
+        }
+        // A claim that is full before it comes to a topic tells nothing of it.
+        for Share { topic, limit } in shares {
+            match numbers.get(topic) {
+                Some(number) if number >= limit => self.plentiful.insert(topic),
+                Some(_) => self.plentiful.remove(topic),
+                None => false,
+            };
+        }
+        if claimed.is_empty() {
+            self.plentiful.clear();
+        }
+    }
+
+    /// Whether the last claim left messages behind.
+    pub(super) fn has_plenty(&self) -> bool {
+        !self.plentiful.is_empty()
+    }
+
+    /// How many to take of each topic: what the handlers get done soon, and so many as there are idle handlers, but of
+    /// several that have plenty no more than an equal part of `room`. So none waits for another's backlog to end, and
+    /// messages that were produced together, whose rows lie together, are worked off together. `ended` of those held
+    /// have ended.
+    pub(super) fn shares(
+        &self,
+        topics: &[&'static str],
+        holdings: &Holdings,
+        ended: usize,
+        room: usize,
+    ) -> Vec<Share<'static>> {
         let idle = self.handlers.saturating_sub(holdings.len() - ended);
+        let part = (room / self.plentiful.len().max(1)).max(1);
         let left = (self.work_ahead() - self.work(holdings)).max(0.0);
-        let share = |topic: &&'a str| {
+        let share = |topic: &&'static str| {
             let ahead = (left / self.seconds_of(topic).max(1e-9)) as usize;
             let light = ((BYTES / self.bytes_of(topic)) as usize).max(idle);
-            let limit = i64::try_from(ahead.max(idle).min(light).min(BATCH)).unwrap_or(i64::MAX);
+            let limit = i64::try_from(ahead.max(idle).min(light).min(part)).unwrap_or(i64::MAX);
             Share { topic, limit }
         };
         topics.iter().map(share).filter(|share| share.limit > 0).collect()
@@ -100,27 +135,30 @@ mod tests {
     use super::*;
     use crate::broker::Claimed;
 
+    fn message(id: i64, topic: &str) -> Claimed {
+        Claimed {
+            id,
+            topic: topic.to_owned(),
+            attempt: 1,
+            batch: None,
+            lane: (0, 0),
+            crashes: 0,
+            max_attempts: None,
+            headers: None,
+            payload: "1".to_owned(),
+        }
+    }
+
     fn holding(topic: &'static str, number: i64) -> Holdings {
         let mut holdings = Holdings::default();
         for id in 0..number {
-            let claimed = Claimed {
-                id,
-                topic: topic.to_owned(),
-                attempt: 1,
-                batch: None,
-                lane: (0, 0),
-                crashes: 0,
-                max_attempts: None,
-                headers: None,
-                payload: "1".to_owned(),
-            };
-            holdings.add(&claimed, topic);
+            holdings.add(&message(id, topic), topic);
         }
         holdings
     }
 
     fn limits(pace: &Pace, holdings: &Holdings) -> Vec<i64> {
-        pace.shares(&["quick", "slow", "new"], holdings, 0).iter().map(|share| share.limit).collect()
+        pace.shares(&["quick", "slow", "new"], holdings, 0, BATCH).iter().map(|share| share.limit).collect()
     }
 
     #[test]
@@ -166,5 +204,24 @@ mod tests {
         let holdings = holding("quick", 1000);
         assert!(!pace.is_enough(1000, &holdings));
         assert!(limits(&pace, &holdings)[0] == 2000);
+    }
+
+    #[test]
+    fn topics_that_have_plenty_share_a_claim_equally() {
+        let mut pace = Pace::new(10);
+        pace.count("quick", Duration::from_micros(5));
+        pace.count("other", Duration::from_micros(5));
+        let shares = |pace: &Pace| pace.shares(&["quick", "other"], &Holdings::default(), 0, BATCH);
+        let of = |topic: &str, number| vec![message(0, topic); number];
+        let asked = shares(&pace);
+        pace.brought(&asked, &of("quick", BATCH));
+        assert!(pace.has_plenty());
+        assert_eq!(shares(&pace)[0].limit, 2000, "one has plenty, and may have all");
+        pace.brought(&asked, &[of("quick", BATCH), of("other", BATCH)].concat());
+        assert_eq!(shares(&pace).iter().map(|s| s.limit).collect::<Vec<_>>(), [1000, 1000]);
+        pace.brought(&shares(&pace), &[of("quick", 1000), of("other", 3)].concat());
+        assert_eq!(shares(&pace)[0].limit, 2000, "the other has no more");
+        pace.brought(&asked, &[]);
+        assert!(!pace.has_plenty());
     }
 }

@@ -16,6 +16,7 @@ pub(super) const POLL: Duration = Duration::from_secs(1);
 /// The longest time between two looks that cost no query.
 const FREE_LOOK: Duration = Duration::from_millis(10);
 /// The longest time between two looks that do, where the server can be asked to wait.
+#[cfg(feature = "mysql")]
 const DEAR_LOOK: Duration = Duration::from_millis(8);
 
 /// So many messages a second are many;

@@ -24,6 +24,7 @@ pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result
     if !worker_exists(conn, claim.worker_id)? {
         return Ok(claimed);
     }
+    note_leased(conn)?;
     'topics: for Share { topic, limit } in claim.topics {
         let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
         while let Some(priority) = lane {
@@ -61,6 +62,20 @@ pub(super) fn worker_exists(conn: &mut SqliteConnection, worker_id: i64) -> Resu
     Ok(!found.is_empty())
 }
 
+/// Notes in a table of this connection's own which messages are leased with batches. Whoever goes from lane to lane
+/// would otherwise have SQLite read all those lists anew in each.
+pub(super) fn note_leased(conn: &mut SqliteConnection) -> Result<()> {
+    execute!(conn, Sqlite, "CREATE TEMP TABLE IF NOT EXISTS taskmq_leased (id INTEGER PRIMARY KEY)")?;
+    execute!(conn, Sqlite, "DELETE FROM temp.taskmq_leased")?;
+    execute!(
+        conn,
+        Sqlite,
+        "INSERT OR IGNORE INTO temp.taskmq_leased
+         SELECT member.value FROM taskmq_claims c, json_each(c.message_ids) member"
+    )?;
+    Ok(())
+}
+
 /// The highest priority below `below` of which the topic has any message that nobody holds.
 pub(super) fn next_lane(conn: &mut SqliteConnection, topic: &str, below: i32) -> Result<Option<i16>> {
     let found: Vec<i16> = load!(
@@ -83,7 +98,7 @@ pub(super) fn claim_lane(
         conn, Sqlite => ClaimedSql,
         concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
          WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
-                      AND id NOT IN (SELECT id FROM ", leased!(), ") ORDER BY run_at, id LIMIT ?)
+                      AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?)
          RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
         BigInt = worker_id,
         Text = topic,
@@ -110,7 +125,7 @@ pub(super) fn pick_lane(
         conn, Sqlite => ClaimedSql,
         concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, headers, payload, '' FROM taskmq_messages
          WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
-         AND id NOT IN (SELECT id FROM ", leased!(), ") ORDER BY run_at, id LIMIT ?"),
+         AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?"),
         Text = topic,
         SmallInt = priority,
         BigInt = limit,

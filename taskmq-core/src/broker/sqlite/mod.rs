@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
-use self::claim::{batches_of, claim_in, end_batches, next_lane, promote_in, worker_exists};
+use self::claim::{batches_of, claim_in, end_batches, next_lane, note_leased, promote_in, worker_exists};
 use self::settle::{settle_in, settle_one};
 use super::rows;
 use super::{
@@ -120,7 +120,7 @@ pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     }
     let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.to_string()))?;
     conn.batch_execute(
-        "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000;",
+        "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY;",
     )
         .map_err(|e| failed(e.to_string()))?;
     // Two that first open a new file at once: SQLite does not wait for the other one here, whatever the time-out.
@@ -255,15 +255,16 @@ impl Broker for SqliteConnection {
     }
 
     fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {
+        note_leased(self)?;
         let mut soonest: Option<i64> = None;
         for topic in topics {
             let mut lane = next_lane(self, topic, i32::from(i16::MAX) + 1)?;
             while let Some(priority) = lane {
                 let wait: Vec<i64> = load!(
                     self, Sqlite => BigInt,
-                    concat!("SELECT max(0, CAST((julianday(run_at) - julianday('now')) * 86400000 AS INTEGER)) FROM taskmq_messages
-                     WHERE worker_id = 0 AND topic = ? AND priority = ? AND id NOT IN (SELECT id FROM ", leased!(), ")
-                     ORDER BY run_at LIMIT 1"),
+                    "SELECT max(0, CAST((julianday(run_at) - julianday('now')) * 86400000 AS INTEGER)) FROM taskmq_messages
+                     WHERE worker_id = 0 AND topic = ? AND priority = ? AND id NOT IN temp.taskmq_leased
+                     ORDER BY run_at LIMIT 1",
                     Text = *topic,
                     SmallInt = priority,
                 )?;
