@@ -135,8 +135,10 @@ macro_rules! by_index {
     };
 }
 
-// Below the macros that it uses.
+// Below the macros that they use.
 mod admin;
+mod diagnosis;
+mod paused;
 
 /// For the connections of a worker.
 #[cfg(feature = "worker")]
