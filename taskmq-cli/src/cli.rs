@@ -57,6 +57,9 @@ pub(crate) enum Command {
     ///
     /// Exits with 1 when it finds an error; warnings and remarks are no failure.
     Doctor(ListArgs),
+    /// Watch the queue on a live screen, and act on it
+    #[cfg(feature = "watch")]
+    Watch,
     /// Print a script that completes commands in a shell
     Completions(CompletionsArgs),
     /// Write manual pages into a folder

@@ -11,6 +11,8 @@ mod doctor;
 mod error;
 mod init;
 mod selection;
+#[cfg(feature = "watch")]
+mod watch;
 mod when;
 
 use std::process::ExitCode;
@@ -50,6 +52,8 @@ fn run(cli: &Cli) -> error::Result<()> {
         Command::Pause(args) => commands::pause::pause(args, url),
         Command::Resume(args) => commands::pause::resume(args, url),
         Command::Doctor(args) => doctor::run(args, url),
+        #[cfg(feature = "watch")]
+        Command::Watch => watch::run(url),
         Command::Completions(args) => commands::manual::completions(args),
         Command::Man(args) => commands::manual::man(args),
     }

@@ -48,7 +48,7 @@ pub(super) fn judge(figures: &Figures) -> Vec<Finding> {
             Level::Error,
             "index-missing",
             format!("the index {name} is not there"),
-            "claims walk over the whole table, and unique keys may be taken twice",
+            "claims fail or walk over the whole table, and unique keys may be taken twice",
             again,
         ));
     }
@@ -57,7 +57,7 @@ pub(super) fn judge(figures: &Figures) -> Vec<Finding> {
             Level::Error,
             "index-invalid",
             format!("the index {name} is there and not used, for making it failed"),
-            "claims walk over the whole table, and unique keys may be taken twice",
+            "claims fail or walk over the whole table, and unique keys may be taken twice",
             format!("REINDEX INDEX CONCURRENTLY {name}"),
         ));
     }
@@ -345,7 +345,7 @@ mod tests {
 
     #[test]
     fn clocks_are_compared_by_what_the_answer_took() {
-        let at = |millis| DateTime::from_timestamp_millis(1_000_000 + millis).expect("a time");
+        let at = |millis: i64| DateTime::from_timestamp_millis(1_000_000 + millis).expect("a time");
         assert!(judge_clock(at(0), at(4_000), at(5_000)).is_none(), "it was read somewhen in between");
         let ahead = judge_clock(at(0), at(9_000), at(5_000)).expect("differs").what;
         assert_eq!(ahead, "the database's clock is 4.0 s ahead of this machine's");
