@@ -78,7 +78,7 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
         if errors + warnings == 0 {
             say!("{}: nothing is wrong", conn.backend());
         } else {
-            say!("{}: {errors} errors, {warnings} warnings, {remarks} remarks", conn.backend());
+            say!("{}: errors {errors}, warnings {warnings}, remarks {remarks}", conn.backend());
         }
     }
     match errors {

@@ -288,11 +288,11 @@ fn judge_transaction(transaction: &Transaction, end: &str) -> Option<Finding> {
     }
     let level = if *seconds < FORGOTTEN_TRANSACTION { Level::Warning } else { Level::Error };
     let open = HumanDuration(std::time::Duration::from_secs(seconds.unsigned_abs()));
-    let program = if program.is_empty() { "" } else { &**program };
+    let whose = [&**user, &**program].join(" ");
     Some(Finding::new(
         level,
         "old-transaction",
-        format!("session {session} of {user} {program} has a transaction open for {open}"),
+        format!("session {session} ({}) has a transaction open for {open}", whose.trim()),
         "rows of finished messages cannot be cleared while it lasts, and claims walk over them",
         end,
     ))
@@ -332,6 +332,8 @@ pub(super) fn judge_clock(
 
 #[cfg(test)]
 mod tests {
+    use taskmq_core::broker::{ReplicationSlot, TableFigures};
+
     use super::*;
 
     #[test]
@@ -355,6 +357,8 @@ mod tests {
 
     #[test]
     fn what_cannot_be_brought_about_in_a_test_is_judged() {
+        let open =
+            |seconds| Transaction { session: 7, user: "u".to_owned(), program: String::new(), seconds };
         let sqlite = SqliteFigures {
             version: "3.46.1".to_owned(),
             journal_mode: "delete".to_owned(),
@@ -363,9 +367,49 @@ mod tests {
         };
         let names: Vec<&str> = judge_sqlite(&sqlite).iter().map(|f| f.name).collect();
         assert_eq!(names, ["file-damaged", "journal-mode", "sqlite-version"]);
+        let mut mysql = MysqlFigures {
+            version: "10.11".to_owned(),
+            flush_log_at_trx_commit: 2,
+            binlog_format: Some("STATEMENT".to_owned()),
+            buffer_pool: 1 << 27,
+            messages_bytes: 1 << 30,
+            connections: 1,
+            max_connections: 150,
+            oldest_transaction: Some(open(61)),
+            history: Some(2_000_000),
+        };
+        let names: Vec<&str> = judge_mysql(&mysql).iter().map(|f| f.name).collect();
+        let expected =
+            ["commits-not-waited-for", "binlog-format", "buffer-pool", "old-transaction", "history"];
+        assert_eq!(names, expected);
+        (mysql.flush_log_at_trx_commit, mysql.messages_bytes, mysql.history) = (1, 1 << 20, Some(100));
+        (mysql.binlog_format, mysql.oldest_transaction) = (Some("ROW".to_owned()), None);
+        assert!(judge_mysql(&mysql).is_empty());
+        let slot = |active| ReplicationSlot { name: "s".to_owned(), active, kept_bytes: 1 << 40 };
+        let table =
+            |dead| TableFigures { name: "taskmq_messages".to_owned(), live: 9, dead, autovacuum: true };
+        let mut postgres = PostgresFigures {
+            version: "15".to_owned(),
+            fsync: false,
+            full_page_writes: true,
+            synchronous_commit: "off".to_owned(),
+            autovacuum: false,
+            connections: 1,
+            max_connections: 100,
+            oldest_transaction: Some(open(61)),
+            tables: vec![table(200_000)],
+            slots: vec![slot(false)],
+            wakes: true,
+        };
+        let names: Vec<&str> = judge_postgres(&postgres).iter().map(|f| f.name).collect();
+        let (first, second) = names.split_at(3);
+        assert_eq!(first, ["not-durable", "commits-not-waited-for", "autovacuum-off"]);
+        assert_eq!(second, ["dead-rows", "old-transaction", "replication-slot"]);
+        (postgres.fsync, postgres.autovacuum, postgres.oldest_transaction) = (true, true, None);
+        (postgres.tables, postgres.slots) = (vec![table(50_000)], vec![slot(true)]);
+        "on".clone_into(&mut postgres.synchronous_commit);
+        assert!(judge_postgres(&postgres).is_empty());
         assert!(judge_connections(80, 100).is_none() && judge_connections(81, 100).is_some());
-        let open =
-            |seconds| Transaction { session: 7, user: "u".to_owned(), program: String::new(), seconds };
         let level = |seconds| judge_transaction(&open(seconds), "KILL 7").map(|f| f.level);
         assert_eq!([level(59), level(60), level(3600)], [None, Some(Level::Warning), Some(Level::Error)]);
     }

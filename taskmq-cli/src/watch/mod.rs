@@ -17,8 +17,10 @@ use self::app::App;
 use crate::database;
 use crate::error::{Error, Result};
 
-/// The time from one look to the next.
+/// The time from one look to the next, at least;
 const LOOK: Duration = Duration::from_secs(1);
+/// and so many times as long as a look takes, so that the screen is no load on a database with a thousand topics.
+const REST: u32 = 10;
 /// So long a statement may take; the queue's own work goes first.
 const PATIENCE: Duration = Duration::from_secs(5);
 
@@ -47,14 +49,15 @@ fn live(terminal: &mut DefaultTerminal, app: &mut App, url: Option<&str>, conn: 
     let mut conn = conn;
     let mut next = Instant::now();
     while !app.ends {
-        if next <= Instant::now() {
+        let began = Instant::now();
+        if next <= began {
             if let Err(error) = app.look(&mut conn) {
                 app.message = format!("cannot look, trying again: {error}");
                 if let Ok(again) = connect(url) {
                     conn = again;
                 }
             }
-            next = Instant::now() + LOOK;
+            next = Instant::now() + LOOK.max(began.elapsed() * REST);
         }
         terminal.draw(|frame| screen::draw(frame, app)).map_err(Error::file("the terminal"))?;
         let wait = next.saturating_duration_since(Instant::now());

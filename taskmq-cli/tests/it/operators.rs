@@ -137,3 +137,49 @@ fn completions_and_manual_pages_name_every_command() {
         assert!(page.contains(&format!("`{command}")), "docs/cli.md does not name {command}");
     }
 }
+
+/// In a terminal that the program `script` makes.
+#[cfg(all(target_os = "linux", feature = "watch"))]
+#[test]
+fn the_live_screen_leaves_the_terminal_as_it_was() {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
+    let host = migrated();
+    host.run(&["produce", "mail", "1"]);
+    host.fails(&["watch"], "watch needs a terminal");
+    let command = format!("stty rows 24 cols 80; exec '{}' watch", env!("CARGO_BIN_EXE_taskmq-cli"));
+    for key in [b"q", b"\x03"] {
+        let mut child = Command::new("timeout")
+            .args(["20", "script", "--quiet", "--return", "--command", &command, "/dev/null"])
+            .current_dir(host.path(""))
+            .env_remove("DATABASE_URL")
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("timeout and script, which Debian always has");
+        let (mut stdin, mut stdout) =
+            (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        let (mut screen, mut bytes, mut typed) = (String::new(), [0; 4096], false);
+        loop {
+            let read = stdout.read(&mut bytes).expect("reads");
+            if read == 0 {
+                break;
+            }
+            screen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            // What is typed before it listens is lost.
+            if !typed && screen.contains("quit") {
+                stdin.write_all(key).expect("is typed");
+                typed = true;
+            }
+        }
+        assert!(child.wait().expect("ends").success(), "{key:?}: {screen:?}");
+        let left =
+            screen.rsplit_once("\u{1b}[?1049l").map(|(shown, _)| shown).expect("the other screen is left");
+        assert!(
+            left.contains("\u{1b}[?1049h") && screen.contains("\u{1b}[?25h"),
+            "and the cursor shown: {screen:?}"
+        );
+    }
+}

@@ -1,7 +1,13 @@
 //! Topics that people have paused.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+use std::time::{Duration, Instant};
+
 use taskmq_core::broker::{NoteId, PausedTopic};
-use taskmq_core::{BrokerConnection, Error, NewMessage, produce, produce_many};
+use taskmq_core::worker::Ended;
+use taskmq_core::{
+    BrokerConnection, Error, NewMessage, Registry, Worker, produce, produce_many, task_consumer,
+};
 use taskmq_tests::databases::TestDatabase;
 
 use super::worker;
@@ -9,6 +15,7 @@ use super::worker;
 each_database! {
     a_pause_is_kept_and_noted,
     a_look_tells_what_is_paused_and_passes_it_over,
+    async_handlers_begin_nothing_more,
 }
 
 fn a_pause_is_kept_and_noted(db: &TestDatabase) {
@@ -56,4 +63,50 @@ fn a_look_tells_what_is_paused_and_passes_it_over(db: &TestDatabase) {
     assert_eq!(look(&["t", "u"]).due, look(&["u"]).due, "other topics are seen as before");
     db.connect().broker().resume("t", "a person").expect("resumes");
     assert_eq!(look(&["t", "u"]).set_aside, before.set_aside);
+}
+
+static BEGUN: AtomicU32 = AtomicU32::new(0);
+
+#[task_consumer(topic = "breath")]
+async fn breath(_n: u32) {
+    BEGUN.fetch_add(1, Ordering::SeqCst);
+    // Without tokio here: yields until the time is over.
+    let until = Instant::now() + Duration::from_millis(20);
+    std::future::poll_fn(|cx| {
+        cx.waker().wake_by_ref();
+        if Instant::now() >= until { std::task::Poll::Ready(()) } else { std::task::Poll::Pending }
+    })
+    .await;
+}
+
+fn async_handlers_begin_nothing_more(db: &TestDatabase) {
+    let mut conn = db.connect();
+    produce_many(&mut conn, (0..2000).map(|n| NewMessage::new("breath", &n))).expect("produces");
+    let registry = Registry::default().with(breath::consumer()).expect("one consumer");
+    let worker = Worker::new(registry, db.url()).handle_signals(false).concurrency(2);
+    let stop = worker.stop_handle();
+    let before = BEGUN.load(Ordering::SeqCst);
+    let running = std::thread::spawn(move || worker.run());
+    while BEGUN.load(Ordering::SeqCst) < before + 5 {
+        std::thread::yield_now();
+    }
+    conn.broker().pause("breath", "a person").expect("pauses");
+    let began = Instant::now();
+    let rested = loop {
+        let stats = conn.broker().topics().expect("reads").remove(0);
+        if stats.running == 0 && stats.done > 0 {
+            break stats;
+        }
+        assert!(began.elapsed() < Duration::from_secs(10), "{stats:?}");
+        std::thread::sleep(Duration::from_millis(50));
+    };
+    assert!(rested.ready > 0, "{rested:?}");
+    conn.broker().resume("breath", "a person").expect("resumes");
+    let began = Instant::now();
+    while conn.broker().topics().expect("reads").remove(0).done == rested.done {
+        assert!(began.elapsed() < Duration::from_secs(10), "it goes on");
+        std::thread::sleep(Duration::from_millis(50));
+    }
+    stop.stop();
+    assert_eq!(running.join().expect("joins").expect("runs"), Ended::Finished);
 }
