@@ -162,6 +162,9 @@ fn is_conflict(error: &Error) -> bool {
         .any(|words| info.message().contains(words))
 }
 
+/// A worker's id, counter and free lock, or a topic that is paused.
+type LookRow = (i64, Option<i64>, Option<i32>, Option<String>);
+
 impl sealed::Sealed for MysqlConnection {}
 
 impl Broker for MysqlConnection {
@@ -375,7 +378,7 @@ impl Broker for MysqlConnection {
     }
 
     fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
-        let rows: Vec<(i64, Option<i64>, Option<i32>, Option<String>)> = load!(
+        let rows: Vec<LookRow> = load!(
             self, Mysql => (BigInt, Nullable<BigInt>, Nullable<Integer>, Nullable<Text>),
             "WITH RECURSIVE lane AS (
                 SELECT t.topic, (SELECT m.priority FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)

@@ -111,8 +111,11 @@ pub(super) fn next_due(conn: &mut PgConnection, topics: &[&str]) -> Result<Optio
     Ok(micros.first().copied().flatten().map(|micros| Duration::from_micros(micros.max(0).unsigned_abs())))
 }
 
+/// A worker's id, counter and free lock, or a topic that is paused.
+type LookRow = (i64, Option<i64>, Option<bool>, Option<String>);
+
 pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> Result<Look> {
-    let rows: Vec<(i64, Option<i64>, Option<bool>, Option<String>)> = load!(
+    let rows: Vec<LookRow> = load!(
         conn, Pg => (BigInt, Nullable<BigInt>, Nullable<Bool>, Nullable<Text>),
         concat!("WITH ", lanes!("WHERE t.topic NOT IN (SELECT topic FROM taskmq_paused)"), "
          SELECT w.id, w.beat, CASE WHEN w.locked THEN NOT EXISTS (
