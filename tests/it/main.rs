@@ -4,8 +4,10 @@
 #[macro_use]
 mod each_database;
 mod contract;
+mod doctor;
 mod example;
 mod hosts;
 mod outages;
+mod pauses;
 mod processes;
 mod workers;

@@ -87,6 +87,7 @@ impl Liveness {
             events: events.clone(),
             lost: Arc::clone(&lost),
             doubts: Arc::clone(&doubts),
+            paused: Vec::new(),
             stop: setup.stop.clone(),
             session: None,
             file: None,
@@ -128,6 +129,8 @@ struct Keeper {
     events: Sender<Event>,
     lost: Arc<AtomicBool>,
     doubts: Arc<Doubts>,
+    /// The topics that were paused at the last look.
+    paused: Vec<String>,
     stop: Stop,
     session: Option<Session>,
     file: Option<(LockFiles, LockFile)>,
@@ -163,7 +166,7 @@ impl Keeper {
             conn.broker().register(&worker)?;
             conn.broker().look(worker.id, &topics)
         })?;
-        self.doubts.saw(&look);
+        self.saw(&look);
         self.session = Some(self.session_on(conn)?);
         Ok(())
     }
@@ -260,6 +263,14 @@ impl Keeper {
         doubtful
     }
 
+    fn saw(&mut self, look: &Look) {
+        self.doubts.saw(look);
+        if look.paused != self.paused {
+            self.paused.clone_from(&look.paused);
+            let _ = self.events.send(Event::Paused(look.paused.clone()));
+        }
+    }
+
     /// One look around; gives the pause before the next.
     fn round(&mut self) -> Result<Duration> {
         let mut session = match self.session.take() {
@@ -284,7 +295,7 @@ impl Keeper {
         if !look.alive {
             return Err(Error::WorkerLost);
         }
-        self.doubts.saw(&look);
+        self.saw(&look);
         if look.due {
             let _ = self.events.send(Event::Due);
         }
@@ -336,7 +347,7 @@ impl Keeper {
                 files.remove(peer.id);
             }
             let (worker_id, topics) = (self.worker.id, self.topics.clone());
-            self.doubts.saw(&session.conn.call(move |conn| conn.broker().look(worker_id, &topics))?);
+            self.saw(&session.conn.call(move |conn| conn.broker().look(worker_id, &topics))?);
             let _ = self.events.send(Event::Due);
         }
         Ok(next)

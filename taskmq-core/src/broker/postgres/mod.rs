@@ -135,8 +135,10 @@ macro_rules! by_index {
     };
 }
 
-// Below the macros that it uses.
+// Below the macros that they use.
 mod admin;
+mod diagnosis;
+mod paused;
 
 /// For the connections of a worker. Planning a claim anew would take three times as long as carrying it out, and there
 /// is nothing to be found out: each statement is planned once.
