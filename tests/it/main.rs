@@ -7,5 +7,6 @@ mod contract;
 mod example;
 mod hosts;
 mod outages;
+mod poison;
 mod processes;
 mod workers;
