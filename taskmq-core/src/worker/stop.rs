@@ -61,7 +61,9 @@ pub(super) fn enlist(stop: &Stop) {
 pub(super) fn stop_all() {
     let workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
     if !workers.iter().all(Stop::is_stopping) {
-        tracing::info!("stopping: no new messages, waiting for the running ones (a second signal ends at once)");
+        tracing::info!(
+            "stopping: no new messages, waiting for the running ones (a second signal ends at once)"
+        );
     }
     workers.iter().for_each(Stop::stop);
 }

@@ -47,11 +47,8 @@ pub(super) struct Answers {
 
 /// Begins to listen to the supervisor.
 pub(super) fn begin(answers: &Path, deaths: &[Death]) -> Result<()> {
-    let supervised = Supervised {
-        answers: answers.to_owned(),
-        deaths: deaths.to_vec(),
-        worked: AtomicBool::new(false),
-    };
+    let supervised =
+        Supervised { answers: answers.to_owned(), deaths: deaths.to_vec(), worked: AtomicBool::new(false) };
     let _ = CURRENT.set(supervised);
     thread::Builder::new()
         .name("taskmq-supervised".to_owned())

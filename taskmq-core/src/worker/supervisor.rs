@@ -39,9 +39,11 @@ impl Line {
 
 /// Runs workers, one after the other, until one ends by itself or a signal comes.
 pub(super) fn run() -> ExitCode {
-    let answers = AnswerFile(
-        std::env::temp_dir().join(format!("taskmq-supervisor-{}-{:016x}", std::process::id(), fastrand::u64(..))),
-    );
+    let answers = AnswerFile(std::env::temp_dir().join(format!(
+        "taskmq-supervisor-{}-{:016x}",
+        std::process::id(),
+        fastrand::u64(..)
+    )));
     match supervise(&answers.0) {
         Ok(code) => code,
         Err(error) => {

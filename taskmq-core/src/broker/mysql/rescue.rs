@@ -146,7 +146,8 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
         )?;
         if let Some(culprit) = culprit(peer, alone_with, &held) {
             execute!(
-                conn, Mysql,
+                conn,
+                Mysql,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
                  SELECT id, attempts + suspicions, 'crash', ?, ?
                  FROM taskmq_messages WHERE id = ?",

@@ -181,7 +181,8 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
 pub(super) fn explain_death(conn: &mut SqliteConnection, worker_id: i64, how: &str) -> Result<()> {
     let known = death_of(worker_id);
     execute!(
-        conn, Sqlite,
+        conn,
+        Sqlite,
         "UPDATE taskmq_failures SET error = ?
          WHERE id > (SELECT max(id) FROM taskmq_failures) - ? AND kind = 'crash' AND error = ?",
         Text = format!("{known}: {how}"),
