@@ -39,6 +39,7 @@ fn of_each() -> usize {
     std::env::var("TASKMQ_TEST_POISON").map_or(1, |number| number.parse().expect("a number"))
 }
 
+#[allow(clippy::print_stdout, reason = "the figures are worth knowing")]
 fn every_death_is_found_out_and_explained_and_no_other_message_suffers(db: &TestDatabase) {
     let mut conn = db.connect();
     let mut workers = Workers::new(db.url());
