@@ -67,6 +67,9 @@ fn listen() {
             Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
             Ok(0) | Err(_) => {
                 tracing::warn!("the supervisor is gone: stopping");
+                if let Some(supervised) = CURRENT.get() {
+                    let _ = std::fs::remove_file(&supervised.answers);
+                }
                 return stop::stop_all();
             }
         }
