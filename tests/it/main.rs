@@ -9,5 +9,6 @@ mod example;
 mod hosts;
 mod outages;
 mod pauses;
+mod poison;
 mod processes;
 mod workers;

@@ -185,6 +185,13 @@ pub trait Broker: Administration {
     /// What the database reports.
     fn rescue(&mut self, peer: &Peer) -> Result<usize>;
 
+    /// Says how a worker died, in the failure that [`rescue`](Self::rescue) wrote, by whomever, for the message that
+    /// killed it; if none is blamed, nothing.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn explain_death(&mut self, worker_id: i64, how: &str) -> Result<()>;
+
     /// Notes that the worker may run more than one message again.
     ///
     /// # Errors
@@ -465,6 +472,14 @@ fn culprit(peer: &Peer, alone_with: Option<MessageId>, held: &[MessageId]) -> Op
         (None, _) => None,
     }
 }
+
+/// What a rescue knows of a death.
+fn death_of(worker_id: i64) -> String {
+    format!("worker {worker_id:016x} died while it ran this message")
+}
+
+/// An explanation is looked for among so many newest failures, for nothing but their ids is in an index.
+const NEW_FAILURES: i64 = 10_000;
 
 /// In the rows of a look, beside the ids of workers: suspected messages wait,
 const SUSPECT: i64 = -2;

@@ -17,7 +17,7 @@ use super::pace::{BATCH, Pace};
 use super::patience::{self, PATIENCE};
 use super::report::Report;
 use super::wake::{POLL, Wake};
-use super::{Ended, Held, Setup};
+use super::{Ended, Held, Setup, supervised};
 use crate::broker::{Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
 use crate::{Backend, Error, MessageId, Result};
@@ -372,6 +372,9 @@ impl Dispatcher<'_> {
         let lost: Held = lost.into_iter().collect();
         for settlement in self.handed_back.drain(..) {
             self.holdings.remove(settlement.id);
+        }
+        if !self.finished.is_empty() {
+            supervised::worked();
         }
         for finished in self.finished.drain(..) {
             self.holdings.remove(finished.id);

@@ -13,7 +13,7 @@ use super::executors::Event;
 use super::lock_file::{LockFile, LockFiles, Sign};
 use super::patience::Patient;
 use super::sighting::{LEASE, Sighting};
-use super::{Setup, stop::Stop};
+use super::{Setup, stop::Stop, supervised};
 use crate::broker::{Lock, Look, Peer, WorkerIdentity};
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Result};
 
@@ -164,8 +164,11 @@ impl Keeper {
         let (worker, topics) = (Arc::clone(&self.worker), self.topics.clone());
         let look = conn.call(move |conn| {
             conn.broker().register(&worker)?;
+            let look = conn.broker().look(worker.id, &topics)?;
+            supervised::explain_deaths(conn, &look.peers)?;
             conn.broker().look(worker.id, &topics)
         })?;
+        supervised::works_as(self.worker.id);
         self.saw(&look);
         self.session = Some(self.session_on(conn)?);
         Ok(())

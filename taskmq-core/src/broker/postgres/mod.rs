@@ -371,6 +371,10 @@ impl Broker for PgConnection {
         rescue::rescue(self, peer)
     }
 
+    fn explain_death(&mut self, worker_id: i64, how: &str) -> Result<()> {
+        rescue::explain_death(self, worker_id, how)
+    }
+
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {
         execute!(self, Pg, "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ?", BigInt = worker_id)?;
         Ok(())

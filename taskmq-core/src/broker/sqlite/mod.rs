@@ -366,6 +366,10 @@ impl Broker for SqliteConnection {
         rescue::rescue(self, peer)
     }
 
+    fn explain_death(&mut self, worker_id: i64, how: &str) -> Result<()> {
+        rescue::explain_death(self, worker_id, how)
+    }
+
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {
         execute!(
             self,
