@@ -1,0 +1,10 @@
+//! The admin of taskmq: web pages that look at the queue and change it, as an axum [`Router`](axum::Router) that a host
+//! mounts at any path of its own.
+
+mod actor;
+mod admin;
+mod error;
+
+pub use actor::Actor;
+pub use admin::Admin;
+pub use error::{Error, Result};
