@@ -8,6 +8,6 @@ async fn main() -> Result<(), Box<dyn std::error::Error>> {
     let admin = Admin::new(std::env::var("DATABASE_URL")?);
     // The host's own routes and its own protection go around it.
     let app = Router::new().nest("/admin", admin.router()?);
-    let listener = tokio::net::TcpListener::bind("127.0.0.1:8080").await?;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:18473").await?;
     Ok(axum::serve(listener, app).await?)
 }

@@ -8,7 +8,6 @@ use taskmq_core::Backend;
 use crate::Result;
 use crate::bulk::Bulks;
 use crate::database::Pool;
-use crate::fields::Fields;
 use crate::figures::Sampler;
 use crate::page::Page;
 use crate::pages::{
@@ -114,10 +113,6 @@ pub(crate) struct Shared {
     pub(crate) hide_payloads: bool,
 }
 
-/// Nested at /admin, the first page is /admin/ too.
-async fn elsewhere(page: Page, fields: Fields) -> Response {
-    if page.here.is_empty() || page.here.starts_with('?') {
-        return overview::show(page, fields).await;
-    }
+async fn elsewhere(page: Page) -> Response {
     page.answer(page.texts.problem, Err(Problem::NotFound))
 }

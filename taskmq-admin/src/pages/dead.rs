@@ -13,7 +13,7 @@ use crate::figures::Count;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::view::format;
-use crate::view::visible::visible;
+use crate::view::visible::first_line;
 
 /// So many of the newest are grouped.
 const NEWEST: i64 = 5_000;
@@ -92,7 +92,7 @@ fn group_panel(page: &Page, now: DateTime<Utc>, group: &Group) -> Markup {
             div.group-count { b { (format::number(group.number)) } (page.topic_link(&group.topic)) }
             div.group-error {
                 @if group.example.trim().is_empty() { span.muted { (texts.no_error) } }
-                @else { code.error { (visible(&group.example)) } }
+                @else { code.error { (first_line(&group.example)) } }
                 p.muted { (texts.last_seen) " " (format::time(texts, now, group.last.1)) " · " (page.message_link(group.last.0)) }
             }
             div.group-actions {

@@ -83,9 +83,10 @@ pub(crate) fn time(texts: &Texts, now: DateTime<Utc>, at: DateTime<Utc>) -> Mark
             long
         };
         match (past, texts.code) {
-            (true, _) => format!("{long} {}", texts.ago),
+            (true, "en") => format!("{long} {}", texts.ago),
+            (true, _) => format!("{long}{}", texts.ago),
             (false, "en") => format!("{} {long}", texts.in_future),
-            (false, _) => format!("{long} {}", texts.in_future),
+            (false, _) => format!("{long}{}", texts.in_future),
         }
     };
     html! { time datetime=(at.to_rfc3339()) title=(exact(at)) { (words) } }

@@ -8,7 +8,7 @@ use taskmq_core::{MessageId, State};
 use crate::fields::query;
 use crate::page::Page;
 use crate::view::format;
-use crate::view::visible::{visible, visible_text};
+use crate::view::visible::{first_line, visible, visible_text};
 
 impl Page {
     pub(crate) fn state(&self, state: State) -> Markup {
@@ -58,7 +58,7 @@ impl Page {
                                 td.wide {
                                     @if self.shared.hide_payloads { span.muted { (texts.hidden) } }
                                     @else { code.cut { (visible(&message.payload)) } }
-                                    @if let Some(error) = &message.error { div.cut.error { (visible(error)) } }
+                                    @if let Some(error) = &message.error { div.cut.error { (first_line(error)) } }
                                 }
                                 td.number { (message.attempts) }
                                 td.number { (message.priority) }

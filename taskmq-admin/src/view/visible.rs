@@ -15,6 +15,11 @@ pub(crate) fn visible(text: &str) -> Markup {
     marked(text, |_| false)
 }
 
+/// The first line: what an error says before it says where.
+pub(crate) fn first_line(text: &str) -> Markup {
+    visible(text.trim_start().lines().next().unwrap_or_default())
+}
+
 /// With its line breaks and tabs.
 pub(crate) fn visible_lines(text: &str) -> Markup {
     marked(text, |c| c == '\n' || c == '\t')
