@@ -79,6 +79,8 @@ impl Admin {
         };
         let mut router = Router::new()
             .route("/", get(overview::show))
+            // The same, for links: nested at /admin, a router has no /admin/.
+            .route("/overview", get(overview::show))
             .route("/topic", get(topic::show))
             .route("/messages", get(messages::show))
             .route("/messages/{id}", get(message::show))

@@ -72,14 +72,16 @@ async fn list(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
     Ok(html! {
         div.heading { h1 { (texts.messages) } }
         (filters(page, fields))
-        form method="post" action=(page.to("change")) {
-            input type="hidden" name="back" value=(page.here);
-            @if listed.messages.is_empty() {
-                (page.empty(texts.no_messages, &html! {}))
-            } @else {
-                @if changeable { (toolbar(page, &selection, given("key").is_empty())) }
-                section.panel { (page.message_table(listed.now, &listed.messages, changeable)) }
+        @if listed.messages.is_empty() {
+            (page.empty(texts.no_messages, &html! {}))
+        } @else if changeable {
+            form method="post" action=(page.to("change")) {
+                input type="hidden" name="back" value=(page.here);
+                (toolbar(page, &selection, given("key").is_empty()))
+                section.panel { (page.message_table(listed.now, &listed.messages, true)) }
             }
+        } @else {
+            section.panel { (page.message_table(listed.now, &listed.messages, false)) }
         }
         nav.paging aria-label=(texts.next_page) {
             @if !first { a.button href=(go_on("")) { (texts.first_page) } }

@@ -124,7 +124,7 @@ fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
             div.panel-head {
                 h2 { (texts.topics) }
                 span.muted { (format::number(i64::try_from(sample.topics.len()).unwrap_or(i64::MAX))) }
-                form.find method="get" action=(page.root) role="search" {
+                form.find method="get" action=(page.to("overview")) role="search" {
                     input type="search" name="topics" value=(name) placeholder=(texts.filter_topics)
                         aria-label=(texts.filter_topics) data-search;
                 }

@@ -22,7 +22,7 @@ pub(crate) async fn show(page: Page, fields: Fields) -> Response {
         html! {
             div.heading {
                 div {
-                    p.crumb { a href=(page.root) { (texts.overview) } }
+                    p.crumb { a href=(page.to("overview")) { (texts.overview) } }
                     h1 { (visible(&name)) }
                 }
                 span.live hidden { (texts.live) }

@@ -7,7 +7,7 @@ use crate::view::visible::visible_lines;
 
 /// One stroke each, in the colour of the text.
 const ICONS: [(&str, &str); 7] = [
-    ("", "M4 13h4l2-7 4 13 2-6h4"),
+    ("overview", "M4 13h4l2-7 4 13 2-6h4"),
     ("messages", "M4 6h16M4 12h16M4 18h10"),
     ("dead", "M12 4l9 16H3zM12 10v4M12 17v.5"),
     ("workers", "M5 5h14v6H5zM5 13h14v6H5zM8 8h.5M8 16h.5"),
@@ -35,7 +35,7 @@ impl Page {
                 body data-root=(self.root) {
                     a.skip href="#main" { (texts.skip) }
                     header.side {
-                        a.brand href=(self.root) {
+                        a.brand href=(self.to("overview")) {
                             img src=(self.to("assets/icon.svg")) alt="" width="26" height="26";
                             span { "taskmq" }
                             @if self.shared.read_only { span.badge { (texts.read_only) } }
@@ -61,7 +61,7 @@ impl Page {
             texts.produce,
         ];
         let path = self.here.split(['?', '/']).next().unwrap_or_default();
-        let path = if path == "topic" { "" } else { path };
+        let path = if matches!(path, "" | "topic") { "overview" } else { path };
         html! {
             ul {
                 @for ((target, icon), name) in ICONS.iter().zip(names) {
@@ -104,7 +104,7 @@ impl Page {
         html! {
             h1 { (self.texts.problem) }
             p.notice.bad role="alert" { (visible_lines(&words)) }
-            p { a.button href=(self.root) { (self.texts.overview) } }
+            p { a.button href=(self.to("overview")) { (self.texts.overview) } }
         }
     }
 }

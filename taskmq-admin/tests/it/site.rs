@@ -80,7 +80,7 @@ impl Site {
                 return body;
             }
             assert!(began.elapsed() < Duration::from_secs(20), "{path} never said {text:?}: {body}");
-            self.runtime.block_on(tokio::time::sleep(Duration::from_millis(10)));
+            self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(10)).await });
         }
     }
 
@@ -127,7 +127,7 @@ pub(crate) fn run(
     let claimed = conn.broker().claim(&claim).expect("claims").remove(0);
     if let Some(outcome) = outcome {
         let settlement = Settlement { id: claimed.id, attempt: claimed.attempt, batch: None, outcome };
-        assert_eq!(conn.broker().settle(worker, &[settlement]).expect("settles"), []);
+        assert!(conn.broker().settle(worker, &[settlement]).expect("settles").is_empty());
     }
     claimed.id
 }
@@ -143,7 +143,7 @@ pub(crate) fn seed(db: &TestDatabase) -> Seeded {
     let outcome = Outcome::Done { result: Some("{\"sent\":true}".to_owned()), retention: Retention::Forever };
     let done = run(&mut conn, &worker, "mail", Some(outcome));
     let dead = ["timeout after 3 s", "timeout after 14 s", "no such user"].map(|error| {
-        produce(&mut conn, "mail", "dead one");
+        produce(&mut conn, "mail", "perished one");
         run(&mut conn, &worker, "mail", self::dead(error))
     });
     produce(&mut conn, "mail", "running one");
