@@ -59,6 +59,14 @@ pub trait Administration: sealed::Sealed {
     /// What the database reports.
     fn count_lane(&mut self, lane: &Lane, at_most: i64) -> Result<LaneCount>;
 
+    /// The same of many lanes, in their order.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn count_lanes(&mut self, lanes: &[Lane], at_most: i64) -> Result<Vec<LaneCount>> {
+        lanes.iter().map(|lane| self.count_lane(lane, at_most)).collect()
+    }
+
     /// Where the messages of a lane that nobody holds stand, the first due first.
     ///
     /// # Errors

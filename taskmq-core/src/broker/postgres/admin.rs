@@ -106,6 +106,32 @@ impl Administration for PgConnection {
         Ok(rows::lane_count(due.first(), later.first()))
     }
 
+    fn count_lanes(&mut self, lanes: &[Lane], at_most: i64) -> Result<Vec<LaneCount>> {
+        let (topics, priorities): (Vec<&str>, Vec<i16>) =
+            lanes.iter().map(|lane| (&*lane.topic, lane.priority)).unzip();
+        let counts: Vec<(i64, Option<i64>, i64, i64)> = load!(
+            self, Pg => (BigInt, Nullable<BigInt>, BigInt, BigInt),
+            concat!("SELECT due.number, ", micros!("due.oldest"), ", later.number, later.retrying
+             FROM unnest(?, ?) WITH ORDINALITY lane (topic, priority, place)
+             CROSS JOIN (SELECT ? AS number) at_most
+             CROSS JOIN LATERAL (SELECT count(*) AS number, min(run_at) AS oldest FROM (
+                SELECT m.run_at FROM taskmq_messages m
+                WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority AND m.run_at <= statement_timestamp()
+                ORDER BY m.run_at LIMIT at_most.number) due) due
+             CROSS JOIN LATERAL (SELECT count(*) AS number, count(*) FILTER (WHERE attempts > 0) AS retrying FROM (
+                SELECT m.attempts FROM taskmq_messages m
+                WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority AND m.run_at > statement_timestamp()
+                ORDER BY m.run_at LIMIT at_most.number) later) later
+             ORDER BY lane.place"),
+            Array<Text> = topics,
+            Array<SmallInt> = priorities,
+            BigInt = at_most,
+        )?;
+        let count =
+            |(due, oldest, later, retrying)| rows::lane_count(Some(&(due, oldest)), Some(&(later, retrying)));
+        Ok(counts.into_iter().map(count).collect())
+    }
+
     fn waiting(&mut self, lane: &Lane, span: &Span) -> Result<Vec<Place>> {
         let (from, to) = (timestamp(span.from.at), timestamp(span.to.at));
         let places: Vec<(i64, i64)> = load!(
