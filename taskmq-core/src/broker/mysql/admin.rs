@@ -67,6 +67,10 @@ impl Administration for MysqlConnection {
     }
 
     fn lanes_of(&mut self, topic: &str) -> Result<Vec<Lane>> {
+        if !topic.is_ascii() {
+            // No topic is, and the column cannot be compared with such a text.
+            return Ok(Vec::new());
+        }
         let mut lanes: Vec<Lane> = Vec::new();
         let mut below = i32::from(i16::MAX) + 1;
         while let Some(priority) = next_lane(self, topic, below)? {

@@ -39,11 +39,10 @@ impl Administration for SqliteConnection {
     }
 
     fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>> {
-        let limit = i64::try_from(limit).unwrap_or(i64::MAX);
         let lanes: Vec<(String, i16)> = load!(
             self, Sqlite => (Text, SmallInt),
             "WITH RECURSIVE topics (topic) AS (
-                SELECT (SELECT topic FROM taskmq_messages INDEXED BY taskmq_messages_ready WHERE worker_id = 0 ORDER BY topic LIMIT 1)
+                SELECT (SELECT topic FROM taskmq_messages INDEXED BY taskmq_messages_ready WHERE worker_id = 0 AND topic > '' ORDER BY topic LIMIT 1)
                 UNION ALL
                 SELECT (SELECT m.topic FROM taskmq_messages m INDEXED BY taskmq_messages_ready
                     WHERE m.worker_id = 0 AND m.topic > topics.topic ORDER BY m.topic LIMIT 1)
@@ -57,11 +56,14 @@ impl Administration for SqliteConnection {
                     WHERE m.worker_id = 0 AND m.topic = lanes.topic AND m.priority < lanes.priority ORDER BY m.priority DESC LIMIT 1)
                 FROM lanes WHERE priority IS NOT NULL
              )
-             SELECT topic, priority FROM lanes WHERE priority IS NOT NULL ORDER BY topic, priority DESC LIMIT ?",
-            BigInt = limit,
-            BigInt = limit,
+             SELECT topic, priority FROM lanes WHERE priority IS NOT NULL",
+            BigInt = i64::try_from(limit).unwrap_or(i64::MAX),
         )?;
-        Ok(lanes.into_iter().map(|(topic, priority)| Lane { topic, priority }).collect())
+        let mut lanes: Vec<Lane> =
+            lanes.into_iter().map(|(topic, priority)| Lane { topic, priority }).collect();
+        lanes.sort_by(|a, b| (&a.topic, b.priority).cmp(&(&b.topic, a.priority)));
+        lanes.truncate(limit);
+        Ok(lanes)
     }
 
     fn lanes_of(&mut self, topic: &str) -> Result<Vec<Lane>> {
@@ -104,22 +106,24 @@ impl Administration for SqliteConnection {
         let counts: Vec<(i64, Option<i64>, i64, i64)> = load!(
             self, Sqlite => (BigInt, Nullable<BigInt>, BigInt, BigInt),
             concat!("WITH lanes AS (
-                SELECT key, value ->> 0 AS topic, CAST(value ->> 1 AS INTEGER) AS priority, ? AS at_most FROM json_each(?))
+                SELECT key, value ->> 0 AS topic, CAST(value ->> 1 AS INTEGER) AS priority FROM json_each(?))
              SELECT (SELECT count(*) FROM (SELECT 1 FROM taskmq_messages m INDEXED BY taskmq_messages_ready
                     WHERE m.worker_id = 0 AND m.topic = lanes.topic AND m.priority = lanes.priority AND m.run_at <= ", now!(), "
-                    LIMIT lanes.at_most)),
+                    LIMIT ?)),
                 ", micros!("(SELECT min(m.run_at) FROM taskmq_messages m INDEXED BY taskmq_messages_ready
                     WHERE m.worker_id = 0 AND m.topic = lanes.topic AND m.priority = lanes.priority
                     AND m.run_at <= strftime('%Y-%m-%d %H:%M:%f', 'now'))"), ",
                 (SELECT count(*) FROM (SELECT 1 FROM taskmq_messages m INDEXED BY taskmq_messages_ready
                     WHERE m.worker_id = 0 AND m.topic = lanes.topic AND m.priority = lanes.priority AND m.run_at > ", now!(), "
-                    LIMIT lanes.at_most)),
+                    LIMIT ?)),
                 (SELECT coalesce(sum(attempts > 0), 0) FROM (SELECT m.attempts FROM taskmq_messages m INDEXED BY taskmq_messages_ready
                     WHERE m.worker_id = 0 AND m.topic = lanes.topic AND m.priority = lanes.priority AND m.run_at > ", now!(), "
-                    ORDER BY m.run_at LIMIT lanes.at_most))
+                    ORDER BY m.run_at LIMIT ?))
              FROM lanes ORDER BY key"),
-            BigInt = at_most,
             Text = &lanes,
+            BigInt = at_most,
+            BigInt = at_most,
+            BigInt = at_most,
         )?;
         let count =
             |(due, oldest, later, retrying)| rows::lane_count(Some(&(due, oldest)), Some(&(later, retrying)));
