@@ -1,4 +1,5 @@
 //! The pages, asked as a browser asks, on every database.
+#![allow(clippy::expect_used, reason = "a test fails by panicking")]
 
 /// Makes a test of each case on each database.
 macro_rules! each_database {

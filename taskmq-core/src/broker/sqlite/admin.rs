@@ -110,9 +110,9 @@ impl Administration for SqliteConnection {
              SELECT (SELECT count(*) FROM (SELECT 1 FROM taskmq_messages m INDEXED BY taskmq_messages_ready
                     WHERE m.worker_id = 0 AND m.topic = lanes.topic AND m.priority = lanes.priority AND m.run_at <= ", now!(), "
                     LIMIT ?)),
-                ", micros!("(SELECT min(m.run_at) FROM taskmq_messages m INDEXED BY taskmq_messages_ready
+                ", micros!("(SELECT m.run_at FROM taskmq_messages m INDEXED BY taskmq_messages_ready
                     WHERE m.worker_id = 0 AND m.topic = lanes.topic AND m.priority = lanes.priority
-                    AND m.run_at <= strftime('%Y-%m-%d %H:%M:%f', 'now'))"), ",
+                    AND m.run_at <= strftime('%Y-%m-%d %H:%M:%f', 'now') ORDER BY m.run_at LIMIT 1)"), ",
                 (SELECT count(*) FROM (SELECT 1 FROM taskmq_messages m INDEXED BY taskmq_messages_ready
                     WHERE m.worker_id = 0 AND m.topic = lanes.topic AND m.priority = lanes.priority AND m.run_at > ", now!(), "
                     LIMIT ?)),
