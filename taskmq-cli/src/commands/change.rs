@@ -3,12 +3,12 @@
 use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use taskmq_core::broker::{Action, Changed, Note, Noted};
+use taskmq_core::broker::{Action, Changed, Note, Noted, Selection};
 use taskmq_core::{AnyConnection, BrokerConnection};
 
 use crate::cli::ChangeArgs;
 use crate::error::{Error, Result};
-use crate::selection::Selection;
+use crate::selection::each_page;
 use crate::{database, output};
 
 pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Result<()> {
@@ -18,12 +18,12 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         action
             .check(state)
             .map_err(|why| Error::Refused(format!("cannot {} those: {why}", action.as_str())))?;
-        Ok::<_, Error>(Selection { state, topic: args.topic.as_deref(), finished_before: None })
+        Ok::<_, Error>(Selection { topic: args.topic.clone(), ..Selection::of(state) })
     });
     let selection = selection.transpose()?;
     let mut total = args.ids.len();
     if let Some(selection) = &selection {
-        selection.each_page(&mut conn, |_, ids| {
+        each_page(&mut conn, selection, |_, ids| {
             total += ids.len();
             Ok(())
         })?;
@@ -51,15 +51,15 @@ fn change_all(
     conn: &mut AnyConnection,
     action: &Action,
     args: &ChangeArgs,
-    selection: &Selection<'_>,
+    selection: &Selection,
     total: usize,
 ) -> Result<Changed> {
-    let details = format!("all {}", selection.state);
+    let details = selection.state.map(|state| format!("all {state}")).unwrap_or_default();
     let note = conn.broker().note(&note(action, args, &details))?;
     let bar = progress(total);
     let mut all = Changed::default();
     // Each page is a transaction, and noted by it: to stop between two loses nothing.
-    selection.each_page(conn, |conn, ids| {
+    each_page(conn, selection, |conn, ids| {
         let changed = conn.broker().change(action, ids, Noted::Under(note))?;
         bar.inc(u64::try_from(ids.len()).unwrap_or_default());
         all.changed.extend(changed.changed);

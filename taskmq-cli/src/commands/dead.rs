@@ -1,11 +1,11 @@
 use std::collections::HashMap;
 
-use taskmq_core::broker::FinishedMessage;
+use taskmq_core::broker::{FinishedMessage, Span, error_shape};
 use taskmq_core::{BrokerConnection, State};
 
 use crate::cli::DeadArgs;
 use crate::error::Result;
-use crate::{database, output, selection};
+use crate::{database, output};
 
 /// Dead letters of one topic with the same error.
 #[derive(Debug)]
@@ -21,7 +21,7 @@ pub(crate) fn run(args: &DeadArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
     let limit = usize::try_from(args.limit).unwrap_or(usize::MAX);
     let mut groups: HashMap<(String, String), Group> = HashMap::new();
-    let mut span = selection::everything();
+    let mut span = Span::everything(500);
     let mut seen = 0;
     let mut more = false;
     'pages: loop {
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &DeadArgs, url: Option<&str>) -> Result<()> {
             }
             seen += 1;
             let error = message.error.clone().unwrap_or_default();
-            let group = groups.entry((message.topic.clone(), without_numbers(&error)));
+            let group = groups.entry((message.topic.clone(), error_shape(&error)));
             group
                 .or_insert_with(|| Group { topic: message.topic.clone(), error, messages: Vec::new() })
                 .messages
@@ -60,19 +60,6 @@ pub(crate) fn run(args: &DeadArgs, url: Option<&str>) -> Result<()> {
         eprintln!("note: these are the newest {seen}; there are more (--limit)");
     }
     Ok(())
-}
-
-/// Errors that name ids, times or sizes are the same error.
-fn without_numbers(error: &str) -> String {
-    let mut out = String::with_capacity(error.len());
-    for c in error.chars() {
-        match c {
-            '0'..='9' if out.ends_with('#') => {}
-            '0'..='9' => out.push('#'),
-            c => out.push(c),
-        }
-    }
-    out
 }
 
 fn row(group: &Group) -> Vec<String> {
@@ -98,14 +85,4 @@ fn json(group: &Group) -> serde_json::Value {
         "last_at": group.messages.first().map(|m| m.finished_at),
         "ids": group.messages.iter().map(|m| m.id).collect::<Vec<_>>(),
     })
-}
-
-#[cfg(test)]
-mod tests {
-    #[test]
-    fn numbers_do_not_make_another_error() {
-        let same = super::without_numbers;
-        assert_eq!(same("order 17: timed out after 30 s"), same("order 4711: timed out after 5 s"));
-        assert_ne!(same("order 17: timed out"), same("order 17: refused"));
-    }
 }

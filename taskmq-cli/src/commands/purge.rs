@@ -1,10 +1,10 @@
-use taskmq_core::broker::{Action, Note, Noted};
+use taskmq_core::broker::{Action, Note, Noted, Selection};
 use taskmq_core::{BrokerConnection, State};
 
 use super::change::{confirm, messages, progress};
 use crate::cli::PurgeArgs;
 use crate::error::{Error, Result};
-use crate::selection::Selection;
+use crate::selection::each_page;
 use crate::when::When;
 use crate::{database, output};
 
@@ -20,13 +20,17 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
     let mut states = args.state.clone();
     states.sort_unstable();
     states.dedup();
-    let selections: Vec<Selection<'_>> = states
+    let selections: Vec<Selection> = states
         .iter()
-        .map(|&state| Selection { state, topic: args.topic.as_deref(), finished_before: before })
+        .map(|&state| Selection {
+            topic: args.topic.clone(),
+            finished_before: before,
+            ..Selection::of(state)
+        })
         .collect();
     let mut total = 0;
     for selection in &selections {
-        selection.each_page(&mut conn, |_, ids| {
+        each_page(&mut conn, selection, |_, ids| {
             total += ids.len();
             Ok(())
         })?;
@@ -60,7 +64,7 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
         let bar = progress(total);
         for selection in &selections {
             // Each page is a transaction, and noted by it: to stop between two loses nothing.
-            selection.each_page(&mut conn, |conn, ids| {
+            each_page(&mut conn, selection, |conn, ids| {
                 deleted += conn.broker().change(&action, ids, Noted::Under(note))?.changed.len();
                 bar.inc(u64::try_from(ids.len()).unwrap_or_default());
                 Ok(())

@@ -4,12 +4,11 @@ use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::HumanDuration;
-use taskmq_core::broker::{HeldMessage, Place, WorkerEntry};
+use taskmq_core::broker::{HeldMessage, Place, Span, WorkerEntry};
 use taskmq_core::{AnyConnection, Backend, BrokerConnection, State};
 
 use super::{Finding, Level};
 use crate::error::Result;
-use crate::selection;
 
 /// Lanes and workers are looked at up to this many.
 const MOST: usize = 10_000;
@@ -46,8 +45,7 @@ pub(super) fn examine(conn: &mut AnyConnection) -> Result<Vec<Finding>> {
     let mut findings = Vec::new();
     findings.extend(judge_topics(&topics, &workers, &held, &paused, now));
     findings.extend(judge_workers(backend, &workers, &held, now));
-    let mut span = selection::everything();
-    span.limit = COUNTED;
+    let mut span = Span::everything(COUNTED);
     span.from = Place::before(now - LATELY);
     findings.extend(judge_dead(broker.finished(State::Dead, &span)?.len()));
     Ok(findings)

@@ -1,14 +1,14 @@
 //! What is selected, what keys do, and what is done.
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use taskmq_core::broker::{Action, Note, Noted};
+use taskmq_core::broker::{Action, Note, Noted, Selection};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, State};
 
 use super::figures::{Figures, Rates, read};
 use crate::commands::change::messages;
 use crate::error::Result;
 use crate::output;
-use crate::selection::Selection;
+use crate::selection::each_page;
 
 const ACTOR: &str = "taskmq-cli watch";
 
@@ -157,7 +157,7 @@ impl App {
             Pane::Topics => {
                 let topic = self.figures.topics[at].name.clone();
                 let mut total = 0;
-                dead_of(&topic).each_page(conn, |_, ids| {
+                each_page(conn, &dead_of(&topic), |_, ids| {
                     total += ids.len();
                     Ok(())
                 })?;
@@ -191,7 +191,7 @@ impl App {
             }
             Target::Topic(topic) => {
                 let note = conn.broker().note(&note)?;
-                dead_of(topic).each_page(conn, |conn, ids| {
+                each_page(conn, &dead_of(topic), |conn, ids| {
                     let result = conn.broker().change(&action, ids, Noted::Under(note))?;
                     changed += result.changed.len();
                     refused.extend(result.refused);
@@ -208,6 +208,6 @@ impl App {
     }
 }
 
-fn dead_of(topic: &str) -> Selection<'_> {
-    Selection { state: State::Dead, topic: Some(topic), finished_before: None }
+fn dead_of(topic: &str) -> Selection {
+    Selection { topic: Some(topic.to_owned()), ..Selection::of(State::Dead) }
 }

@@ -4,10 +4,8 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use taskmq_core::broker::{FinishedMessage, Place, WorkerEntry};
+use taskmq_core::broker::{FinishedMessage, Place, Span, WorkerEntry};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Result, State};
-
-use crate::selection;
 
 /// Counting stops here, so that a second's look costs the same however long the backlog is.
 pub(super) const COUNTED: i64 = 10_000;
@@ -90,8 +88,7 @@ pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
             topics.entry(topic.to_owned()).or_default().workers += 1;
         }
     }
-    let mut span = selection::everything();
-    span.limit = DEAD_SHOWN;
+    let span = Span::everything(DEAD_SHOWN);
     Ok(Figures {
         now: broker.now()?,
         dead: broker.finished(State::Dead, &span)?,
@@ -110,9 +107,7 @@ impl Rates {
         let newest = broker.newest(MessageId::MAX, 1)?.first().map_or(0, |newest| newest.id);
         let looked = Instant::now();
         if let Some((before, id, at)) = self.last {
-            let mut span = selection::everything();
-            span.limit = COUNTED;
-            (span.from, span.to) = (Place::after(at), Place::after(now));
+            let span = Span { from: Place::after(at), to: Place::after(now), limit: COUNTED };
             let finished =
                 broker.finished(State::Done, &span)?.len() + broker.finished(State::Dead, &span)?.len();
             let took = looked.duration_since(before).max(Duration::from_millis(1)).as_secs_f64();

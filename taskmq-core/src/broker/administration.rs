@@ -47,11 +47,25 @@ pub trait Administration: sealed::Sealed {
     /// What the database reports.
     fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>>;
 
+    /// The lanes of one topic that have a message which nobody holds, higher priorities first.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn lanes_of(&mut self, topic: &str) -> Result<Vec<Lane>>;
+
     /// How many messages of a lane nobody holds, each kind counted up to `at_most`.
     ///
     /// # Errors
     /// What the database reports.
     fn count_lane(&mut self, lane: &Lane, at_most: i64) -> Result<LaneCount>;
+
+    /// The same of many lanes, in their order.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn count_lanes(&mut self, lanes: &[Lane], at_most: i64) -> Result<Vec<LaneCount>> {
+        lanes.iter().map(|lane| self.count_lane(lane, at_most)).collect()
+    }
 
     /// Where the messages of a lane that nobody holds stand, the first due first.
     ///
@@ -227,6 +241,14 @@ pub struct Span {
     pub to: Place,
     /// At most how many: the first ones of what waits, the last ones of what is finished.
     pub limit: i64,
+}
+
+impl Span {
+    /// All times that every database can hold: 1970 to 9999, where the texts of SQLite and the times of MariaDB end.
+    pub fn everything(limit: i64) -> Self {
+        let at = |seconds| DateTime::<Utc>::from_timestamp(seconds, 0).unwrap_or_default();
+        Self { from: Place::before(at(0)), to: Place::after(at(253_402_300_799)), limit }
+    }
 }
 
 /// A message that is leased, or set aside to run alone.

@@ -79,6 +79,11 @@ fn lanes_are_listed(db: &TestDatabase) {
     ];
     assert_eq!(conn.broker().lanes(10).expect("reads"), all);
     assert_eq!(conn.broker().lanes(2).expect("reads").len(), 2);
+    for topic in all.iter().map(|lane| &lane.topic) {
+        let of_topic: Vec<Lane> = all.iter().filter(|lane| lane.topic == *topic).cloned().collect();
+        assert_eq!(conn.broker().lanes_of(topic).expect("reads"), of_topic);
+    }
+    assert_eq!(conn.broker().lanes_of("no such").expect("reads"), []);
 }
 
 fn a_lane_is_counted(db: &TestDatabase) {
@@ -99,6 +104,12 @@ fn a_lane_is_counted(db: &TestDatabase) {
     let count = conn.broker().count_lane(&lane("t", 0), 10).expect("counts");
     assert_eq!((count.due, count.scheduled + count.retrying), (10, 10));
     assert_eq!(conn.broker().count_lane(&lane("t", 1), 10).expect("counts"), LaneCount::default());
+    let lanes = [lane("t", 1), lane("t", 0), lane("no such", 0)];
+    for at_most in [1000, 10] {
+        let each: Vec<LaneCount> =
+            lanes.iter().map(|lane| conn.broker().count_lane(lane, at_most).expect("counts")).collect();
+        assert_eq!(conn.broker().count_lanes(&lanes, at_most).expect("counts"), each);
+    }
 }
 
 fn what_waits_is_walked_through_once(db: &TestDatabase) {

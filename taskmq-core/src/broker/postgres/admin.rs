@@ -66,6 +66,25 @@ impl Administration for PgConnection {
         Ok(lanes)
     }
 
+    fn lanes_of(&mut self, topic: &str) -> Result<Vec<Lane>> {
+        let rows: Vec<i16> = load!(
+            self, Pg => SmallInt,
+            "WITH RECURSIVE sought AS (SELECT ? AS topic), lane AS (
+                SELECT first.priority FROM sought CROSS JOIN LATERAL (
+                    SELECT m.priority FROM taskmq_messages m WHERE m.worker_id = 0 AND m.topic = sought.topic
+                    ORDER BY m.topic, m.priority LIMIT 1) first
+                UNION ALL
+                SELECT next.priority FROM lane CROSS JOIN sought CROSS JOIN LATERAL (
+                    SELECT m.priority FROM taskmq_messages m
+                    WHERE m.worker_id = 0 AND m.topic = sought.topic AND m.priority > lane.priority
+                    ORDER BY m.topic, m.priority LIMIT 1) next
+             )
+             SELECT priority FROM lane",
+            Text = topic,
+        )?;
+        Ok(rows.into_iter().rev().map(|priority| Lane { topic: topic.to_owned(), priority }).collect())
+    }
+
     fn count_lane(&mut self, lane: &Lane, at_most: i64) -> Result<LaneCount> {
         let due: Vec<(i64, Option<i64>)> = load!(
             self, Pg => (BigInt, Nullable<BigInt>),
@@ -86,6 +105,32 @@ impl Administration for PgConnection {
             BigInt = at_most,
         )?;
         Ok(rows::lane_count(due.first(), later.first()))
+    }
+
+    fn count_lanes(&mut self, lanes: &[Lane], at_most: i64) -> Result<Vec<LaneCount>> {
+        let (topics, priorities): (Vec<&str>, Vec<i16>) =
+            lanes.iter().map(|lane| (&*lane.topic, lane.priority)).unzip();
+        let counts: Vec<(i64, Option<i64>, i64, i64)> = load!(
+            self, Pg => (BigInt, Nullable<BigInt>, BigInt, BigInt),
+            concat!("SELECT due.number, ", micros!("due.oldest"), ", later.number, later.retrying
+             FROM unnest(?, ?) WITH ORDINALITY lane (topic, priority, place)
+             CROSS JOIN (SELECT ? AS number) at_most
+             CROSS JOIN LATERAL (SELECT count(*) AS number, min(run_at) AS oldest FROM (
+                SELECT m.run_at FROM taskmq_messages m
+                WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority AND m.run_at <= statement_timestamp()
+                ORDER BY m.run_at LIMIT at_most.number) due) due
+             CROSS JOIN LATERAL (SELECT count(*) AS number, count(*) FILTER (WHERE attempts > 0) AS retrying FROM (
+                SELECT m.attempts FROM taskmq_messages m
+                WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority AND m.run_at > statement_timestamp()
+                ORDER BY m.run_at LIMIT at_most.number) later) later
+             ORDER BY lane.place"),
+            Array<Text> = topics,
+            Array<SmallInt> = priorities,
+            BigInt = at_most,
+        )?;
+        let count =
+            |(due, oldest, later, retrying)| rows::lane_count(Some(&(due, oldest)), Some(&(later, retrying)));
+        Ok(counts.into_iter().map(count).collect())
     }
 
     fn waiting(&mut self, lane: &Lane, span: &Span) -> Result<Vec<Place>> {

@@ -1,0 +1,33 @@
+//! The admin of taskmq: web pages that look at the queue and change it, as an axum [`Router`](axum::Router) that a host
+//! mounts at any path of its own.
+//!
+//! ```no_run
+//! # fn app() -> Result<axum::Router, taskmq_admin::Error> {
+//! use taskmq_admin::Admin;
+//!
+//! let admin = Admin::new("app.db").read_only(true);
+//! let app = axum::Router::new().nest("/admin", admin.router()?);
+//! # Ok(app)
+//! # }
+//! ```
+//!
+//! A request's way, which is also how the modules lie: `page` is who asks and how they want to see it, `pages` has a
+//! module for each page, `view` is how things look, `texts` what they say. What is read comes from `figures` (at most once
+//! a second) or over `database`; what changes many messages goes on in `bulk`.
+
+mod actor;
+mod admin;
+mod bulk;
+mod database;
+mod error;
+mod fields;
+mod figures;
+mod page;
+mod pages;
+mod problem;
+mod texts;
+mod view;
+
+pub use actor::Actor;
+pub use admin::Admin;
+pub use error::{Error, Result};
