@@ -1,8 +1,24 @@
+use std::sync::Arc;
+
 use axum::Router;
-use axum::routing::get;
+use axum::response::Response;
+use axum::routing::{get, post};
 use taskmq_core::Backend;
 
 use crate::Result;
+use crate::bulk::Bulks;
+use crate::database::Pool;
+use crate::figures::Sampler;
+use crate::page::Page;
+use crate::pages::{
+    assets, audit, change, changes, dead, live, message, messages, overview, preferences, produce, topic,
+    workers,
+};
+use crate::problem::Problem;
+
+/// So many may read at once, and so many write.
+const READERS: usize = 4;
+const WRITERS: usize = 2;
 
 /// The admin of one queue.
 #[derive(Clone)]
@@ -53,6 +69,50 @@ impl Admin {
     /// The pages without any protection.
     pub(crate) fn pages(&self) -> Result<Router> {
         Backend::of_url(&self.database_url)?;
-        Ok(Router::new().route("/", get(|| async { "taskmq" })))
+        let shared = Shared {
+            reading: Pool::new(&self.database_url, true, READERS),
+            writing: (!self.read_only).then(|| Pool::new(&self.database_url, false, WRITERS)),
+            sampler: Sampler::default(),
+            bulks: Bulks::default(),
+            read_only: self.read_only,
+            hide_payloads: self.hide_payloads,
+        };
+        let mut router = Router::new()
+            .route("/", get(overview::show))
+            .route("/topic", get(topic::show))
+            .route("/messages", get(messages::show))
+            .route("/messages/{id}", get(message::show))
+            .route("/dead", get(dead::show))
+            .route("/workers", get(workers::show))
+            .route("/audit", get(audit::show))
+            .route("/live", get(live::live))
+            .route("/preferences", post(preferences::choose))
+            .route("/assets/admin.css", get(assets::css))
+            .route("/assets/admin.js", get(assets::js))
+            .route("/assets/icon.svg", get(assets::icon));
+        if !self.read_only {
+            router = router
+                .route("/produce", get(produce::form).post(produce::produce))
+                .route("/change", post(change::change))
+                .route("/changes", get(changes::list))
+                .route("/changes/{id}", get(changes::show))
+                .route("/changes/{id}/stop", post(changes::stop));
+        }
+        Ok(router.fallback(elsewhere).with_state(Arc::new(shared)))
     }
+}
+
+/// What all requests share.
+pub(crate) struct Shared {
+    pub(crate) reading: Pool,
+    /// None where it only looks.
+    pub(crate) writing: Option<Pool>,
+    pub(crate) sampler: Sampler,
+    pub(crate) bulks: Bulks,
+    pub(crate) read_only: bool,
+    pub(crate) hide_payloads: bool,
+}
+
+async fn elsewhere(page: Page) -> Response {
+    page.answer(page.texts.problem, Err(Problem::NotFound))
 }

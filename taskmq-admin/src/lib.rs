@@ -3,7 +3,16 @@
 
 mod actor;
 mod admin;
+mod bulk;
+mod database;
 mod error;
+mod fields;
+mod figures;
+mod page;
+mod pages;
+mod problem;
+mod texts;
+mod view;
 
 pub use actor::Actor;
 pub use admin::Admin;

@@ -9,7 +9,6 @@ mod commands;
 mod database;
 mod error;
 mod init;
-mod selection;
 
 use std::process::ExitCode;
 

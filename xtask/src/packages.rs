@@ -1,5 +1,6 @@
 //! What the tests need of the system.
 
+use std::path::Path;
 use std::process::{Command, Stdio};
 
 use taskmq_test_servers::{Mariadb, Postgres};
@@ -14,6 +15,8 @@ pub(crate) fn ensure() -> Result<(), String> {
         (answers("pkg-config", "--version"), "pkg-config"),
         (answers("cc", "--version"), "gcc"),
         (answers("pkill", "--version"), "procps"),
+        (answers("chromium", "--version"), "chromium"),
+        (Path::new("/usr/share/fonts/truetype/wqy").is_dir(), "fonts-wqy-microhei"),
     ]
     .into_iter()
     .filter_map(|(there, package)| (!there).then_some(package))

@@ -9,7 +9,7 @@ use taskmq_test_servers::{Mariadb, Postgres};
 use crate::packages;
 
 /// Every feature but those that compile the C clients of the servers in.
-pub(crate) const ALL: &str = "taskmq-core/sqlite,taskmq-core/postgres,taskmq-core/mysql,taskmq-core/async,taskmq-cli/postgres,taskmq-cli/mysql";
+pub(crate) const ALL: &str = "taskmq-core/sqlite,taskmq-core/postgres,taskmq-core/mysql,taskmq-core/async,taskmq-cli/postgres,taskmq-cli/mysql,taskmq-admin/sqlite,taskmq-admin/postgres,taskmq-admin/mysql";
 
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
     packages::ensure()?;

@@ -1,1 +1,22 @@
-//! The pages on every database.
+//! The pages, asked as a browser asks, on every database.
+
+/// Makes a test of each case on each database.
+macro_rules! each_database {
+    ($($case:ident),* $(,)?) => {
+        mod sqlite {
+            $(#[test] fn $case() { super::$case(taskmq_tests::databases::fresh(taskmq_core::Backend::Sqlite)); })*
+        }
+        mod postgres {
+            $(#[test] fn $case() { super::$case(taskmq_tests::databases::fresh(taskmq_core::Backend::Postgres)); })*
+        }
+        mod mariadb {
+            $(#[test] fn $case() { super::$case(taskmq_tests::databases::fresh(taskmq_core::Backend::Mysql)); })*
+        }
+    };
+}
+
+mod actions;
+mod browser;
+mod hostile;
+mod looking;
+mod site;

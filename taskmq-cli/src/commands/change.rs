@@ -3,13 +3,15 @@
 use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
-use taskmq_core::broker::{Action, Changed, Note, Noted};
-use taskmq_core::{AnyConnection, BrokerConnection};
+use taskmq_core::broker::{Action, Changed, Note, Noted, Selection};
+use taskmq_core::{AnyConnection, BrokerConnection, MessageId};
 
 use crate::cli::ChangeArgs;
 use crate::error::{Error, Result};
-use crate::selection::Selection;
 use crate::{database, output};
+
+/// Messages are read and changed in pages of this many.
+const PAGE: i64 = 500;
 
 pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
@@ -18,15 +20,15 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         action
             .check(state)
             .map_err(|why| Error::Refused(format!("cannot {} those: {why}", action.as_str())))?;
-        Ok::<_, Error>(Selection { state, topic: args.topic.as_deref() })
+        Ok::<_, Error>(Selection { topic: args.topic.clone(), ..Selection::of(state) })
     });
     let selection = selection.transpose()?;
     let mut total = args.ids.len();
     if let Some(selection) = &selection {
-        selection.each_page(&mut conn, |_, ids| {
-            total += ids.len();
-            Ok(())
-        })?;
+        let mut walk = selection.clone().walk();
+        while let Some(page) = walk.next(conn.broker(), PAGE)? {
+            total += page.len();
+        }
     }
     if args.dry_run {
         if args.json {
@@ -41,7 +43,7 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         Some(_) if total == 0 => Changed::default(),
         Some(selection) => {
             confirm(action, total, args)?;
-            change_all(&mut conn, action, args, selection, total)?
+            change_all(&mut conn, action, args, selection.clone(), total)?
         }
     };
     tell(action, args, &changed)
@@ -51,10 +53,10 @@ fn change_all(
     conn: &mut AnyConnection,
     action: &Action,
     args: &ChangeArgs,
-    selection: &Selection<'_>,
+    selection: Selection,
     total: usize,
 ) -> Result<Changed> {
-    let details = format!("all {}", selection.state);
+    let details = selection.state.map(|state| format!("all {state}")).unwrap_or_default();
     let note = conn.broker().note(&note(action, args, &details))?;
     let bar = if std::io::stderr().is_terminal() {
         ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX))
@@ -66,13 +68,17 @@ fn change_all(
     }
     let mut all = Changed::default();
     // Each page is a transaction, and noted by it: to stop between two loses nothing.
-    selection.each_page(conn, |conn, ids| {
-        let changed = conn.broker().change(action, ids, Noted::Under(note))?;
+    let mut walk = selection.walk();
+    while let Some(page) = walk.next(conn.broker(), PAGE)? {
+        let ids: Vec<MessageId> = page.iter().map(|found| found.id).collect();
+        if ids.is_empty() {
+            continue;
+        }
+        let changed = conn.broker().change(action, &ids, Noted::Under(note))?;
         bar.inc(u64::try_from(ids.len()).unwrap_or_default());
         all.changed.extend(changed.changed);
         all.refused.extend(changed.refused);
-        Ok(())
-    })?;
+    }
     bar.finish_and_clear();
     Ok(all)
 }

@@ -47,6 +47,12 @@ pub trait Administration: sealed::Sealed {
     /// What the database reports.
     fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>>;
 
+    /// The lanes of one topic that have a message which nobody holds, higher priorities first.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn lanes_of(&mut self, topic: &str) -> Result<Vec<Lane>>;
+
     /// How many messages of a lane nobody holds, each kind counted up to `at_most`.
     ///
     /// # Errors

@@ -13,11 +13,13 @@ mod administration;
 mod groups;
 mod reconcile;
 mod rows;
+mod selection;
 
 pub use administration::{
     Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
     Noted, Place, ProducedMessage, Refusal, Span, Summary, WorkerEntry,
 };
+pub use selection::{Found, Selection, Spot, Walk, error_shape};
 
 /// To whom a message goes that is given back: to nobody, or as a suspect, or to run alone.
 macro_rules! nobody {

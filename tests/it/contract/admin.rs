@@ -79,6 +79,11 @@ fn lanes_are_listed(db: &TestDatabase) {
     ];
     assert_eq!(conn.broker().lanes(10).expect("reads"), all);
     assert_eq!(conn.broker().lanes(2).expect("reads").len(), 2);
+    for topic in all.iter().map(|lane| &lane.topic) {
+        let of_topic: Vec<Lane> = all.iter().filter(|lane| lane.topic == *topic).cloned().collect();
+        assert_eq!(conn.broker().lanes_of(topic).expect("reads"), of_topic);
+    }
+    assert_eq!(conn.broker().lanes_of("no such").expect("reads"), []);
 }
 
 fn a_lane_is_counted(db: &TestDatabase) {

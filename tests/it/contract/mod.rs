@@ -9,6 +9,7 @@ mod lost_replies;
 mod plans;
 mod produce;
 mod rescue;
+mod selection;
 mod worker;
 
 use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, Share, WorkerIdentity};

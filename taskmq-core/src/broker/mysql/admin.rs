@@ -66,6 +66,16 @@ impl Administration for MysqlConnection {
         Ok(lanes)
     }
 
+    fn lanes_of(&mut self, topic: &str) -> Result<Vec<Lane>> {
+        let mut lanes: Vec<Lane> = Vec::new();
+        let mut below = i32::from(i16::MAX) + 1;
+        while let Some(priority) = next_lane(self, topic, below)? {
+            lanes.push(Lane { topic: topic.to_owned(), priority });
+            below = i32::from(priority);
+        }
+        Ok(lanes)
+    }
+
     fn count_lane(&mut self, lane: &Lane, at_most: i64) -> Result<LaneCount> {
         let due: Vec<(i64, Option<i64>)> = load!(
             self, Mysql => (BigInt, Nullable<BigInt>),

@@ -65,6 +65,25 @@ impl Administration for PgConnection {
         Ok(lanes)
     }
 
+    fn lanes_of(&mut self, topic: &str) -> Result<Vec<Lane>> {
+        let rows: Vec<i16> = load!(
+            self, Pg => SmallInt,
+            "WITH RECURSIVE sought AS (SELECT ? AS topic), lane AS (
+                SELECT first.priority FROM sought CROSS JOIN LATERAL (
+                    SELECT m.priority FROM taskmq_messages m WHERE m.worker_id = 0 AND m.topic = sought.topic
+                    ORDER BY m.topic, m.priority LIMIT 1) first
+                UNION ALL
+                SELECT next.priority FROM lane CROSS JOIN sought CROSS JOIN LATERAL (
+                    SELECT m.priority FROM taskmq_messages m
+                    WHERE m.worker_id = 0 AND m.topic = sought.topic AND m.priority > lane.priority
+                    ORDER BY m.topic, m.priority LIMIT 1) next
+             )
+             SELECT priority FROM lane",
+            Text = topic,
+        )?;
+        Ok(rows.into_iter().rev().map(|priority| Lane { topic: topic.to_owned(), priority }).collect())
+    }
+
     fn count_lane(&mut self, lane: &Lane, at_most: i64) -> Result<LaneCount> {
         let due: Vec<(i64, Option<i64>)> = load!(
             self, Pg => (BigInt, Nullable<BigInt>),

@@ -1,0 +1,115 @@
+"use strict";
+// Everything can be read and done without this: it keeps figures live, asks before it deletes, and listens to keys.
+(() => {
+  const root = document.body.dataset.root;
+
+  // Makes `old` what `fresh` is, and leaves alone what is the same, so that focus and selection stay.
+  const morph = (old, fresh) => {
+    for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
+    for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
+    if (old.matches("input, textarea, select")) return;
+    let at = old.firstChild;
+    for (const next of [...fresh.childNodes]) {
+      if (next.dataset?.key) {
+        const same = [...old.children].find((child) => child.dataset.key === next.dataset.key);
+        if (same && same !== at) { old.insertBefore(same, at); at = same; }
+        else if (!same) { old.insertBefore(next, at); continue; }
+      }
+      if (!at) old.appendChild(next);
+      else if (at.nodeName !== next.nodeName) { const gone = at; at = at.nextSibling; gone.replaceWith(next); }
+      else {
+        if (at.nodeType === Node.ELEMENT_NODE) morph(at, next);
+        else if (at.nodeValue !== next.nodeValue) at.nodeValue = next.nodeValue;
+        at = at.nextSibling;
+      }
+    }
+    while (at) { const gone = at; at = at.nextSibling; gone.remove(); }
+  };
+
+  const live = document.getElementById("live");
+  const mark = document.querySelector(".live");
+  let source;
+  const look = () => {
+    if (!live || document.hidden === !source) return;
+    if (document.hidden) { source.close(); source = undefined; if (mark) mark.hidden = true; return; }
+    source = new EventSource(live.dataset.live);
+    source.onopen = () => { if (mark) mark.hidden = false; };
+    source.onerror = () => { if (mark) mark.hidden = true; };
+    source.onmessage = ({ data }) => {
+      const fresh = document.createElement("div");
+      // Written by our own server, which escapes whatever comes from messages.
+      fresh.innerHTML = data;
+      for (const { name, value } of [...live.attributes]) fresh.setAttribute(name, value);
+      morph(live, fresh);
+    };
+  };
+  document.addEventListener("visibilitychange", look);
+  look();
+
+  // How many are selected, and all at once.
+  const ticks = (name) => [...document.querySelectorAll(`input[type=checkbox][name="${name}"]`)];
+  const count = () => {
+    for (const place of document.querySelectorAll("[data-count]")) {
+      const all = ticks(place.dataset.count), number = all.filter((tick) => tick.checked).length;
+      place.textContent = number;
+      const whole = document.querySelector(`[data-all="${place.dataset.count}"]`);
+      if (whole) { whole.checked = number > 0 && number === all.length; whole.indeterminate = number > 0 && number < all.length; }
+    }
+  };
+  document.addEventListener("change", ({ target }) => {
+    if (target.dataset.all) for (const tick of ticks(target.dataset.all)) tick.checked = target.checked;
+    count();
+  });
+  count();
+
+  // A question before what cannot be undone; without it, the server asks on a page of its own.
+  document.addEventListener("submit", (event) => {
+    const button = event.submitter, form = event.target;
+    if (!button?.dataset.confirm) return;
+    event.preventDefault();
+    const dialog = document.createElement("dialog"), words = document.createElement("p"), row = document.createElement("div");
+    words.textContent = button.dataset.confirm;
+    const no = document.createElement("button"), yes = document.createElement("button");
+    no.type = yes.type = "button";
+    no.textContent = document.documentElement.lang === "en" ? "Back" : "返回";
+    yes.textContent = button.textContent;
+    yes.className = "bad";
+    row.append(no, yes);
+    dialog.append(words, row);
+    document.body.append(dialog);
+    dialog.addEventListener("close", () => dialog.remove());
+    no.onclick = () => dialog.close();
+    yes.onclick = () => {
+      for (const [name, value] of [["confirm", "yes"], [button.name, button.value]]) {
+        const field = document.createElement("input");
+        field.type = "hidden"; field.name = name; field.value = value;
+        form.append(field);
+      }
+      form.submit();
+    };
+    dialog.showModal();
+  });
+
+  // Rows lead where their link leads.
+  document.addEventListener("click", ({ target }) => {
+    const row = target.closest("tr[data-href]");
+    if (row && !target.closest("a, button, input, label") && getSelection().isCollapsed) location.href = row.dataset.href;
+  });
+
+  const places = { o: "", m: "messages", d: "dead", w: "workers", a: "audit", p: "produce" };
+  let going = false;
+  document.addEventListener("keydown", (event) => {
+    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
+    if (going) { going = false; if (event.key in places) location.href = root + places[event.key]; return; }
+    if (event.key === "g") { going = true; setTimeout(() => { going = false; }, 1500); return; }
+    if (event.key === "/") { const box = document.querySelector("[data-search]"); if (box) { event.preventDefault(); box.focus(); } return; }
+    const rows = [...document.querySelectorAll("tr[data-href], .group[data-href]")];
+    const at = rows.findIndex((row) => row.classList.contains("at"));
+    if (event.key === "j" || event.key === "k") {
+      const next = rows[Math.min(Math.max(at + (event.key === "j" ? 1 : -1), 0), rows.length - 1)];
+      rows[at]?.classList.remove("at");
+      next?.classList.add("at");
+      next?.scrollIntoView({ block: "nearest" });
+    } else if (event.key === "Enter" && rows[at] && !event.target.closest("a, button")) location.href = rows[at].dataset.href;
+  });
+})();

@@ -1,0 +1,171 @@
+//! Changes of many messages, done page by page while whoever asked for them looks on or goes away.
+
+use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use chrono::{DateTime, Utc};
+use taskmq_core::MessageId;
+use taskmq_core::broker::{Action, Note, Noted, Selection, Walk};
+
+use crate::admin::Shared;
+use crate::figures::Count;
+use crate::problem::Problem;
+
+/// Each page is a transaction, and noted by it: to stop between two loses nothing.
+const PAGE: i64 = 500;
+
+/// So many are remembered.
+const REMEMBERED: usize = 50;
+
+/// One change of all messages of a selection.
+#[derive(Debug)]
+pub(crate) struct Bulk {
+    pub(crate) id: u64,
+    pub(crate) action: Action,
+    pub(crate) selection: Selection,
+    pub(crate) actor: String,
+    pub(crate) total: Count,
+    pub(crate) started_at: DateTime<Utc>,
+    changed: AtomicI64,
+    refused: AtomicI64,
+    stopped: AtomicBool,
+    end: Mutex<Option<End>>,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) enum End {
+    Finished,
+    Stopped,
+    Failed(String),
+}
+
+impl Bulk {
+    pub(crate) fn changed(&self) -> i64 {
+        self.changed.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn refused(&self) -> i64 {
+        self.refused.load(Ordering::Relaxed)
+    }
+
+    pub(crate) fn end(&self) -> Option<End> {
+        self.end.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
+    /// After the page that is under way.
+    pub(crate) fn stop(&self) {
+        self.stopped.store(true, Ordering::Relaxed);
+    }
+
+    async fn run(&self, shared: &Shared) -> Result<End, Problem> {
+        let writing = shared.writing.as_ref().ok_or(Problem::NotFound)?;
+        let (actor, action, topic) = (self.actor.clone(), self.action, self.selection.topic.clone());
+        let details = details(&self.selection, &self.action);
+        let note = writing
+            .ask(move |broker| {
+                broker.note(&Note {
+                    actor: &actor,
+                    action: action.as_str(),
+                    topic: topic.as_deref(),
+                    message_id: None,
+                    details: &details,
+                    messages: 0,
+                })
+            })
+            .await?;
+        let mut walk: Walk = self.selection.clone().walk();
+        loop {
+            if self.stopped.load(Ordering::Relaxed) {
+                return Ok(End::Stopped);
+            }
+            let step = writing.ask(move |broker| {
+                let Some(page) = walk.next(broker, PAGE)? else { return Ok(None) };
+                let ids: Vec<MessageId> = page.iter().map(|found| found.id).collect();
+                let changed = if ids.is_empty() {
+                    Default::default()
+                } else {
+                    broker.change(&action, &ids, Noted::Under(note))?
+                };
+                Ok(Some((walk, changed)))
+            });
+            let Some((next, changed)) = step.await? else { return Ok(End::Finished) };
+            walk = next;
+            let number = |list: usize| i64::try_from(list).unwrap_or_default();
+            self.changed.fetch_add(number(changed.changed.len()), Ordering::Relaxed);
+            self.refused.fetch_add(number(changed.refused.len()), Ordering::Relaxed);
+        }
+    }
+}
+
+/// What the audit log says beside the action and the topic.
+pub(crate) fn details(selection: &Selection, action: &Action) -> String {
+    let mut details = vec![match selection.state {
+        Some(state) => format!("all {state}"),
+        None => "all".to_owned(),
+    }];
+    details.extend(selection.text.as_ref().map(|text| format!("text {text:?}")));
+    details.extend(selection.error.as_ref().map(|error| format!("error {error:?}")));
+    details.extend(value(action));
+    details.join(", ")
+}
+
+pub(crate) fn value(action: &Action) -> Option<String> {
+    match action {
+        Action::Priority(priority) => Some(format!("to {priority}")),
+        Action::RunAt(at) => Some(format!("at {at}")),
+        Action::Retry | Action::Cancel | Action::Delete => None,
+    }
+}
+
+/// Those that run and the last ones that ran, in this process.
+#[derive(Default)]
+pub(crate) struct Bulks(Mutex<Vec<Arc<Bulk>>>);
+
+impl Bulks {
+    /// Begins one and goes on.
+    pub(crate) fn start(
+        &self,
+        shared: &Arc<Shared>,
+        action: Action,
+        selection: Selection,
+        actor: &str,
+        total: Count,
+        now: DateTime<Utc>,
+    ) -> u64 {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let id = all.last().map_or(1, |last| last.id + 1);
+        let bulk = Arc::new(Bulk {
+            id,
+            action,
+            selection,
+            actor: actor.to_owned(),
+            total,
+            started_at: now,
+            changed: AtomicI64::new(0),
+            refused: AtomicI64::new(0),
+            stopped: AtomicBool::new(false),
+            end: Mutex::new(None),
+        });
+        if all.len() >= REMEMBERED
+            && let Some(at) = all.iter().position(|bulk| bulk.end().is_some())
+        {
+            all.remove(at);
+        }
+        all.push(Arc::clone(&bulk));
+        let shared = Arc::clone(shared);
+        tokio::spawn(async move {
+            let end = bulk.run(&shared).await.unwrap_or_else(|problem| End::Failed(problem.to_string()));
+            *bulk.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
+        });
+        id
+    }
+
+    pub(crate) fn get(&self, id: u64) -> Option<Arc<Bulk>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().find(|bulk| bulk.id == id).cloned()
+    }
+
+    /// The last one first.
+    pub(crate) fn all(&self) -> Vec<Arc<Bulk>> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).iter().rev().cloned().collect()
+    }
+}

@@ -1,0 +1,233 @@
+use std::collections::BTreeMap;
+use std::ops::AddAssign;
+
+use chrono::{DateTime, TimeDelta, Utc};
+use taskmq_core::broker::{Broker, FinishedMessage, HeldMessage, Place, ProducedMessage, Span, WorkerEntry};
+use taskmq_core::{MessageId, Result, State};
+
+use super::Quantiles;
+use super::history::rate;
+
+/// So many of the newest messages tell how fast it goes.
+const NEWEST: i64 = 2_000;
+/// So many dead ones are counted.
+const DEAD: i64 = 10_000;
+const LANES: usize = 20_000;
+const HELD: i64 = 10_000;
+const WORKERS: i64 = 1_000;
+
+/// A number that is counted up to some bound only.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct Count {
+    pub(crate) number: i64,
+    pub(crate) or_more: bool,
+}
+
+impl Count {
+    pub(crate) fn up_to(number: i64, at_most: i64) -> Self {
+        Self { number, or_more: number >= at_most }
+    }
+}
+
+impl AddAssign for Count {
+    fn add_assign(&mut self, other: Self) {
+        self.number += other.number;
+        self.or_more |= other.or_more;
+    }
+}
+
+/// The figures of a topic, or of all.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Figures {
+    pub(crate) ready: Count,
+    pub(crate) running: i64,
+    pub(crate) scheduled: Count,
+    pub(crate) retrying: Count,
+    pub(crate) dead: Count,
+    pub(crate) oldest_due: Option<DateTime<Utc>>,
+    /// A second, produced and finished.
+    pub(crate) rate_in: f64,
+    pub(crate) rate_out: f64,
+    /// The share of the dead ones among those that finished within the last hour, as far as they were read.
+    pub(crate) error_share: Option<f64>,
+    pub(crate) wait: Option<Quantiles>,
+    pub(crate) run: Option<Quantiles>,
+}
+
+/// What is read at once.
+#[derive(Clone, Debug)]
+pub(crate) struct Sample {
+    pub(crate) now: DateTime<Utc>,
+    pub(crate) total: Figures,
+    pub(crate) topics: BTreeMap<String, Figures>,
+    pub(crate) workers: Vec<WorkerEntry>,
+    pub(crate) held: Vec<HeldMessage>,
+    /// When messages were produced and when they finished, the last one first, and whether there are more.
+    pub(crate) produced: (Vec<DateTime<Utc>>, bool),
+    pub(crate) finished: (Vec<DateTime<Utc>>, bool),
+    /// Ready ones at the last looks, of all and of each topic.
+    pub(crate) backlog: BTreeMap<Option<String>, Vec<i64>>,
+    /// A second, of the last ones: produced and finished.
+    pub(crate) chart: (Vec<Option<f64>>, Vec<Option<f64>>),
+}
+
+impl Sample {
+    /// Each figure is counted as far as all of them together stay a matter of milliseconds.
+    pub(crate) fn read(broker: &mut dyn Broker) -> Result<Self> {
+        let now = broker.now()?;
+        let lanes = broker.lanes(LANES)?;
+        let number = i64::try_from(lanes.len().max(1)).unwrap_or(i64::MAX);
+        let at_most = (100_000 / number).clamp(100, 20_000);
+        let mut topics: BTreeMap<String, Figures> = BTreeMap::new();
+        for lane in &lanes {
+            let count = broker.count_lane(lane, at_most)?;
+            let figures = topics.entry(lane.topic.clone()).or_default();
+            figures.ready += Count::up_to(count.due, at_most);
+            let later = count.scheduled + count.retrying;
+            figures.scheduled += Count { number: count.scheduled, or_more: later >= at_most };
+            figures.retrying +=
+                Count { number: count.retrying, or_more: later >= at_most && count.retrying > 0 };
+            figures.oldest_due = [figures.oldest_due, count.oldest_due].into_iter().flatten().min();
+        }
+        let held = broker.held(HELD)?;
+        for message in &held {
+            let figures = topics.entry(message.topic.clone()).or_default();
+            if message.worker_id.is_some() {
+                figures.running += 1;
+            }
+            // Those of batches were counted as ready, and those that are set aside are due but nobody's.
+            match (message.in_batch, message.worker_id) {
+                (true, _) if !figures.ready.or_more => {
+                    figures.ready.number = (figures.ready.number - 1).max(0)
+                }
+                (false, None) => figures.ready.number += 1,
+                _ => {}
+            }
+        }
+        for (topic, number) in broker.count_finished(State::Dead, DEAD)? {
+            topics.entry(topic).or_default().dead = Count { number, or_more: false };
+        }
+        let newest = broker.newest(MessageId::MAX, NEWEST)?;
+        let span = Span {
+            from: Place::before(now - TimeDelta::hours(1)),
+            to: Place::after(now + TimeDelta::days(1)),
+            limit: NEWEST,
+        };
+        let done = broker.finished(State::Done, &span)?;
+        let dead = broker.finished(State::Dead, &span)?;
+        let total = sum(&mut topics, now, &newest, &done, &dead);
+        let mut finished: Vec<DateTime<Utc>> = done.iter().chain(&dead).map(|f| f.finished_at).collect();
+        finished.sort_unstable_by(|a, b| b.cmp(a));
+        let more = is_full(done.len()) || is_full(dead.len());
+        if more {
+            finished.truncate(usize::try_from(NEWEST).unwrap_or_default());
+        }
+        let produced = (newest.iter().map(|message| message.created_at).collect(), is_full(newest.len()));
+        Ok(Self {
+            now,
+            total,
+            topics,
+            workers: broker.workers(WORKERS)?,
+            held,
+            produced,
+            finished: (finished, more),
+            backlog: BTreeMap::new(),
+            chart: (Vec::new(), Vec::new()),
+        })
+    }
+}
+
+fn is_full(number: usize) -> bool {
+    i64::try_from(number).is_ok_and(|number| number >= NEWEST)
+}
+
+/// Fills in what the newest and last finished ones tell of each topic, and gives the same of all of them.
+fn sum(
+    topics: &mut BTreeMap<String, Figures>,
+    now: DateTime<Utc>,
+    newest: &[ProducedMessage],
+    done: &[FinishedMessage],
+    dead: &[FinishedMessage],
+) -> Figures {
+    let mut total = Figures::default();
+    for figures in topics.values() {
+        total.ready += figures.ready;
+        total.running += figures.running;
+        total.scheduled += figures.scheduled;
+        total.retrying += figures.retrying;
+        total.dead += figures.dead;
+        total.oldest_due = [total.oldest_due, figures.oldest_due].into_iter().flatten().min();
+    }
+    total.dead.or_more = total.dead.number >= DEAD;
+    if total.dead.or_more {
+        topics.values_mut().for_each(|figures| figures.dead.or_more = true);
+    }
+    let minute = now - TimeDelta::seconds(60);
+    let finished = |list: &[FinishedMessage]| Speed::of(list.iter().map(|m| m.finished_at).collect(), now);
+    let speeds =
+        [Speed::of(newest.iter().map(|m| m.created_at).collect(), now), finished(done), finished(dead)];
+    let mut flows: BTreeMap<&str, Flow<'_>> = BTreeMap::new();
+    for message in newest.iter().filter(|message| message.created_at >= minute) {
+        flows.entry(&message.topic).or_default().produced += 1;
+    }
+    for message in done {
+        flows.entry(&message.topic).or_default().done.push(message);
+    }
+    for message in dead {
+        flows.entry(&message.topic).or_default().dead.push(message);
+    }
+    let all = Flow { produced: speeds[0].recent, done: done.iter().collect(), dead: dead.iter().collect() };
+    all.fill_in(&mut total, minute, &speeds);
+    for (topic, flow) in flows {
+        flow.fill_in(topics.entry(topic.to_owned()).or_default(), minute, &speeds);
+    }
+    total
+}
+
+/// How fast all that was read goes.
+struct Speed {
+    rate: f64,
+    /// So many of the last minute were read.
+    recent: usize,
+}
+
+impl Speed {
+    fn of(times: Vec<DateTime<Utc>>, now: DateTime<Utc>) -> Self {
+        let minute = now - TimeDelta::seconds(60);
+        let recent = times.iter().filter(|at| **at >= minute).count();
+        Self { rate: rate(&times, is_full(times.len()), now), recent }
+    }
+
+    fn share(&self, part: usize) -> f64 {
+        self.rate * share(part, self.recent)
+    }
+}
+
+/// What was read of a topic, or of all.
+#[derive(Default)]
+struct Flow<'a> {
+    produced: usize,
+    done: Vec<&'a FinishedMessage>,
+    dead: Vec<&'a FinishedMessage>,
+}
+
+impl Flow<'_> {
+    fn fill_in(&self, figures: &mut Figures, minute: DateTime<Utc>, [produced, done, dead]: &[Speed; 3]) {
+        let recent =
+            |list: &[&FinishedMessage]| list.iter().filter(|message| message.finished_at >= minute).count();
+        figures.rate_in = produced.share(self.produced);
+        figures.rate_out = done.share(recent(&self.done)) + dead.share(recent(&self.dead));
+        let ended = self.done.len() + self.dead.len();
+        figures.error_share = (ended > 0).then(|| share(self.dead.len(), ended));
+        let waits = self.done.iter().filter_map(|message| Some(message.claimed_at? - message.run_at));
+        figures.wait = Quantiles::of(waits.collect());
+        let runs = self.done.iter().filter_map(|message| Some(message.finished_at - message.claimed_at?));
+        figures.run = Quantiles::of(runs.collect());
+    }
+}
+
+fn share(part: usize, all: usize) -> f64 {
+    #[expect(clippy::cast_precision_loss, reason = "both are small")]
+    let share = part as f64 / all.max(1) as f64;
+    share
+}

@@ -1,0 +1,65 @@
+use std::collections::{BTreeMap, VecDeque};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+
+use tokio::sync::Mutex;
+
+use super::{History, Sample};
+use crate::database::Pool;
+use crate::problem::Problem;
+
+/// So many looks at the backlog are kept.
+const LOOKS: usize = 60;
+
+/// Reads a sample when somebody looks and the last one is old. Whoever looks at the same time gets the same one.
+#[derive(Default)]
+pub(crate) struct Sampler(Mutex<Past>);
+
+#[derive(Default)]
+struct Past {
+    last: Option<(Instant, Duration, Arc<Sample>)>,
+    produced: History,
+    finished: History,
+    backlog: BTreeMap<Option<String>, VecDeque<i64>>,
+}
+
+impl Sampler {
+    pub(crate) async fn latest(&self, pool: &Pool) -> Result<Arc<Sample>, Problem> {
+        let mut past = self.0.lock().await;
+        if let Some((read, took, sample)) = &past.last {
+            // Where it takes long it is done less often, so that it never is a burden.
+            if read.elapsed() < Duration::from_millis(950).max(*took * 5) {
+                return Ok(Arc::clone(sample));
+            }
+        }
+        let began = Instant::now();
+        let mut sample = pool.ask(Sample::read).await?;
+        let took = began.elapsed();
+        past.enter(&mut sample);
+        let sample = Arc::new(sample);
+        past.last = Some((Instant::now(), took, Arc::clone(&sample)));
+        Ok(sample)
+    }
+}
+
+impl Past {
+    fn enter(&mut self, sample: &mut Sample) {
+        self.produced.add(&sample.produced.0, sample.produced.1, sample.now);
+        self.finished.add(&sample.finished.0, sample.finished.1, sample.now);
+        sample.chart = (self.produced.seconds(sample.now), self.finished.seconds(sample.now));
+        self.backlog.retain(|topic, _| topic.as_ref().is_none_or(|topic| sample.topics.contains_key(topic)));
+        let topics = sample.topics.iter().map(|(topic, figures)| (Some(topic.clone()), figures));
+        for (topic, figures) in topics.chain([(None, &sample.total)]) {
+            let looks = self.backlog.entry(topic).or_default();
+            if looks.len() == LOOKS {
+                looks.pop_front();
+            }
+            looks.push_back(figures.ready.number);
+        }
+        sample.backlog = self
+            .backlog
+            .iter()
+            .map(|(topic, looks)| (topic.clone(), looks.iter().copied().collect()))
+            .collect();
+    }
+}

@@ -1,0 +1,169 @@
+//! Who asks for a page, and how they want to see it.
+
+use std::sync::Arc;
+
+use axum::extract::{FromRequestParts, OriginalUri};
+use axum::http::header::{ACCEPT_LANGUAGE, COOKIE, LOCATION};
+use axum::http::request::Parts;
+use axum::http::{HeaderMap, StatusCode};
+use axum::response::{Html, IntoResponse, Response};
+use maud::Markup;
+
+use crate::Actor;
+use crate::admin::Shared;
+use crate::problem::Problem;
+use crate::texts::{CHINESE, ENGLISH, Texts};
+
+pub(crate) const THEME: &str = "taskmq_theme";
+pub(crate) const LANGUAGE: &str = "taskmq_language";
+
+/// The colours that were chosen; the browser's own wish where none were.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Theme {
+    Auto,
+    Light,
+    Dark,
+}
+
+impl Theme {
+    pub(crate) const ALL: [Theme; 3] = [Theme::Auto, Theme::Light, Theme::Dark];
+
+    pub(crate) fn as_str(self) -> &'static str {
+        match self {
+            Theme::Auto => "auto",
+            Theme::Light => "light",
+            Theme::Dark => "dark",
+        }
+    }
+}
+
+/// One request for a page.
+#[derive(Clone)]
+pub(crate) struct Page {
+    pub(crate) shared: Arc<Shared>,
+    pub(crate) texts: &'static Texts,
+    pub(crate) theme: Theme,
+    pub(crate) actor: Actor,
+    /// From this page to where the admin is mounted: every link begins with it.
+    pub(crate) root: String,
+    /// From there to this page.
+    pub(crate) here: String,
+}
+
+impl FromRequestParts<Arc<Shared>> for Page {
+    type Rejection = std::convert::Infallible;
+
+    async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Self::Rejection> {
+        let original = parts.extensions.get::<OriginalUri>().map_or(parts.uri.path(), |uri| uri.0.path());
+        let theme = cookie(&parts.headers, THEME);
+        let inner = parts.uri.path_and_query().map_or("/", |inner| inner.as_str());
+        Ok(Self {
+            shared: Arc::clone(shared),
+            texts: texts(&parts.headers),
+            theme: Theme::ALL.into_iter().find(|t| Some(t.as_str()) == theme).unwrap_or(Theme::Auto),
+            actor: parts.extensions.get::<Actor>().cloned().unwrap_or_default(),
+            root: root(parts.uri.path(), original),
+            here: inner.trim_start_matches('/').to_owned(),
+        })
+    }
+}
+
+impl Page {
+    /// A link to another page.
+    pub(crate) fn to(&self, path: &str) -> String {
+        format!("{}{path}", self.root)
+    }
+
+    /// Sends the browser there.
+    pub(crate) fn redirect(&self, path: &str) -> Response {
+        (StatusCode::SEE_OTHER, [(LOCATION, self.to(path))]).into_response()
+    }
+
+    /// The whole page, or why there is none.
+    pub(crate) fn answer(&self, title: &str, body: Result<Markup, Problem>) -> Response {
+        match body {
+            Ok(body) => Html(self.layout(title, &body).into_string()).into_response(),
+            Err(problem) => {
+                let page = self.layout(self.texts.problem, &self.problem(&problem));
+                (problem.status(), Html(page.into_string())).into_response()
+            }
+        }
+    }
+}
+
+/// Relative, so that it holds behind whatever prefix a proxy or the host's router takes away.
+fn root(inner: &str, original: &str) -> String {
+    let depth = inner.trim_start_matches('/').matches('/').count();
+    if depth > 0 {
+        return "../".repeat(depth);
+    }
+    // Nested at /admin, the first page is /admin itself: from there its own name leads down.
+    match original.rsplit('/').next() {
+        Some(name) if inner.trim_start_matches('/').is_empty() && !name.is_empty() => format!("{name}/"),
+        _ => "./".to_owned(),
+    }
+}
+
+fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+    let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
+    cookies
+        .flat_map(|cookies| cookies.split(';'))
+        .filter_map(|cookie| cookie.trim().split_once('='))
+        .find_map(|(key, value)| (key == name).then_some(value))
+}
+
+fn texts(headers: &HeaderMap) -> &'static Texts {
+    match cookie(headers, LANGUAGE) {
+        Some("zh") => return &CHINESE,
+        Some("en") => return &ENGLISH,
+        _ => {}
+    }
+    let wanted = headers.get(ACCEPT_LANGUAGE).and_then(|wanted| wanted.to_str().ok()).unwrap_or_default();
+    let mut best: (f32, &'static Texts) = (0.0, &ENGLISH);
+    for part in wanted.split(',') {
+        let (language, weight) = part.split_once(";q=").unwrap_or((part, "1"));
+        let weight: f32 = weight.trim().parse().unwrap_or(0.0);
+        let texts = match language.trim().split('-').next() {
+            Some("zh") => &CHINESE,
+            Some("en") => &ENGLISH,
+            _ => continue,
+        };
+        if weight > best.0 {
+            best = (weight, texts);
+        }
+    }
+    best.1
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn links_lead_to_where_it_is_mounted() {
+        for (inner, original, expected) in [
+            ("/", "/", "./"),
+            ("/", "/admin", "admin/"),
+            ("/", "/deep/admin/", "./"),
+            ("/messages", "/admin/messages", "./"),
+            ("/messages/5", "/admin/messages/5", "../"),
+            ("/changes/5/stop", "/changes/5/stop", "../../"),
+        ] {
+            assert_eq!(root(inner, original), expected, "{inner} {original}");
+        }
+    }
+
+    #[test]
+    fn the_language_is_the_browsers_unless_one_was_chosen() {
+        let code = |accept: &str, cookie: &str| {
+            let mut headers = HeaderMap::new();
+            headers.insert(ACCEPT_LANGUAGE, accept.parse().expect("a header"));
+            headers.insert(COOKIE, cookie.parse().expect("a header"));
+            texts(&headers).code
+        };
+        assert_eq!(code("fr, zh-CN;q=0.8, en;q=0.5", "a=b"), "zh-CN");
+        assert_eq!(code("en-GB,zh;q=0.9", ""), "en");
+        assert_eq!(code("zh", "x=y; taskmq_language=en"), "en");
+        assert_eq!(code("fr", ""), "en");
+    }
+}

@@ -1,0 +1,118 @@
+//! Dead letters, those that failed for the same reason together.
+
+use std::collections::BTreeMap;
+
+use axum::response::Response;
+use chrono::{DateTime, TimeDelta, Utc};
+use maud::{Markup, html};
+use taskmq_core::broker::{Place, Span, error_shape};
+use taskmq_core::{MessageId, State};
+
+use crate::fields::{Fields, query};
+use crate::figures::Count;
+use crate::page::Page;
+use crate::problem::Problem;
+use crate::view::format;
+use crate::view::visible::first_line;
+
+/// So many of the newest are grouped.
+const NEWEST: i64 = 5_000;
+/// So many groups are shown.
+const GROUPS: usize = 100;
+
+struct Group {
+    topic: String,
+    shape: String,
+    number: i64,
+    example: String,
+    last: (MessageId, DateTime<Utc>),
+}
+
+pub(crate) async fn show(page: Page, fields: Fields) -> Response {
+    let body = list(&page, fields.get("topic")).await;
+    page.answer(page.texts.dead_letters, body)
+}
+
+async fn list(page: &Page, topic: Option<&str>) -> Result<Markup, Problem> {
+    let texts = page.texts;
+    let only = topic.map(str::to_owned);
+    let (now, groups, total) = page
+        .shared
+        .reading
+        .ask(move |broker| {
+            let now = broker.now()?;
+            let span = Span {
+                from: Place::before(DateTime::UNIX_EPOCH),
+                to: Place::after(now + TimeDelta::days(1)),
+                limit: NEWEST,
+            };
+            let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
+            let dead = broker.finished(State::Dead, &span)?;
+            let read = i64::try_from(dead.len()).unwrap_or(NEWEST);
+            for message in dead.into_iter().filter(|m| only.as_ref().is_none_or(|topic| *topic == m.topic)) {
+                let example = message.error.unwrap_or_default();
+                let shape = error_shape(&example);
+                let last = (message.id, message.finished_at);
+                let topic = message.topic;
+                let group = groups.entry((topic.clone(), shape.clone()));
+                group.or_insert(Group { topic, shape, number: 0, example, last }).number += 1;
+            }
+            let mut groups: Vec<Group> = groups.into_values().collect();
+            groups.sort_by_key(|group| std::cmp::Reverse((group.number, group.last.1)));
+            Ok((now, groups, Count::up_to(read, NEWEST)))
+        })
+        .await?;
+    Ok(html! {
+        div.heading {
+            div {
+                @if let Some(topic) = topic { p.crumb { (page.topic_link(topic)) } }
+                h1 { (texts.dead_letters) }
+            }
+            @if !groups.is_empty() {
+                a.button href=(page.to(&format!("messages{}", query(&[("state", "dead"), ("topic", topic.unwrap_or_default())])))) {
+                    (texts.messages)
+                }
+                @if !page.shared.read_only { (bulk(page, topic, None)) }
+            }
+        }
+        @if groups.is_empty() {
+            (page.empty(texts.no_dead, &html! { (texts.no_dead_about) }))
+        } @else {
+            p.muted { (format::count(total)) " " (texts.of_newest) }
+            div.groups { @for group in groups.iter().take(GROUPS) { (group_panel(page, now, group)) } }
+        }
+    })
+}
+
+fn group_panel(page: &Page, now: DateTime<Utc>, group: &Group) -> Markup {
+    let texts = page.texts;
+    let list = query(&[("state", "dead"), ("topic", &group.topic), ("error", &group.shape)]);
+    html! {
+        section.panel.group data-href=(page.to(&format!("messages{list}"))) {
+            div.group-count { b { (format::number(group.number)) } (page.topic_link(&group.topic)) }
+            div.group-error {
+                @if group.example.trim().is_empty() { span.muted { (texts.no_error) } }
+                @else { code.error { (first_line(&group.example)) } }
+                p.muted { (texts.last_seen) " " (format::time(texts, now, group.last.1)) " · " (page.message_link(group.last.0)) }
+            }
+            div.group-actions {
+                a.button href=(page.to(&format!("messages{list}"))) { (texts.show) }
+                // What has no error has nothing to tell it by.
+                @if !page.shared.read_only && !group.shape.is_empty() { (bulk(page, Some(&group.topic), Some(&group.shape))) }
+            }
+        }
+    }
+}
+
+fn bulk(page: &Page, topic: Option<&str>, error: Option<&str>) -> Markup {
+    html! {
+        form.actions method="post" action=(page.to("change")) {
+            input type="hidden" name="state" value="dead";
+            @if let Some(topic) = topic { input type="hidden" name="topic" value=(topic); }
+            @if let Some(error) = error { input type="hidden" name="error" value=(error); }
+            input type="hidden" name="back" value=(page.here);
+            button name="all" value="retry" { (page.texts.retry_all) }
+            button.bad name="all" value="delete" { (page.texts.delete_all) }
+        }
+    }
+}

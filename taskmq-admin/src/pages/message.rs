@@ -1,0 +1,258 @@
+//! One message: what it is, and what became of it.
+
+use axum::extract::Path;
+use axum::response::Response;
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+use taskmq_core::State;
+use taskmq_core::message::{FailedAttempt, Message};
+
+use crate::page::Page;
+use crate::pages::messages::actions;
+use crate::problem::Problem;
+use crate::view::format;
+use crate::view::visible::{visible, visible_lines};
+
+/// More of a payload is not shown.
+const CHARS: usize = 200_000;
+
+pub(crate) async fn show(page: Page, Path(id): Path<String>) -> Response {
+    let body = read(&page, &id).await;
+    page.answer(&format!("{} #{}", page.texts.message, id.parse::<i64>().unwrap_or_default()), body)
+}
+
+async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
+    let id: i64 = id.parse().map_err(|_| Problem::NotFound)?;
+    let found = page
+        .shared
+        .reading
+        .ask(move |broker| {
+            let Some(message) = broker.message(id)? else { return Ok(None) };
+            Ok(Some((broker.now()?, message, broker.failures(id)?, broker.workers(1_000)?)))
+        })
+        .await?;
+    let (now, message, failures, workers) = found.ok_or(Problem::NotFound)?;
+    let texts = page.texts;
+    let worker = message.worker_id.and_then(|id| workers.into_iter().find(|worker| worker.id == id));
+    let worker = worker.map(|worker| format!("{}:{}", worker.host, worker.pid));
+    Ok(html! {
+        div.heading {
+            div {
+                p.crumb { a href=(page.to("messages")) { (texts.messages) } " / " (page.topic_link(&message.topic)) }
+                h1 { "#" (message.id) " " (page.state(message.state)) }
+            }
+            @if !page.shared.read_only { (buttons(page, &message)) }
+        }
+        @if let (State::Dead, Some(error)) = (message.state, &message.error) {
+            div.notice.bad { b { (texts.error) } pre { (visible_lines(error)) } }
+        }
+        div.columns {
+            div {
+                (json(page, texts.payload, Some(message.payload.get())))
+                (json(page, texts.result, message.result.as_ref().map(|json| json.get())))
+                (json(page, texts.headers, message.headers.as_ref().map(|json| json.get())))
+                (timeline(page, now, &message, &failures, worker.as_deref()))
+            }
+            aside {
+                (details(page, now, &message, worker.as_deref()))
+                @if !page.shared.read_only { (edit(page, &message)) }
+            }
+        }
+    })
+}
+
+fn buttons(page: &Page, message: &Message) -> Markup {
+    let texts = page.texts;
+    let number = texts.messages_of("1");
+    html! {
+        @if message.state == State::Running { span.muted { (texts.not_changeable) } }
+        @else {
+            form.actions method="post" action=(page.to("change")) {
+                input type="hidden" name="id" value=(message.id);
+                @for (action, name) in actions(page, Some(message.state)) {
+                    @if action == "delete" {
+                        button.bad name="action" value=(action)
+                            data-confirm={ (name) ": " (number) ". " (texts.undo_not) } { (name) }
+                    } @else {
+                        button.primary[action == "retry"] name="action" value=(action) { (name) }
+                    }
+                }
+            }
+        }
+    }
+}
+
+fn json(page: &Page, title: &str, json: Option<&str>) -> Markup {
+    html! {
+        @if let Some(json) = json {
+            section.panel {
+                div.panel-head { h2 { (title) } }
+                @if page.shared.hide_payloads { p.muted { (page.texts.hidden) } }
+                @else { pre.json tabindex="0" { (visible_lines(&pretty(json))) } }
+            }
+        }
+    }
+}
+
+/// Indented; names and numbers stay as they were written.
+fn pretty(json: &str) -> String {
+    let mut pretty = String::with_capacity(json.len() * 2);
+    let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
+    let mut characters = json.chars().filter(|c| !c.is_control()).peekable();
+    while let Some(c) = characters.next() {
+        if pretty.len() > CHARS {
+            pretty.push('…');
+            break;
+        }
+        if in_text {
+            pretty.push(c);
+            in_text = escaped || c != '"';
+            escaped = !escaped && c == '\\';
+            continue;
+        }
+        match c {
+            '"' => {
+                in_text = true;
+                pretty.push(c);
+            }
+            '{' | '[' => {
+                pretty.push(c);
+                while characters.next_if(|c| c.is_whitespace()).is_some() {}
+                let closing = if c == '{' { '}' } else { ']' };
+                if characters.next_if_eq(&closing).is_some() {
+                    pretty.push(closing);
+                } else {
+                    depth += 1;
+                    line(&mut pretty, depth);
+                }
+            }
+            '}' | ']' => {
+                depth = depth.saturating_sub(1);
+                line(&mut pretty, depth);
+                pretty.push(c);
+            }
+            ',' => {
+                pretty.push(c);
+                line(&mut pretty, depth);
+            }
+            ':' => pretty.push_str(": "),
+            c if c.is_whitespace() => {}
+            c => pretty.push(c),
+        }
+    }
+    pretty
+}
+
+fn line(pretty: &mut String, depth: usize) {
+    pretty.push('\n');
+    // Deep ones stay readable, and short.
+    pretty.extend(std::iter::repeat_n("  ", depth.min(40)));
+}
+
+fn timeline(
+    page: &Page,
+    now: DateTime<Utc>,
+    message: &Message,
+    failures: &[FailedAttempt],
+    worker: Option<&str>,
+) -> Markup {
+    let texts = page.texts;
+    let time = |at| format::time(texts, now, at);
+    html! {
+        section.panel {
+            div.panel-head { h2 { (texts.timeline) } }
+            ol.timeline {
+                li { b { (texts.created) } " " (time(message.created_at)) }
+                @for failure in failures {
+                    li.bad {
+                        b { (texts.attempt) " " (failure.attempt) ": " (visible(&failure.kind)) } " " (time(failure.failed_at))
+                        span.muted { " · " (visible(&failure.worker)) }
+                        pre { (visible_lines(&failure.error)) }
+                    }
+                }
+                @match (message.state, message.claimed_at, message.finished_at) {
+                    (State::Running, Some(claimed), _) => li.running {
+                        b { (texts.running) } " " (time(claimed)) span.muted { " · " (format::duration(texts, now - claimed)) }
+                        @if let Some(worker) = worker { span.muted { " · " (visible(worker)) } }
+                    },
+                    (State::Done, claimed, Some(finished)) => {
+                        @if let Some(claimed) = claimed {
+                            li { b { (texts.claimed) } " " (time(claimed))
+                                span.muted { " · " (texts.wait) " " (format::duration(texts, claimed - message.run_at)) } }
+                        }
+                        li.good { b { (texts.done) } " " (time(finished))
+                            @if let Some(claimed) = claimed {
+                                span.muted { " · " (texts.run_time) " " (format::duration(texts, finished - claimed)) }
+                            } }
+                    },
+                    (State::Dead, _, Some(finished)) => li.bad { b { (texts.dead) } " " (time(finished)) },
+                    (State::Cancelled, _, Some(finished)) => li { b { (texts.cancelled) } " " (time(finished)) },
+                    (state, _, _) => li.next { b { (texts.state(state)) } " · " (texts.due) " " (time(message.run_at)) },
+                }
+            }
+        }
+    }
+}
+
+fn details(page: &Page, now: DateTime<Utc>, message: &Message, worker: Option<&str>) -> Markup {
+    let texts = page.texts;
+    html! {
+        section.panel {
+            div.panel-head { h2 { (texts.details) } }
+            dl.details {
+                dt { (texts.topic) } dd { (page.topic_link(&message.topic)) }
+                dt { (texts.priority) } dd { (message.priority) }
+                dt { (texts.attempts) } dd {
+                    (message.attempts) @if let Some(most) = message.max_attempts { span.muted { " / " (most) } }
+                }
+                @if message.crashes > 0 { dt { (texts.crashes) } dd { (message.crashes) } }
+                dt { (texts.created) } dd { (format::time(texts, now, message.created_at)) }
+                dt { (texts.due) } dd { (format::time(texts, now, message.run_at)) }
+                @if let Some(at) = message.claimed_at { dt { (texts.claimed) } dd { (format::time(texts, now, at)) } }
+                @if let Some(at) = message.finished_at { dt { (texts.finished_at) } dd { (format::time(texts, now, at)) } }
+                @if let Some(key) = &message.unique_key { dt { (texts.key) } dd { code { (visible(key)) } } }
+                @if let Some(worker) = worker { dt { (texts.worker) } dd { (visible(worker)) } }
+            }
+        }
+    }
+}
+
+/// Only what waits can be changed.
+fn edit(page: &Page, message: &Message) -> Markup {
+    let texts = page.texts;
+    let waits = matches!(message.state, State::Ready | State::Scheduled | State::Retrying);
+    let at = message.run_at.format("%Y-%m-%dT%H:%M:%S").to_string();
+    html! {
+        @if waits {
+            section.panel {
+                div.panel-head { h2 { (texts.edit) } }
+                form.edit method="post" action=(page.to("change")) {
+                    input type="hidden" name="id" value=(message.id);
+                    label { span { (texts.priority) }
+                        input type="number" name="priority" min="-32768" max="32767" required value=(message.priority); }
+                    button name="action" value="priority" { (texts.set_priority) }
+                }
+                form.edit method="post" action=(page.to("change")) {
+                    input type="hidden" name="id" value=(message.id);
+                    label { span { (texts.time_utc) }
+                        input type="datetime-local" name="run_at" step="1" required value=(at); }
+                    button name="action" value="run at" { (texts.set_time) }
+                }
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::pretty;
+
+    #[test]
+    fn json_is_indented_and_otherwise_left_alone() {
+        assert_eq!(
+            pretty(r#"{"a":[1.50,{}, [ ]],"b":"x,\"{y\\"}"#),
+            "{\n  \"a\": [\n    1.50,\n    {},\n    []\n  ],\n  \"b\": \"x,\\\"{y\\\\\"\n}"
+        );
+        assert_eq!(pretty("12345678901234567890123"), "12345678901234567890123");
+    }
+}

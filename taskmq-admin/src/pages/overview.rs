@@ -1,0 +1,180 @@
+//! All topics at once.
+
+use axum::response::Response;
+use maud::{Markup, html};
+
+use crate::fields::{Fields, query};
+use crate::figures::{Figures, Sample};
+use crate::page::Page;
+use crate::problem::Problem;
+use crate::view::visible::visible_text;
+use crate::view::{chart, format};
+
+/// So many topics fit on the page.
+const SHOWN: usize = 100;
+
+pub(crate) async fn show(page: Page, fields: Fields) -> Response {
+    let name = fields.get("topics").unwrap_or_default();
+    let live =
+        page.to(&format!("live{}", query(&[("of", "overview"), ("topics", name), ("root", &page.root)])));
+    let texts = page.texts;
+    let body = part(&page, &fields).await.map(|part| {
+        html! {
+            div.heading {
+                h1 { (texts.overview) }
+                span.live hidden { (texts.live) }
+            }
+            div id="live" data-live=(live) { (part) }
+            p.hint { (texts.shortcuts) }
+        }
+    });
+    page.answer(texts.overview, body)
+}
+
+pub(crate) async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
+    let sample = page.shared.sampler.latest(&page.shared.reading).await?;
+    let texts = page.texts;
+    let workers = format::number(i64::try_from(sample.workers.len()).unwrap_or(i64::MAX));
+    let empty = sample.topics.is_empty() && sample.produced.0.is_empty() && sample.finished.0.is_empty();
+    Ok(html! {
+        div.cards {
+            (cards(page, &sample.total, "", &sample))
+            a.card href=(page.to("workers")) { span.label { (texts.workers) } span.figure { (workers) } }
+        }
+        @if empty {
+            (page.empty(texts.nothing_yet, &html! {
+                (texts.nothing_yet_about) " " code { "taskmq-cli produce hello '{\"name\": \"world\"}'" }
+            }))
+        } @else {
+            (throughput(page, &sample))
+            (topics(page, &sample, fields.get("topics").unwrap_or_default()))
+        }
+    })
+}
+
+/// The numbers of a topic, or of all; each leads to the messages that it counts.
+pub(crate) fn cards(page: &Page, figures: &Figures, topic: &str, sample: &Sample) -> Markup {
+    let texts = page.texts;
+    let list = |state: &str| page.to(&format!("messages{}", query(&[("state", state), ("topic", topic)])));
+    let oldest = figures.oldest_due.map(|at| sample.now - at).filter(|time| time.num_seconds() > 0);
+    let dead = if figures.dead.number > 0 { "card dead some" } else { "card dead" };
+    html! {
+        a.card.ready href=(list("ready")) {
+            span.label { (texts.ready) } span.figure { (format::count(figures.ready)) }
+            span.about { @if let Some(oldest) = oldest { (texts.oldest_short) " " (format::duration(texts, oldest)) } }
+        }
+        a.card.running href=(list("running")) {
+            span.label { (texts.running) } span.figure { (format::number(figures.running)) }
+        }
+        a.card.scheduled href=(list("scheduled")) {
+            span.label { (texts.scheduled) } span.figure { (format::count(figures.scheduled)) }
+        }
+        a.card.retrying href=(list("retrying")) {
+            span.label { (texts.retrying) } span.figure { (format::count(figures.retrying)) }
+        }
+        a class=(dead) href=(page.to(&format!("dead{}", query(&[("topic", topic)])))) {
+            span.label { (texts.dead) } span.figure { (format::count(figures.dead)) }
+            span.about title=(texts.errors_title) {
+                @if let Some(share) = figures.error_share { (texts.errors) " " (format::percent(share)) }
+            }
+        }
+    }
+}
+
+fn throughput(page: &Page, sample: &Sample) -> Markup {
+    let texts = page.texts;
+    let (produced, finished) = (&sample.chart.0[..], &sample.chart.1[..]);
+    let total = &sample.total;
+    html! {
+        section.panel {
+            div.panel-head {
+                h2 { (texts.throughput) }
+                span.muted { (texts.throughput_about) }
+                ul.legend {
+                    li.in { (texts.produced) " " b { (format::rate(total.rate_in)) (texts.per_second) } }
+                    li.out { (texts.finished) " " b { (format::rate(total.rate_out)) (texts.per_second) } }
+                }
+            }
+            div.plot {
+                span.top { (format::rate(chart::top(&[produced, finished]))) }
+                (chart::areas(texts.throughput, &[("in", produced), ("out", finished)]))
+                div.ends { span { (texts.two_minutes_ago) } span { (texts.now) } }
+            }
+            dl.facts {
+                div { dt { (texts.wait) " " (texts.p50_p99) } dd { (format::quantiles(texts, total.wait)) } }
+                div { dt { (texts.run_time) " " (texts.p50_p99) } dd { (format::quantiles(texts, total.run)) } }
+            }
+        }
+    }
+}
+
+fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
+    let texts = page.texts;
+    let mut topics: Vec<(&String, &Figures)> =
+        sample.topics.iter().filter(|(topic, _)| topic.contains(name)).collect();
+    let hidden = topics.len().saturating_sub(SHOWN);
+    if hidden > 0 {
+        // Those that matter most, still by name.
+        topics.sort_by_key(|(_, f)| std::cmp::Reverse((f.dead.number > 0, f.running, f.ready.number)));
+        topics.truncate(SHOWN);
+        topics.sort_by_key(|(topic, _)| *topic);
+    }
+    html! {
+        section.panel {
+            div.panel-head {
+                h2 { (texts.topics) }
+                span.muted { (format::number(i64::try_from(sample.topics.len()).unwrap_or(i64::MAX))) }
+                form.find method="get" action=(page.root) role="search" {
+                    input type="search" name="topics" value=(name) placeholder=(texts.filter_topics)
+                        aria-label=(texts.filter_topics) data-search;
+                }
+            }
+            div.scroll tabindex="0" role="region" aria-label=(texts.topics) {
+                table.list {
+                    thead { tr {
+                        th { (texts.topic) }
+                        th.spark { (texts.backlog) }
+                        th.number { (texts.ready) } th.number { (texts.running) } th.number { (texts.scheduled) }
+                        th.number { (texts.retrying) } th.number { (texts.dead) }
+                        th.number title=(texts.oldest) { (texts.oldest_short) }
+                        th.number { (texts.rate_in) (texts.per_second) }
+                        th.number { (texts.rate_out) (texts.per_second) }
+                        th.number title=(texts.errors_title) { (texts.errors) }
+                        th.number { (texts.wait) small { (texts.p50_p99) } }
+                        th.number { (texts.run_time) small { (texts.p50_p99) } }
+                    } }
+                    tbody { @for (topic, figures) in topics { (row(page, sample, topic, figures)) } }
+                }
+            }
+            @if hidden > 0 { p.muted { (hidden) " " (texts.more_topics) } }
+        }
+    }
+}
+
+fn row(page: &Page, sample: &Sample, topic: &str, figures: &Figures) -> Markup {
+    let texts = page.texts;
+    let target = page.to(&format!("topic{}", query(&[("name", topic)])));
+    let oldest = figures.oldest_due.map(|at| sample.now - at).filter(|time| time.num_seconds() > 0);
+    let looks = sample.backlog.get(&Some(topic.to_owned())).map_or(&[][..], |looks| looks);
+    let number = |count: String, class: &str| {
+        let class = if count == "0" { "number zero".to_owned() } else { format!("number {class}") };
+        html! { td class=(class) { (count) } }
+    };
+    html! {
+        tr data-key=(visible_text(topic)) data-href=(target) {
+            td { (page.topic_link(topic)) }
+            td.spark { (chart::spark(texts.backlog, looks, 60)) }
+            (number(format::count(figures.ready), "ready"))
+            (number(format::number(figures.running), "running"))
+            (number(format::count(figures.scheduled), ""))
+            (number(format::count(figures.retrying), "retrying"))
+            (number(format::count(figures.dead), "dead"))
+            td.number { @if let Some(oldest) = oldest { (format::duration(texts, oldest)) } @else { span.muted { "–" } } }
+            (number(format::rate(figures.rate_in), ""))
+            (number(format::rate(figures.rate_out), ""))
+            td.number { @if let Some(share) = figures.error_share { (format::percent(share)) } @else { span.muted { "–" } } }
+            td.number { (format::quantiles(texts, figures.wait)) }
+            td.number { (format::quantiles(texts, figures.run)) }
+        }
+    }
+}

@@ -1,0 +1,191 @@
+//! All that the pages say, in each language.
+
+use taskmq_core::State;
+
+/// Each text with its English and its Chinese: one that is missing does not compile.
+macro_rules! texts {
+    ($($name:ident: $english:literal, $chinese:literal;)*) => {
+        /// What the pages say in one language.
+        #[derive(Debug)]
+        pub(crate) struct Texts { $(pub(crate) $name: &'static str,)* }
+        pub(crate) static ENGLISH: Texts = Texts { $($name: $english,)* };
+        pub(crate) static CHINESE: Texts = Texts { $($name: $chinese,)* };
+    };
+}
+
+texts! {
+    code: "en", "zh-CN";
+    skip: "Skip to content", "跳到正文";
+    navigation: "Pages", "页面导航";
+    overview: "Overview", "总览";
+    messages: "Messages", "消息";
+    message: "Message", "消息";
+    dead_letters: "Dead letters", "死信";
+    workers: "Workers", "工作进程";
+    audit: "Audit log", "审计日志";
+    produce: "Produce", "投递";
+    produce_message: "Produce a message", "投递一条消息";
+    changes: "Changes", "批量操作";
+    read_only: "read-only", "只读";
+    theme_dark: "Dark", "深色";
+    theme_light: "Light", "浅色";
+    theme_auto: "Auto", "跟随系统";
+    theme: "Colours", "外观";
+    language: "Language", "语言";
+    topic: "Topic", "主题";
+    topics: "Topics", "主题";
+    filter_topics: "Filter topics", "筛选主题";
+    state: "State", "状态";
+    all_states: "All states", "全部状态";
+    ready: "Ready", "就绪";
+    scheduled: "Scheduled", "定时";
+    running: "Running", "运行中";
+    retrying: "Retrying", "待重试";
+    done: "Done", "完成";
+    dead: "Dead", "死信";
+    cancelled: "Cancelled", "已取消";
+    oldest: "Oldest waiting", "最久等待";
+    oldest_short: "Oldest", "最久";
+    rate_in: "In", "投递";
+    rate_out: "Out", "完成";
+    per_second: "/s", "/秒";
+    errors: "Errors", "错误率";
+    errors_title: "The share of dead ones among those that finished lately", "最近结束的消息中死信所占比例";
+    wait: "Wait", "等待";
+    run_time: "Run", "运行";
+    p50_p99: "p50 / p99", "p50 / p99";
+    quantiles_title: "p50 and p99 of those that were done lately", "最近完成的消息的 p50 与 p99";
+    throughput: "Throughput", "吞吐量";
+    throughput_about: "Messages a second, the last two minutes", "每秒消息数，最近两分钟";
+    two_minutes_ago: "2 min ago", "2 分钟前";
+    now: "now", "现在";
+    backlog: "Backlog", "积压";
+    produced: "Produced", "投递";
+    finished: "Finished", "结束";
+    live: "live", "实时";
+    nothing_yet: "There are no messages yet", "还没有消息";
+    nothing_yet_about: "Produce one with this form, from your program, or with", "可以用表单、你的程序投递，或执行";
+    more_topics: "more topics: filter them by name", "个主题未显示：请按名称筛选";
+    id: "Id", "编号";
+    key: "Unique key", "唯一键";
+    priority: "Priority", "优先级";
+    attempts: "Attempts", "尝试次数";
+    attempt: "Attempt", "第几次尝试";
+    crashes: "Crashes", "崩溃次数";
+    max_attempts: "Attempts at most", "最多尝试次数";
+    created: "Produced", "投递时间";
+    due: "Due", "到期";
+    claimed: "Claimed", "领取";
+    finished_at: "Finished", "结束时间";
+    worker: "Worker", "工作进程";
+    payload: "Payload", "负载";
+    headers: "Headers", "消息头";
+    result: "Result", "结果";
+    error: "Error", "错误";
+    hidden: "hidden", "已隐藏";
+    timeline: "Timeline", "时间线";
+    details: "Details", "详情";
+    search: "Search", "搜索";
+    text: "Text", "文本";
+    text_about: "in payload, headers, key or error", "在负载、消息头、键或错误中";
+    reset: "Reset", "清除";
+    next_page: "Next page", "下一页";
+    first_page: "First page", "第一页";
+    keep_looking: "Look further", "继续查找";
+    looked_at: "messages looked at", "条消息已查找";
+    no_messages: "No messages here", "这里没有消息";
+    end_of_list: "End of the list", "已到列表末尾";
+    select_all: "Select all on this page", "全选本页";
+    select: "Select", "选择";
+    selected: "Selected:", "已选：";
+    all_matching: "All that match:", "全部匹配项：";
+    retry: "Retry", "重试";
+    run_now: "Run now", "立即运行";
+    cancel: "Cancel", "取消";
+    delete: "Delete", "删除";
+    edit: "Change", "修改";
+    set_priority: "Set priority", "设置优先级";
+    set_time: "Set time", "设置时间";
+    time_utc: "Due at (UTC)", "到期时间（UTC）";
+    not_changeable: "A running message belongs to its worker until it ends.", "运行中的消息在结束前归其工作进程所有。";
+    confirm_title: "Please confirm", "请确认";
+    go_back: "Back", "返回";
+    undo_not: "This cannot be undone.", "此操作无法撤销。";
+    or_more: "It goes through all of them, however many there are.", "操作将遍历全部匹配的消息。";
+    background: "It runs in the background, shows its progress, and can be stopped.", "操作在后台运行，显示进度，可随时停止。";
+    nothing_selected: "Nothing is selected.", "没有选择任何消息。";
+    nothing_matches: "No message matches.", "没有匹配的消息。";
+    changed: "Changed", "已变更";
+    refused: "Refused", "被拒绝";
+    stop: "Stop", "停止";
+    stopped: "Stopped", "已停止";
+    in_progress: "In progress", "进行中";
+    failed: "Failed", "失败";
+    finished_all: "Finished", "已完成";
+    started: "Since", "开始于";
+    by_whom: "By", "操作者";
+    no_changes: "No bulk changes since this server started.", "服务启动以来没有批量操作。";
+    what: "What", "操作内容";
+    when: "When", "时间";
+    number: "Messages", "消息数";
+    progress: "Progress", "进度";
+    same_error: "Same error", "相同错误";
+    last_seen: "Last", "最近一次";
+    show: "Show", "查看";
+    retry_all: "Retry all", "全部重试";
+    delete_all: "Delete all", "全部删除";
+    no_dead: "No dead letters", "没有死信";
+    no_dead_about: "Every message that was given up would be here.", "被放弃的消息会显示在这里。";
+    of_newest: "of the newest dead letters, grouped by error", "条最新死信，按错误分组";
+    no_error: "no error text", "无错误信息";
+    concurrency: "At once", "并发";
+    runs_now: "Runs now", "正在运行";
+    idle: "idle", "空闲";
+    alone: "runs one message alone, because it may be the one that ends its process", "单独运行一条消息，因为它可能会使进程崩溃";
+    no_workers: "No worker runs", "没有运行中的工作进程";
+    no_workers_about: "Start one with", "启动命令";
+    no_notes: "Nothing was changed by a person yet.", "还没有人工操作。";
+    payload_json: "Payload (JSON)", "负载（JSON）";
+    delay: "Delay in seconds", "延迟（秒）";
+    headers_json: "Headers (a JSON object of texts)", "消息头（文本组成的 JSON 对象）";
+    optional: "optional", "可选";
+    exists: "A live message of this topic has this key already; nothing was stored.", "该主题下已有相同键的存活消息，未存储。";
+    not_found: "There is no such page or message.", "没有这个页面或消息。";
+    busy: "The database is busy, try again in a moment.", "数据库繁忙，请稍后再试。";
+    problem: "That did not work", "操作未成功";
+    bad_number: "This is no number in its range:", "数值无效或超出范围：";
+    bad_time: "This is no time:", "时间无效：";
+    bad_json: "The payload is no JSON:", "负载不是有效的 JSON：";
+    bad_headers: "The headers are no JSON object of texts:", "消息头不是由文本组成的 JSON 对象：";
+    hidden_search: "Texts cannot be searched while payloads are hidden.", "隐藏负载时不能搜索文本。";
+    shortcuts: "Keys: / search · j k move · Enter open · g then o m d w a go to a page", "快捷键：/ 搜索 · j k 移动 · Enter 打开 · g 加 o m d w a 跳转页面";
+    ago: "ago", "前";
+    in_future: "in", "后";
+    unit_ms: "ms", "毫秒";
+    unit_s: "s", "秒";
+    unit_min: "min", "分";
+    unit_h: "h", "小时";
+    unit_d: "d", "天";
+}
+
+impl Texts {
+    pub(crate) fn state(&self, state: State) -> &'static str {
+        match state {
+            State::Ready => self.ready,
+            State::Scheduled => self.scheduled,
+            State::Running => self.running,
+            State::Retrying => self.retrying,
+            State::Done => self.done,
+            State::Dead => self.dead,
+            State::Cancelled => self.cancelled,
+        }
+    }
+
+    pub(crate) fn messages_of(&self, number: &str) -> String {
+        match (self.code, number) {
+            ("en", "1") => "1 message".to_owned(),
+            ("en", number) => format!("{number} messages"),
+            (_, number) => format!("{number} 条消息"),
+        }
+    }
+}

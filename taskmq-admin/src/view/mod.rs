@@ -1,0 +1,7 @@
+//! How things look.
+
+pub(crate) mod chart;
+pub(crate) mod format;
+pub(crate) mod layout;
+pub(crate) mod parts;
+pub(crate) mod visible;

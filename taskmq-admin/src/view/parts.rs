@@ -1,0 +1,82 @@
+//! What several pages have.
+
+use chrono::{DateTime, Utc};
+use maud::{Markup, html};
+use taskmq_core::broker::Summary;
+use taskmq_core::{MessageId, State};
+
+use crate::fields::query;
+use crate::page::Page;
+use crate::view::format;
+use crate::view::visible::{first_line, visible, visible_text};
+
+impl Page {
+    pub(crate) fn state(&self, state: State) -> Markup {
+        html! { span class={ "state " (state) } { (self.texts.state(state)) } }
+    }
+
+    pub(crate) fn topic_link(&self, topic: &str) -> Markup {
+        html! {
+            a.topic href=(self.to(&format!("topic{}", query(&[("name", topic)])))) title=(visible_text(topic)) {
+                (visible(topic))
+            }
+        }
+    }
+
+    pub(crate) fn message_link(&self, id: MessageId) -> Markup {
+        html! { a.id href=(self.to(&format!("messages/{id}"))) { "#" (id) } }
+    }
+
+    pub(crate) fn empty(&self, title: &str, about: &Markup) -> Markup {
+        html! { div.empty { p.title { (title) } p { (about) } } }
+    }
+
+    /// A list of messages; with a place to select each, if they may be changed.
+    pub(crate) fn message_table(&self, now: DateTime<Utc>, messages: &[Summary], selectable: bool) -> Markup {
+        let texts = self.texts;
+        html! {
+            div.scroll tabindex="0" role="region" aria-label=(texts.messages) {
+                table.list.messages {
+                    thead { tr {
+                        @if selectable {
+                            th.tick { input type="checkbox" data-all="id" aria-label=(texts.select_all); }
+                        }
+                        th { (texts.id) } th { (texts.topic) } th { (texts.state) }
+                        th.wide { (texts.payload) " / " (texts.error) }
+                        th.number { (texts.attempts) } th.number { (texts.priority) } th.number { (texts.when) }
+                    } }
+                    tbody {
+                        @for message in messages {
+                            tr data-key=(message.id) data-href=(self.to(&format!("messages/{}", message.id))) {
+                                @if selectable {
+                                    td.tick { input type="checkbox" name="id" value=(message.id)
+                                        aria-label={ (texts.select) " #" (message.id) }; }
+                                }
+                                td { (self.message_link(message.id)) }
+                                td { (self.topic_link(&message.topic)) }
+                                td { (self.state(message.state)) }
+                                td.wide {
+                                    @if self.shared.hide_payloads { span.muted { (texts.hidden) } }
+                                    @else { code.cut { (visible(&message.payload)) } }
+                                    @if let Some(error) = &message.error { div.cut.error { (first_line(error)) } }
+                                }
+                                td.number { (message.attempts) }
+                                td.number { (message.priority) }
+                                td.number { (self.when(now, message)) }
+                            }
+                        }
+                    }
+                }
+            }
+        }
+    }
+
+    /// The time that matters most in this state.
+    fn when(&self, now: DateTime<Utc>, message: &Summary) -> Markup {
+        let at = match message.state {
+            State::Done | State::Dead | State::Cancelled => message.finished_at.unwrap_or(message.run_at),
+            State::Ready | State::Scheduled | State::Retrying | State::Running => message.run_at,
+        };
+        format::time(self.texts, now, at)
+    }
+}

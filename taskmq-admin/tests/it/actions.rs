@@ -1,0 +1,206 @@
+//! Each action, what it asks before, and what the audit log says after.
+
+use axum::http::StatusCode;
+use taskmq_core::broker::NoteEntry;
+use taskmq_core::{BrokerConnection, State};
+use taskmq_tests::databases::TestDatabase;
+
+use crate::site::{Site, dead, produce, run, seed, worker};
+
+each_database! {
+    a_message_is_produced_by_a_form,
+    single_messages_are_changed_and_noted,
+    what_cannot_be_changed_is_refused,
+    several_are_changed_after_a_question,
+    all_with_the_same_error_are_deleted_in_the_background,
+    a_bulk_change_can_be_stopped,
+    whoever_may_only_look_cannot_change,
+}
+
+fn notes(site: &Site) -> Vec<NoteEntry> {
+    site.db.connect().broker().notes(i64::MAX, 100).expect("reads")
+}
+
+fn a_message_is_produced_by_a_form(db: TestDatabase) {
+    let site = Site::new(db, |admin| admin);
+    let good = [
+        ("topic", "mail"),
+        ("payload", "{\"to\": 1.50}"),
+        ("priority", "-3"),
+        ("delay", "60"),
+        ("max_attempts", "2"),
+        ("key", "k1"),
+        ("headers", "{\"tenant\": \"acme\"}"),
+    ];
+    let made = site.post("/produce", &good);
+    assert_eq!(made.status, StatusCode::SEE_OTHER, "{}", made.body);
+    let id: i64 = made.location.trim_start_matches("./messages/").parse().expect("an id");
+    let message = site.db.connect().broker().message(id).expect("reads").expect("is there");
+    assert_eq!((message.state, message.priority, message.max_attempts), (State::Scheduled, -3, Some(2)));
+    assert_eq!(message.unique_key.as_deref(), Some("k1"));
+    assert!(site.page(&format!("/messages/{id}")).contains("acme"));
+    let note = notes(&site).remove(0);
+    assert_eq!((&*note.actor, &*note.action, note.message_id), ("kim", "produce", Some(id)));
+    // The key is taken: nothing is stored, and the form says which message has it.
+    let again = site.post("/produce", &good);
+    assert_eq!(again.status, StatusCode::CONFLICT);
+    assert!(again.body.contains(&format!("messages/{id}")));
+    for (field, value, said) in [
+        ("payload", "{\"to\":", "no JSON"),
+        ("topic", "no topic", "no ASCII letter"),
+        ("priority", "99999", "99999"),
+        ("headers", "[1]", "headers"),
+    ] {
+        let mut bad = good;
+        for pair in bad.iter_mut().filter(|(name, _)| *name == field) {
+            pair.1 = value;
+        }
+        let refused = site.post("/produce", &bad);
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
+        assert!(refused.body.contains(said) && refused.body.contains("value=\"k1\""), "{}", refused.body);
+    }
+    assert_eq!(notes(&site).len(), 1);
+}
+
+fn single_messages_are_changed_and_noted(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let (id, dead) = (seeded.scheduled.to_string(), seeded.dead[0].to_string());
+    let change = |fields: &[(&str, &str)]| {
+        let answer = site.post("/change", fields);
+        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{fields:?}: {}", answer.body);
+    };
+    change(&[("id", &id), ("action", "priority"), ("priority", "9")]);
+    change(&[("id", &id), ("action", "run at"), ("run_at", "2036-05-06T07:08:09")]);
+    let message = site.db.connect().broker().message(seeded.scheduled).expect("reads").expect("is there");
+    assert_eq!((message.priority, &*message.run_at.to_rfc3339()), (9, "2036-05-06T07:08:09+00:00"));
+    change(&[("id", &id), ("action", "retry")]);
+    assert_eq!(site.state(seeded.scheduled), Some(State::Ready));
+    change(&[("id", &id), ("action", "cancel")]);
+    assert_eq!(site.state(seeded.scheduled), Some(State::Cancelled));
+    change(&[("id", &dead), ("action", "retry")]);
+    assert_eq!(site.state(seeded.dead[0]), Some(State::Ready));
+    // What cannot be undone is asked about.
+    let asked = site.post("/change", &[("id", &id), ("action", "delete")]);
+    assert!(asked.status == StatusCode::OK && asked.body.contains("1 message"), "{}", asked.body);
+    assert_eq!(site.state(seeded.scheduled), Some(State::Cancelled));
+    change(&[("id", &id), ("action", "delete"), ("confirm", "yes")]);
+    assert_eq!(site.state(seeded.scheduled), None);
+    let done: Vec<String> = notes(&site)
+        .iter()
+        .rev()
+        .map(|note| format!("{} {} {}", note.actor, note.action, note.details))
+        .collect();
+    assert_eq!(
+        done,
+        [
+            "kim priority to 9",
+            "kim run at at 2036-05-06 07:08:09 UTC",
+            "kim retry ",
+            "kim cancel ",
+            "kim retry ",
+            "kim delete "
+        ]
+    );
+    assert!(site.page("/audit").contains("2036-05-06"));
+}
+
+fn what_cannot_be_changed_is_refused(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let running = seeded.running.to_string();
+    let refused = site.post("/change", &[("id", &running), ("action", "cancel")]);
+    assert_eq!(refused.status, StatusCode::CONFLICT);
+    assert!(refused.body.contains("it is running"), "{}", refused.body);
+    for fields in [
+        &[("action", "cancel")][..],
+        &[("id", "1"), ("action", "priority"), ("priority", "many")],
+        &[("id", "1"), ("action", "run at"), ("run_at", "soon")],
+        &[("id", "1"), ("action", "run at"), ("run_at", "9999-01-01T00:00")],
+        &[("all", "delete"), ("state", "running")],
+        &[("all", "delete"), ("state", "cancelled")],
+    ] {
+        assert_eq!(site.post("/change", fields).status, StatusCode::UNPROCESSABLE_ENTITY, "{fields:?}");
+    }
+    for fields in [&[("id", "1"), ("action", "explode")][..], &[("all", "delete"), ("confirm", "yes")]] {
+        assert_eq!(site.post("/change", fields).status, StatusCode::NOT_FOUND, "{fields:?}");
+    }
+    assert!(notes(&site).is_empty());
+}
+
+fn several_are_changed_after_a_question(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let (first, second) = (seeded.dead[0].to_string(), seeded.running.to_string());
+    let mut fields = vec![("id", &*first), ("id", &*second), ("action", "retry")];
+    let asked = site.post("/change", &fields);
+    assert!(asked.body.contains("2 messages"), "{}", asked.body);
+    assert_eq!(site.state(seeded.dead[0]), Some(State::Dead));
+    fields.push(("confirm", "yes"));
+    let told = site.post("/change", &fields);
+    assert!(told.body.contains("1 message") && told.body.contains("it is running"), "{}", told.body);
+    assert_eq!(site.state(seeded.dead[0]), Some(State::Ready));
+    assert_eq!(notes(&site)[0].messages, 1);
+}
+
+fn all_with_the_same_error_are_deleted_in_the_background(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let mut fields =
+        vec![("all", "delete"), ("state", "dead"), ("topic", "mail"), ("error", "timeout after # s")];
+    let asked = site.post("/change", &fields);
+    assert!(asked.body.contains("2 messages"), "{}", asked.body);
+    fields.push(("confirm", "yes"));
+    let begun = site.post("/change", &fields);
+    assert_eq!(begun.location, "./changes/1", "{}", begun.body);
+    let ended = site.wait("/changes/1", ">Finished<");
+    assert!(ended.contains("2 / 2 messages"), "{ended}");
+    let left: Vec<_> = seeded.dead.iter().map(|id| site.state(*id)).collect();
+    assert_eq!(left, [None, None, Some(State::Dead)]);
+    let note = notes(&site).remove(0);
+    assert_eq!((&*note.actor, note.messages, note.topic.as_deref()), ("kim", 2, Some("mail")));
+    assert!(note.details.contains("timeout after # s"), "{}", note.details);
+}
+
+fn a_bulk_change_can_be_stopped(db: TestDatabase) {
+    let mut conn = db.connect();
+    let worker = worker(&mut conn);
+    produce(&mut conn, "mail", "x");
+    run(&mut conn, &worker, "mail", dead("no"));
+    let many = (0..20_000).map(|n| taskmq_core::NewMessage::new("bill", &n));
+    taskmq_core::produce_many(&mut conn, many).expect("produces");
+    let site = Site::new(db, |admin| admin);
+    let begun = site.post("/change", &[("all", "cancel"), ("state", "ready"), ("confirm", "yes")]);
+    assert_eq!(begun.location, "./changes/1", "{}", begun.body);
+    assert_eq!(site.post("/changes/1/stop", &[]).location, "../../changes/1");
+    site.wait("/changes/1", ">Stopped<");
+    let cancelled = notes(&site).first().map_or(0, |note| note.messages);
+    let counted = conn.broker().count_finished(State::Cancelled, 100_000).expect("counts");
+    assert_eq!(counted.iter().map(|(_, number)| number).sum::<i64>(), cancelled, "all of it is noted");
+    assert!(cancelled < 20_000, "{cancelled} were cancelled");
+}
+
+fn whoever_may_only_look_cannot_change(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin.read_only(true));
+    let dead = format!("/messages/{}", seeded.dead[0]);
+    for path in ["", "/messages?state=dead", "/dead", &*dead, "/topic?name=mail"] {
+        let body = site.page(path);
+        let forms: Vec<&str> = body.split("method=\"post\"").skip(1).collect();
+        assert!(
+            forms
+                .iter()
+                .all(|form| form.trim_start().starts_with("action=\"") && form[..60].contains("preferences")),
+            "{path}: {body}"
+        );
+        assert!(body.contains("read-only"));
+    }
+    for path in ["/change", "/produce", "/changes/1/stop"] {
+        assert_eq!(
+            site.post(path, &[("id", "1"), ("action", "retry")]).status,
+            StatusCode::NOT_FOUND,
+            "{path}"
+        );
+    }
+    assert_eq!(site.state(seeded.dead[0]), Some(State::Dead));
+}

@@ -1,0 +1,192 @@
+//! Looking changes nothing, and every link leads somewhere.
+
+use std::collections::BTreeSet;
+
+use axum::body::Body;
+use axum::http::{Request, StatusCode};
+use futures_util::StreamExt;
+use taskmq_core::{BrokerConnection, State};
+use taskmq_tests::databases::TestDatabase;
+use tower::ServiceExt;
+
+use crate::site::{MOUNT, Site, produce, seed};
+
+each_database! {
+    every_page_says_what_it_should,
+    every_link_leads_somewhere_and_changes_nothing,
+    lists_go_on_where_they_ended,
+    messages_are_found,
+    the_live_part_is_sent_as_it_changes,
+    payloads_can_be_hidden,
+}
+
+fn every_page_says_what_it_should(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let (dead, done) = (seeded.dead[0], seeded.done);
+    for (path, texts) in [
+        ("", vec!["Throughput", "bill/now", "mail", ">web-1<", "Dead"][..3].to_vec()),
+        ("/topic?name=mail", vec!["running one", "dead one", "Backlog"]),
+        ("/messages", vec!["ready one", "done one", "dead one", "running one", "later"]),
+        ("/messages?state=dead&topic=mail", vec!["timeout after 14 s"]),
+        (
+            &*format!("/messages/{dead}"),
+            vec!["timeout after 3 s", "web-1:42", "tenant", "Retry", "Attempt 1"],
+        ),
+        (&*format!("/messages/{done}"), vec!["sent", "Done"]),
+        ("/dead", vec![">2<", "timeout after", "no such user", "Retry all"]),
+        ("/workers", vec!["web-1", "42", "mail", "Runs now"]),
+        ("/audit", vec!["Nothing was changed"]),
+        ("/produce", vec!["Payload (JSON)"]),
+        ("/changes", vec!["No bulk changes"]),
+    ] {
+        let body = site.page(path);
+        for text in texts {
+            assert!(body.contains(text), "{path} has no {text:?}: {body}");
+        }
+        assert!(!body.contains(" style=") && !body.contains("javascript:"), "{path}");
+        assert!(!body.contains(" onclick") && !body.contains("<script>"), "{path}");
+        let chinese = site.get_in("zh-CN,zh;q=0.9", path);
+        assert_eq!(chinese.status, StatusCode::OK);
+        assert!(chinese.body.contains("<html lang=\"zh-CN\"") && chinese.body.contains("死信"), "{path}");
+    }
+    assert_eq!(site.get("/messages/999999").status, StatusCode::NOT_FOUND);
+    assert_eq!(site.get("/messages/x").status, StatusCode::NOT_FOUND);
+    assert_eq!(site.get("/nowhere").status, StatusCode::NOT_FOUND);
+}
+
+/// What the browser makes of a link on a page.
+fn resolve(page: &str, link: &str) -> String {
+    let path = page.split('?').next().unwrap_or_default();
+    let mut parts: Vec<&str> = path.split('/').collect();
+    parts.pop();
+    let (way, query) = link.split_once('?').map_or((link, None), |(way, query)| (way, Some(query)));
+    for part in way.split('/') {
+        match part {
+            ".." => drop(parts.pop()),
+            "." => {}
+            part => parts.push(part),
+        }
+    }
+    let way = parts.join("/");
+    query.map_or(way.clone(), |query| format!("{way}?{query}"))
+}
+
+fn every_link_leads_somewhere_and_changes_nothing(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let mut known = BTreeSet::from([MOUNT.to_owned()]);
+    let mut left = vec![MOUNT.to_owned()];
+    while let Some(page) = left.pop() {
+        let path = page.strip_prefix(MOUNT).unwrap_or_else(|| panic!("{page} is outside"));
+        // The mount itself with a slash is the host's to route.
+        let path = if path == "/" { "" } else { path };
+        let body = site.page(path);
+        let links = body.split(" href=\"").skip(1).chain(body.split(" src=\"").skip(1));
+        for link in links.filter_map(|rest| rest.split('"').next()) {
+            assert!(!link.starts_with('/') && !link.contains("://"), "{link} on {page}");
+            if link.starts_with('#') {
+                continue;
+            }
+            let target = resolve(&page, &link.replace("&amp;", "&"));
+            if known.insert(target.clone()) {
+                left.push(target);
+            }
+        }
+    }
+    assert!(known.len() > 30, "{known:?}");
+    assert_eq!(site.state(seeded.dead[0]), Some(State::Dead));
+    assert_eq!(site.state(seeded.ready), Some(State::Ready));
+    assert!(site.db.connect().broker().notes(i64::MAX, 10).expect("reads").is_empty());
+}
+
+/// The ids on a page of the list, in its order.
+fn ids(body: &str) -> Vec<i64> {
+    let keys = body.split("<tr data-key=\"").skip(1).filter_map(|rest| rest.split('"').next());
+    keys.filter_map(|key| key.parse().ok()).collect()
+}
+
+fn lists_go_on_where_they_ended(db: TestDatabase) {
+    let mut conn = db.connect();
+    let mut all: Vec<i64> = (0..120).map(|n| produce(&mut conn, ["a", "b", "c"][n % 3], "x")).collect();
+    let site = Site::new(db, |admin| admin);
+    for filter in ["/messages", "/messages?state=ready"] {
+        let (mut seen, mut path, mut pages) = (Vec::new(), filter.to_owned(), 0);
+        loop {
+            let body = site.page(&path);
+            let page = ids(&body);
+            assert!(page.len() <= 50);
+            seen.extend(page);
+            pages += 1;
+            assert!(pages < 10, "{seen:?}");
+            let Some(next) =
+                body.split(" rel=\"next\" href=\"").nth(1).and_then(|rest| rest.split('"').next())
+            else {
+                break;
+            };
+            path = format!("/{}", next.trim_start_matches("./").replace("&amp;", "&"));
+        }
+        seen.sort_unstable();
+        all.sort_unstable();
+        assert_eq!(seen, all, "{filter}: each once");
+    }
+}
+
+fn messages_are_found(db: TestDatabase) {
+    let seeded = seed(&db);
+    let mut conn = db.connect();
+    let keyed = taskmq_core::NewMessage::new("mail", "k")
+        .unique("order:5")
+        .produce(&mut conn)
+        .expect("produces")
+        .id();
+    taskmq_core::NewMessage::new("mail", "k").unique("order:55").produce(&mut conn).expect("produces");
+    let site = Site::new(db, |admin| admin);
+    for (query, expected) in [
+        ("text=running+one", vec![seeded.running]),
+        ("topic=bill%2Fnow", vec![seeded.ready]),
+        ("state=scheduled", vec![seeded.scheduled]),
+        ("state=running", vec![seeded.running]),
+        ("state=done", vec![seeded.done]),
+        ("key=order:5", vec![keyed]),
+        ("state=dead&error=no+such+user", vec![seeded.dead[2]]),
+        ("state=dead&topic=bill", vec![]),
+        ("text=nothing+like+this", vec![]),
+    ] {
+        assert_eq!(ids(&site.page(&format!("/messages?{query}"))), expected, "{query}");
+    }
+    assert_eq!(site.get("/messages?id=%2317").location, "./messages/17");
+}
+
+fn the_live_part_is_sent_as_it_changes(db: TestDatabase) {
+    let site = Site::new(db, |admin| admin);
+    site.runtime.block_on(async {
+        let ask = Request::get(format!("{MOUNT}/live?of=overview")).body(Body::empty()).expect("a request");
+        let response = site.router.clone().oneshot(ask).await.expect("an answer");
+        let mut events = response.into_body().into_data_stream();
+        let mut next = async || {
+            let event = tokio::time::timeout(std::time::Duration::from_secs(20), events.next()).await;
+            let event = event.expect("an event in time").expect("an event").expect("an event");
+            String::from_utf8(event.to_vec()).expect("UTF-8")
+        };
+        assert!(next().await.contains("There are no messages yet"));
+        produce(&mut site.db.connect(), "fresh.topic", "x");
+        while !next().await.contains("fresh.topic") {}
+    });
+    assert_eq!(site.get("/live?of=nothing").body, "");
+}
+
+fn payloads_can_be_hidden(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin.hide_payloads(true));
+    let message = format!("/messages/{}", seeded.done);
+    for path in ["", "/messages", "/topic?name=mail", "/dead", &*message] {
+        let body = site.page(path);
+        for secret in ["done one", "dead one", "ready one", "acme", "sent"] {
+            assert!(!body.contains(secret), "{path} shows {secret}");
+        }
+    }
+    assert!(site.page(&message).contains("hidden"));
+    // Whether a text is found would tell what is hidden.
+    assert_eq!(site.get("/messages?text=acme").status, StatusCode::UNPROCESSABLE_ENTITY);
+}
