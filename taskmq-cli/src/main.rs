@@ -42,5 +42,6 @@ fn run(cli: &Cli) -> error::Result<()> {
         Command::Cancel(args) => commands::change::run(&Action::Cancel, args, url),
         Command::Delete(args) => commands::change::run(&Action::Delete, args, url),
         Command::Workers(args) => commands::workers::run(args, url),
+        Command::Admin(args) => commands::admin::run(args, url),
     }
 }

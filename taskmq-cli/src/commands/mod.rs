@@ -1,5 +1,6 @@
 //! One module for each command that works on a database.
 
+pub(crate) mod admin;
 pub(crate) mod change;
 pub(crate) mod messages;
 pub(crate) mod migrate;
