@@ -30,7 +30,7 @@ const FAREWELL: Duration = Duration::from_secs(2);
 
 /// How the admin is served. Each may also be set in the environment; a flag wins.
 #[derive(Clone, Args)]
-pub struct AdminArgs {
+pub struct ServeArgs {
     /// Where it listens
     #[arg(long, value_name = "ADDR:PORT", env = "TASKMQ_ADMIN_LISTEN", default_value = "127.0.0.1:8470")]
     pub listen: SocketAddr,
@@ -61,9 +61,9 @@ pub struct AdminArgs {
 }
 
 /// Without the token.
-impl std::fmt::Debug for AdminArgs {
+impl std::fmt::Debug for ServeArgs {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("AdminArgs")
+        f.debug_struct("ServeArgs")
             .field("listen", &self.listen)
             .field("read_only", &self.read_only)
             .field("trust_proxy", &self.trust_proxy)
@@ -92,7 +92,7 @@ impl Server {
     /// # Errors
     /// [`Error::Unprotected`] when others could reach it and nothing keeps them out; [`Error::Serve`] when it cannot
     /// listen there; and what is wrong with a password, a token or a name.
-    pub fn bind(database_url: &str, args: &AdminArgs) -> Result<Self> {
+    pub fn bind(database_url: &str, args: &ServeArgs) -> Result<Self> {
         let (access, token) = access(args)?;
         let failed = |source| Error::Serve { listen: args.listen, source };
         let listener = TcpListener::bind(args.listen).map_err(failed)?;
@@ -128,7 +128,7 @@ impl Server {
 }
 
 /// Who comes in, and the token if it was made for this run.
-fn access(args: &AdminArgs) -> Result<(Access, Option<String>)> {
+fn access(args: &ServeArgs) -> Result<(Access, Option<String>)> {
     let mut access = match &args.password_file {
         Some(path) => {
             let text =

@@ -126,7 +126,7 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
 #[derive(Debug, Args)]
 pub(crate) struct AdminArgs {
     #[command(flatten)]
-    pub(crate) serve: taskmq_admin::serve::AdminArgs,
+    pub(crate) serve: taskmq_admin::serve::ServeArgs,
 
     /// Print the argon2 hash of the password on standard input, for --password-file, and end
     #[arg(long)]
