@@ -6,6 +6,7 @@ use axum::routing::{get, post};
 use taskmq_core::Backend;
 
 use crate::Result;
+use crate::access::Access;
 use crate::bulk::Bulks;
 use crate::database::Pool;
 use crate::figures::Sampler;
@@ -14,6 +15,7 @@ use crate::pages::{
     assets, audit, change, changes, dead, live, message, messages, overview, preferences, produce, topic,
     workers,
 };
+use crate::probes::{self, Readiness};
 use crate::problem::Problem;
 
 /// So many may read at once, and so many write.
@@ -58,12 +60,12 @@ impl Admin {
         self
     }
 
-    /// All pages. Links are relative, so that it works wherever it is nested.
+    /// All pages, for those whom `access` lets in. Links are relative, so that it works wherever it is nested.
     ///
     /// # Errors
     /// When the URL is of no database that this program knows.
-    pub fn router(&self) -> Result<Router> {
-        self.pages()
+    pub fn router(&self, access: Access) -> Result<Router> {
+        Ok(access.protect(self.pages()?))
     }
 
     /// The pages without any protection.
@@ -74,6 +76,7 @@ impl Admin {
             writing: (!self.read_only).then(|| Pool::new(&self.database_url, false, WRITERS)),
             sampler: Sampler::default(),
             bulks: Bulks::default(),
+            readiness: Readiness::default(),
             read_only: self.read_only,
             hide_payloads: self.hide_payloads,
         };
@@ -88,6 +91,8 @@ impl Admin {
             .route("/workers", get(workers::show))
             .route("/audit", get(audit::show))
             .route("/live", get(live::live))
+            .route("/health", get(probes::health))
+            .route("/ready", get(probes::ready))
             .route("/preferences", post(preferences::choose))
             .route("/assets/admin.css", get(assets::css))
             .route("/assets/admin.js", get(assets::js))
@@ -111,6 +116,7 @@ pub(crate) struct Shared {
     pub(crate) writing: Option<Pool>,
     pub(crate) sampler: Sampler,
     pub(crate) bulks: Bulks,
+    pub(crate) readiness: Readiness,
     pub(crate) read_only: bool,
     pub(crate) hide_payloads: bool,
 }

@@ -15,6 +15,7 @@
 //! module for each page, `view` is how things look, `texts` what they say. What is read comes from `figures` (at most once
 //! a second) or over `database`; what changes many messages goes on in `bulk`.
 
+mod access;
 mod actor;
 mod admin;
 mod bulk;
@@ -24,10 +25,14 @@ mod fields;
 mod figures;
 mod page;
 mod pages;
+mod probes;
 mod problem;
+#[cfg(feature = "serve")]
+pub mod serve;
 mod texts;
 mod view;
 
+pub use access::{Access, hash_password};
 pub use actor::Actor;
 pub use admin::Admin;
 pub use error::{Error, Result};

@@ -10,6 +10,7 @@ use axum::response::{Html, IntoResponse, Response};
 use maud::Markup;
 
 use crate::Actor;
+use crate::access::SignedIn;
 use crate::admin::Shared;
 use crate::problem::Problem;
 use crate::texts::{CHINESE, ENGLISH, Texts};
@@ -44,6 +45,8 @@ pub(crate) struct Page {
     pub(crate) texts: &'static Texts,
     pub(crate) theme: Theme,
     pub(crate) actor: Actor,
+    /// By a session that can be ended.
+    pub(crate) signed_in: bool,
     /// From this page to where the admin is mounted: every link begins with it.
     pub(crate) root: String,
     /// From there to this page.
@@ -62,6 +65,7 @@ impl FromRequestParts<Arc<Shared>> for Page {
             texts: texts(&parts.headers),
             theme: Theme::ALL.into_iter().find(|t| Some(t.as_str()) == theme).unwrap_or(Theme::Auto),
             actor: parts.extensions.get::<Actor>().cloned().unwrap_or_default(),
+            signed_in: parts.extensions.get::<SignedIn>().is_some(),
             root: root(parts.uri.path(), original),
             here: inner.trim_start_matches('/').to_owned(),
         })
@@ -92,7 +96,7 @@ impl Page {
 }
 
 /// Relative, so that it holds behind whatever prefix a proxy or the host's router takes away.
-fn root(inner: &str, original: &str) -> String {
+pub(crate) fn root(inner: &str, original: &str) -> String {
     let depth = inner.trim_start_matches('/').matches('/').count();
     if depth > 0 {
         return "../".repeat(depth);
@@ -104,7 +108,7 @@ fn root(inner: &str, original: &str) -> String {
     }
 }
 
-fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
+pub(crate) fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
     let cookies = headers.get_all(COOKIE).iter().filter_map(|cookies| cookies.to_str().ok());
     cookies
         .flat_map(|cookies| cookies.split(';'))
@@ -112,7 +116,7 @@ fn cookie<'a>(headers: &'a HeaderMap, name: &str) -> Option<&'a str> {
         .find_map(|(key, value)| (key == name).then_some(value))
 }
 
-fn texts(headers: &HeaderMap) -> &'static Texts {
+pub(crate) fn texts(headers: &HeaderMap) -> &'static Texts {
     match cookie(headers, LANGUAGE) {
         Some("zh") => return &CHINESE,
         Some("en") => return &ENGLISH,

@@ -26,6 +26,12 @@ texts! {
     produce: "Produce", "投递";
     produce_message: "Produce a message", "投递一条消息";
     changes: "Changes", "批量操作";
+    sign_in: "Sign in", "登录";
+    sign_out: "Sign out", "退出登录";
+    secret: "Password or token", "密码或令牌";
+    where_secret: "The token stands in the address that the admin printed when it started.", "令牌在管理页启动时打印的地址中。";
+    wrong_secret: "That is not right.", "密码或令牌不正确。";
+    too_often: "Too many tries. Wait a moment.", "尝试次数过多，请稍候。";
     read_only: "read-only", "只读";
     theme_dark: "Dark", "深色";
     theme_light: "Light", "浅色";

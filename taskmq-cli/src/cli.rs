@@ -64,6 +64,8 @@ pub(crate) enum Command {
     Completions(CompletionsArgs),
     /// Write manual pages into a folder
     Man(ManArgs),
+    /// Serve the web page, on this machine alone unless told otherwise
+    Admin(AdminArgs),
 }
 
 #[derive(Debug, Args)]
@@ -141,6 +143,16 @@ fn parse_header(text: &str) -> Result<(String, String), String> {
         Some((name, text)) if !name.is_empty() => Ok((name.to_owned(), text.to_owned())),
         _ => Err("write it as name=text".to_owned()),
     }
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AdminArgs {
+    #[command(flatten)]
+    pub(crate) serve: taskmq_admin::serve::ServeArgs,
+
+    /// Print the argon2 hash of the password on standard input, for --password-file, and end
+    #[arg(long)]
+    pub(crate) hash_password: bool,
 }
 
 #[derive(Debug, Args)]

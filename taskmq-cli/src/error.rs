@@ -17,6 +17,8 @@ pub(crate) enum Error {
     #[error("{what} is no JSON: {reason}")]
     Json { what: String, reason: String },
     #[error("{0}")]
+    Admin(#[from] taskmq_admin::Error),
+    #[error("{0}")]
     Failed(String),
 }
 
@@ -34,7 +36,13 @@ impl Error {
                 | taskmq_core::Error::Delay { .. }
                 | taskmq_core::Error::NoDatabaseUrl,
             ) => ExitCode::from(2),
-            Error::File { .. } | Error::Queue(_) | Error::Failed(_) => ExitCode::FAILURE,
+            Error::Admin(
+                taskmq_admin::Error::Unprotected { .. }
+                | taskmq_admin::Error::Token { .. }
+                | taskmq_admin::Error::Password(_)
+                | taskmq_admin::Error::Host { .. },
+            ) => ExitCode::from(2),
+            Error::Admin(_) | Error::File { .. } | Error::Queue(_) | Error::Failed(_) => ExitCode::FAILURE,
         }
     }
 

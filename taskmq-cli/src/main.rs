@@ -56,5 +56,6 @@ fn run(cli: &Cli) -> error::Result<()> {
         Command::Watch => watch::run(url),
         Command::Completions(args) => commands::manual::completions(args),
         Command::Man(args) => commands::manual::man(args),
+        Command::Admin(args) => commands::admin::run(args, url),
     }
 }

@@ -42,6 +42,9 @@ impl Page {
                         }
                         nav aria-label=(texts.navigation) { (self.navigation()) }
                         (self.preferences())
+                        @if self.signed_in {
+                            form method="post" action=(self.to("sign-out")) { button { (texts.sign_out) } }
+                        }
                     }
                     main id="main" tabindex="-1" { (body) }
                 }

@@ -16,8 +16,11 @@ macro_rules! each_database {
     };
 }
 
+mod access;
 mod actions;
 mod browser;
 mod hostile;
 mod looking;
+#[cfg(feature = "serve")]
+mod serving;
 mod site;

@@ -5,13 +5,14 @@ use std::time::Duration;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
-use taskmq_admin::{Actor, Admin};
+use taskmq_admin::{Access, Actor, Admin};
 use taskmq_core::broker::{Claim, Outcome, Settlement, Share, WorkerIdentity};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, NewMessage, Retention, State};
 use taskmq_tests::databases::TestDatabase;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
+const HOST: &str = "queue.example.org";
 pub(crate) const MOUNT: &str = "/deep/admin";
 
 pub(crate) struct Site {
@@ -30,7 +31,7 @@ pub(crate) struct Answer {
 
 impl Site {
     pub(crate) fn new(db: TestDatabase, build: impl FnOnce(Admin) -> Admin) -> Self {
-        let admin = build(Admin::new(db.url())).router().expect("an admin");
+        let admin = build(Admin::new(db.url())).router(Access::host_decides()).expect("an admin");
         let router = Router::new().nest(MOUNT, admin).layer(axum::Extension(Actor("kim".to_owned())));
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
         Self { router, db, runtime }
@@ -41,7 +42,9 @@ impl Site {
     }
 
     pub(crate) fn get_in(&self, language: &str, path: &str) -> Answer {
-        let request = Request::get(format!("{MOUNT}{path}")).header(header::ACCEPT_LANGUAGE, language);
+        let request = Request::get(format!("{MOUNT}{path}"))
+            .header(header::HOST, HOST)
+            .header(header::ACCEPT_LANGUAGE, language);
         self.ask(request.body(Body::empty()).expect("a request"))
     }
 
@@ -55,6 +58,8 @@ impl Site {
     pub(crate) fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(format!("{MOUNT}{path}"))
+            .header(header::HOST, HOST)
+            .header("sec-fetch-site", "same-origin")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
             .header(header::ACCEPT_LANGUAGE, "en");
         self.ask(request.body(Body::from(form)).expect("a request"))

@@ -1,5 +1,6 @@
 //! What the commands do, one module for each or for a few that are alike.
 
+pub(crate) mod admin;
 pub(crate) mod change;
 pub(crate) mod dead;
 pub(crate) mod manual;

@@ -1,0 +1,244 @@
+//! Who gets in, and what every answer carries.
+
+use axum::Router;
+use axum::body::{Body, to_bytes};
+use axum::http::{HeaderMap, Method, Request, StatusCode, header};
+use taskmq_admin::{Access, Admin};
+use taskmq_core::{Backend, BrokerConnection, NewMessage};
+use taskmq_tests::databases::{TestDatabase, fresh};
+use tower::ServiceExt;
+
+const HOST: &str = "queue.example.org";
+const TOKEN: &str = "0123456789abcdefghijklmn";
+
+struct Door {
+    router: Router,
+    db: TestDatabase,
+    runtime: tokio::runtime::Runtime,
+}
+
+struct Answer {
+    status: StatusCode,
+    headers: HeaderMap,
+    body: String,
+}
+
+impl Answer {
+    fn header(&self, name: &str) -> &str {
+        self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
+    }
+
+    /// The session's cookie, as a browser sends it back.
+    fn cookie(&self) -> String {
+        self.header("set-cookie").split(';').next().unwrap_or_default().to_owned()
+    }
+}
+
+impl Door {
+    fn new(access: Access, build: impl FnOnce(Admin) -> Admin) -> Self {
+        let db = fresh(Backend::Sqlite);
+        let access = access.allowed_hosts(&[HOST.to_owned()]).expect("a name");
+        let router = build(Admin::new(db.url())).router(access).expect("an admin");
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().expect("a runtime");
+        Self { router, db, runtime }
+    }
+
+    fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+        let mut request = Request::builder().method(method).uri(path);
+        if !headers.iter().any(|(name, _)| *name == "host") {
+            request = request.header(header::HOST, HOST);
+        }
+        for (name, value) in headers {
+            request = request.header(*name, *value);
+        }
+        let request = request.body(Body::from(body.to_owned())).expect("a request");
+        self.runtime.block_on(async {
+            let response = self.router.clone().oneshot(request).await.expect("an answer");
+            let (status, headers) = (response.status(), response.headers().clone());
+            let body = to_bytes(response.into_body(), 16 << 20).await.expect("a body");
+            Answer { status, headers, body: String::from_utf8_lossy(&body).into_owned() }
+        })
+    }
+
+    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+        self.ask(Method::GET, path, headers, "")
+    }
+
+    fn messages(&self) -> usize {
+        let filter = taskmq_core::broker::MessageFilter { topic: None, state: None, limit: 100 };
+        self.db.connect().broker().messages(&filter).expect("reads").len()
+    }
+}
+
+const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+const OWN: (&str, &str) = ("sec-fetch-site", "same-origin");
+const PRODUCE: &str = "topic=mail&payload=%7B%7D&priority=0&delay=&unique_key=&key=&headers=";
+
+#[test]
+fn other_hosts_get_nothing_of_any_route() {
+    let door = Door::new(Access::host_decides(), |admin| admin);
+    for path in ["/", "/messages", "/live", "/assets/admin.css", "/health", "/ready", "/sign-in", "/no-such"]
+    {
+        for host in ["evil.test", "queue.example.org.evil.test", "queue.example.org:81", ""] {
+            let answer = door.get(path, &[("host", host), ("x-forwarded-host", HOST)]);
+            assert_eq!(answer.status, StatusCode::MISDIRECTED_REQUEST, "{path} {host}");
+        }
+        let twice = door.get(path, &[("host", HOST), ("host", "evil.test")]);
+        assert_eq!(twice.status, StatusCode::MISDIRECTED_REQUEST, "{path}");
+        let absolute = door.get(&format!("http://evil.test{path}"), &[]);
+        assert_eq!(absolute.status, StatusCode::MISDIRECTED_REQUEST, "{path}");
+    }
+    assert_eq!(door.get("/", &[]).status, StatusCode::OK);
+}
+
+#[test]
+fn changes_come_from_its_own_pages_only() {
+    let door = Door::new(Access::host_decides(), |admin| admin);
+    let foreign: [&[(&str, &str)]; 6] = [
+        &[],
+        &[("sec-fetch-site", "cross-site")],
+        &[("sec-fetch-site", "same-site"), ("origin", "http://sub.queue.example.org")],
+        &[("sec-fetch-site", "none")],
+        &[("origin", "null")],
+        &[("origin", "http://evil.test"), ("x-http-method-override", "POST")],
+    ];
+    for headers in foreign {
+        for kind in ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"] {
+            let headers = [headers, &[("content-type", kind)]].concat();
+            for path in ["/produce", "/change", "/changes/1/stop", "/preferences", "/sign-out"] {
+                let answer = door.ask(Method::POST, path, &headers, PRODUCE);
+                assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {headers:?}");
+            }
+        }
+    }
+    door.get(&format!("/produce?{PRODUCE}&_method=POST"), &[OWN]);
+    assert_eq!(door.messages(), 0);
+    // So the refusals above were no broken form.
+    let own = door.ask(Method::POST, "/produce", &[FORM, OWN], PRODUCE);
+    assert!(own.status.is_redirection() || own.status.is_success(), "{} {}", own.status, own.body);
+    assert_eq!(door.messages(), 1);
+}
+
+#[test]
+fn every_answer_has_the_headers_errors_too() {
+    let door = Door::new(Access::token(TOKEN).expect("a token"), |admin| admin);
+    let bearer = format!("Bearer {TOKEN}");
+    let answers = [
+        door.get("/", &[("authorization", &bearer)]),
+        door.get("/", &[]),
+        door.get("/no-such", &[("authorization", &bearer)]),
+        door.get("/assets/admin.css", &[]),
+        door.get("/", &[("host", "evil.test")]),
+        door.ask(Method::POST, "/change", &[], ""),
+        door.ask(Method::DELETE, "/", &[("authorization", &bearer)], ""),
+    ];
+    for answer in answers {
+        let csp = answer.header("content-security-policy");
+        assert!(csp.starts_with("default-src 'none'; script-src 'self';"), "{}: {csp}", answer.status);
+        assert!(csp.contains("frame-ancestors 'none'") && !csp.contains("unsafe"), "{csp}");
+        assert_eq!(answer.header("x-content-type-options"), "nosniff");
+        assert_eq!(answer.header("x-frame-options"), "DENY");
+        assert_eq!(answer.header("referrer-policy"), "no-referrer");
+        assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin");
+        assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin");
+        assert!(
+            answer.header("cache-control").contains("no-store") || answer.body.contains("--"),
+            "{}",
+            answer.status
+        );
+    }
+}
+
+#[test]
+fn the_token_opens_and_a_near_miss_does_not() {
+    let door = Door::new(Access::token(TOKEN).expect("a token"), |admin| admin);
+    assert_eq!(door.get("/", &[]).status, StatusCode::UNAUTHORIZED);
+    for at in 0..TOKEN.len() {
+        let near = format!("{}X{}", &TOKEN[..at], &TOKEN[at + 1..]);
+        assert_eq!(
+            door.get("/", &[("authorization", &format!("Bearer {near}"))]).status,
+            StatusCode::UNAUTHORIZED
+        );
+        assert_eq!(door.get(&format!("/?token={near}"), &[]).status, StatusCode::UNAUTHORIZED);
+    }
+    let opened = door.get(&format!("/messages?token={TOKEN}&topic=mail"), &[]);
+    assert_eq!((opened.status, opened.header("location")), (StatusCode::SEE_OTHER, "./messages?topic=mail"));
+    let cookie = opened.header("set-cookie");
+    assert!(cookie.contains("HttpOnly") && cookie.contains("SameSite=Strict"), "{cookie}");
+    assert!(!cookie.contains(TOKEN) && !cookie.contains("Secure"), "{cookie}");
+    let session = opened.cookie();
+    let page = door.get("/messages", &[("cookie", &session)]);
+    assert_eq!(page.status, StatusCode::OK);
+    assert!(page.body.contains("sign-out") && !page.body.contains(TOKEN));
+    let out = door.ask(Method::POST, "/sign-out", &[("cookie", &session), OWN], "");
+    assert_eq!(out.status, StatusCode::SEE_OTHER);
+    assert_eq!(
+        door.get("/messages", &[("cookie", &session)]).status,
+        StatusCode::UNAUTHORIZED,
+        "it is ended"
+    );
+}
+
+#[test]
+fn a_password_opens_and_cannot_be_tried_for_long() {
+    let hash = taskmq_admin::hash_password("correct horse").expect("a hash");
+    assert!(hash.starts_with("$argon2id$"), "{hash}");
+    let door = Door::new(Access::password(&hash).expect("a password").trust_proxy(true), |admin| admin);
+    let html = ("accept", "text/html");
+    let asked = door.get("/messages", &[html]);
+    assert_eq!(asked.status, StatusCode::UNAUTHORIZED);
+    assert!(
+        asked.body.contains("type=\"password\"") && asked.body.contains("value=\"messages\""),
+        "{}",
+        asked.body
+    );
+    let sign_in = |secret: &str, headers: &[(&str, &str)]| {
+        let form = format!("secret={secret}&next=%2F%2Fevil.test");
+        door.ask(Method::POST, "/sign-in", &[&[FORM, OWN], headers].concat(), &form)
+    };
+    let right = sign_in("correct+horse", &[("x-forwarded-proto", "https")]);
+    assert_eq!((right.status, right.header("location")), (StatusCode::SEE_OTHER, "./evil.test"));
+    assert!(right.header("set-cookie").contains("; Secure"));
+    assert_eq!(door.get("/", &[("cookie", &right.cookie())]).status, StatusCode::OK);
+    let from = [("x-forwarded-for", "203.0.113.9")];
+    let statuses: Vec<StatusCode> = (0..7).map(|_| sign_in("wrong", &from).status).collect();
+    assert_eq!(statuses[..5], [StatusCode::UNAUTHORIZED; 5]);
+    assert_eq!(statuses[5..], [StatusCode::TOO_MANY_REQUESTS; 2]);
+    assert_eq!(
+        sign_in("correct+horse", &from).status,
+        StatusCode::TOO_MANY_REQUESTS,
+        "not even the right one"
+    );
+    assert_eq!(
+        sign_in("correct+horse", &[("x-forwarded-for", "203.0.113.10")]).status,
+        StatusCode::SEE_OTHER
+    );
+}
+
+#[test]
+fn whoever_only_looks_cannot_write_by_a_crafted_request() {
+    let door = Door::new(Access::host_decides(), |admin| admin.read_only(true));
+    NewMessage::new("mail", &1).produce(&mut door.db.connect()).expect("produces");
+    for path in ["/produce", "/change", "/changes/1/stop"] {
+        let answer = door.ask(Method::POST, path, &[FORM, OWN], PRODUCE);
+        assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
+    }
+    assert_eq!(door.messages(), 1);
+}
+
+#[test]
+fn what_is_larger_than_any_message_is_not_read() {
+    let door = Door::new(Access::host_decides(), |admin| admin);
+    let announced = door.ask(Method::POST, "/produce", &[FORM, OWN, ("content-length", "1073741824")], "x");
+    assert_eq!(announced.status, StatusCode::PAYLOAD_TOO_LARGE);
+    let sent = door.ask(Method::POST, "/produce", &[FORM, OWN], &"x".repeat(9 << 20));
+    assert_eq!(sent.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[test]
+fn weak_secrets_are_refused() {
+    assert!(Access::token("short").is_err() && Access::token(&"ä".repeat(30)).is_err());
+    assert!(Access::password("").is_err() && Access::password("$argon2id$nonsense").is_err());
+    let shown = format!("{:?}", Access::token(TOKEN).expect("a token"));
+    assert!(!shown.contains(TOKEN), "{shown}");
+}
