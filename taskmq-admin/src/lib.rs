@@ -3,10 +3,10 @@
 //!
 //! ```no_run
 //! # fn app() -> Result<axum::Router, taskmq_admin::Error> {
-//! use taskmq_admin::Admin;
+//! use taskmq_admin::{Access, Admin};
 //!
 //! let admin = Admin::new("app.db").read_only(true);
-//! let app = axum::Router::new().nest("/admin", admin.router()?);
+//! let app = axum::Router::new().nest("/admin", admin.router(Access::host_decides())?);
 //! # Ok(app)
 //! # }
 //! ```
@@ -18,6 +18,8 @@
 mod access;
 mod actor;
 mod admin;
+#[cfg(feature = "worker")]
+mod beside;
 mod bulk;
 mod database;
 mod error;

@@ -3,6 +3,7 @@
 
 #[macro_use]
 mod each_database;
+mod beside;
 mod contract;
 mod doctor;
 mod example;

@@ -1,3 +1,4 @@
+use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
 
@@ -41,6 +42,10 @@ pub struct WorkerArgs {
     /// How the workers before a supervised one died.
     #[arg(long, hide = true, value_parser = Death::parse)]
     pub(super) died: Vec<Death>,
+
+    /// Serve the admin's web pages on this address, such as 127.0.0.1:8470, if taskmq-admin is in this program
+    #[arg(long, value_name = "ADDR:PORT")]
+    pub admin: Option<SocketAddr>,
 
     /// How to log: text for people, json for programs. RUST_LOG=taskmq_core=debug shows more
     #[arg(long, env = "TASKMQ_LOG", default_value = "text")]

@@ -3,6 +3,7 @@
 //! A worker is a few threads: `dispatch` claims and settles, `executors` run the handlers, and `liveness` keeps the
 //! worker's leases and rescues those of dead workers, on a connection that nothing else uses.
 
+mod admin;
 mod args;
 mod dispatch;
 mod execute;
@@ -37,6 +38,7 @@ use crate::consumer::Handler;
 use crate::consumer::call::States;
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Registry, Result, ids, migration};
 
+pub use admin::AdminServer;
 pub use args::{LogFormat, WorkerArgs};
 pub use stop::Stop;
 
@@ -79,7 +81,13 @@ pub fn main_with(configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
 
 fn work(args: &WorkerArgs, configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
     let listening = args.supervised.as_ref().map_or(Ok(()), |file| supervised::begin(file, &args.died));
-    match listening.and_then(|()| Worker::from_args(args)).map(configure).and_then(Worker::run) {
+    let worker = listening.and_then(|()| Worker::from_args(args)).map(configure).and_then(|worker| {
+        if let Some(address) = args.admin {
+            admin::start(address, &worker.database_url)?;
+        }
+        Ok(worker)
+    });
+    match worker.and_then(Worker::run) {
         Ok(Ended::Finished) => ExitCode::SUCCESS,
         Ok(Ended::LeftRunning) => ExitCode::FAILURE,
         Err(error) => {

@@ -6,6 +6,8 @@ use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
+// The flag --admin.
+use taskmq_admin as _;
 use taskmq_core::{Context, task_consumer};
 
 #[task_consumer(topic = "note")]
