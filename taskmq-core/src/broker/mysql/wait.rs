@@ -25,18 +25,17 @@ pub(crate) fn has_newer(conn: &mut MysqlConnection, seen: MessageId, topics: &[&
     Ok(!found.is_empty())
 }
 
-/// One statement of twenty seconds at most, which ends within 5 ms of the commit of a message newer than `seen`, and
+/// One statement of five seconds at most, which ends within 5 ms of the commit of a message newer than `seen`, and
 /// says whether there is one. The locking read sees each commit, where a plain one would see what its statement began
-/// with, and leaves alone what is not committed; as it depends on the tick, it is done anew at each. (A recursion of
-/// more than a thousand steps is refused by default, so four times a thousand.)
+/// with, and leaves alone what is not committed; as it depends on the tick, it is done anew at each. No longer than
+/// that, for so long an ALTER TABLE waits for it, and everybody else for that.
 pub(crate) fn wait_for_newer(conn: &mut MysqlConnection, seen: MessageId) -> Result<bool> {
     let found: Vec<i64> = load!(
         conn, Mysql => BigInt,
         "WITH RECURSIVE ticks (tick) AS (SELECT 1 UNION ALL SELECT tick + 1 FROM ticks WHERE tick < 1000)
-         SELECT (SELECT m.id FROM taskmq_messages m WHERE m.id > ? + 0 * (ticks.tick + rounds.round)
+         SELECT (SELECT m.id FROM taskmq_messages m WHERE m.id > ? + 0 * ticks.tick
                  ORDER BY m.id LIMIT 1 LOCK IN SHARE MODE SKIP LOCKED) AS found
-         FROM (SELECT 1 AS round UNION ALL SELECT 2 UNION ALL SELECT 3 UNION ALL SELECT 4) rounds, ticks
-         WHERE sleep(0.005) = 0 HAVING found IS NOT NULL LIMIT 1",
+         FROM ticks WHERE sleep(0.005) = 0 HAVING found IS NOT NULL LIMIT 1",
         BigInt = seen,
     )?;
     Ok(!found.is_empty())
