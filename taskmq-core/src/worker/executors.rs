@@ -147,12 +147,11 @@ impl Executors {
 
     /// Takes back what has not begun of these topics.
     pub(super) fn take_unbegun_of(&self, topics: &HashSet<&str>) -> Vec<MessageId> {
-        let mut taken = take_of(&self.unbegun, &self.assignments, topics);
+        let taken = take_of(&self.unbegun, &self.assignments, topics).into_iter();
         #[cfg(feature = "async")]
-        if let Some(lane) = &self.runtime {
-            taken.extend(take_of(&lane.unbegun, &lane.assignments, topics));
-        }
-        taken
+        let taken = taken
+            .chain(self.runtime.iter().flat_map(|lane| take_of(&lane.unbegun, &lane.assignments, topics)));
+        taken.collect()
     }
 
     /// Reports handlers that ran out of time. Their threads are replaced, for a thread cannot be stopped.
