@@ -575,7 +575,10 @@ impl Dispatcher<'_> {
                 return Ok(());
             }
             if Instant::now() >= deadline {
-                self.maybe_due |= self.looked.elapsed() > LOOK_ANYWAY && !full;
+                let can_look = self.link.is_some() && self.retry_at.is_none();
+                if self.looked.elapsed() > LOOK_ANYWAY && !full && can_look {
+                    self.look_for_due()?;
+                }
                 return Ok(());
             }
         }
