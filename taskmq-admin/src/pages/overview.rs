@@ -115,7 +115,9 @@ fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
     let hidden = topics.len().saturating_sub(SHOWN);
     if hidden > 0 {
         // Those that matter most, still by name.
-        topics.sort_by_key(|(t, f)| std::cmp::Reverse((sample.is_paused(t), f.dead.number > 0, f.running, f.ready.number)));
+        topics.sort_by_key(|(t, f)| {
+            std::cmp::Reverse((sample.is_paused(t), f.dead.number > 0, f.running, f.ready.number))
+        });
         topics.truncate(SHOWN);
         topics.sort_by_key(|(topic, _)| *topic);
     }

@@ -96,7 +96,7 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool), Problem> {
         sample.workers.iter().filter(|w| w.topics.split(',').any(|t| t == name)).collect();
     let part = html! {
         @if let Some(paused) = &paused {
-            p.notice { (texts.paused_about) " " (format::time(texts, now, paused.since)) ", " (visible(&paused.actor)) }
+            p.notice { (texts.paused_about) " " (visible(&paused.actor)) ", " (format::time(texts, now, paused.since)) }
         }
         div.cards {
             (overview::cards(page, &figures, name, &sample))

@@ -3,13 +3,13 @@
 use std::collections::BTreeSet;
 
 use axum::body::Body;
-use axum::http::{Request, StatusCode};
+use axum::http::{Request, StatusCode, header};
 use futures_util::StreamExt;
 use taskmq_core::{BrokerConnection, State};
 use taskmq_tests::databases::TestDatabase;
 use tower::ServiceExt;
 
-use crate::site::{MOUNT, Site, produce, seed};
+use crate::site::{HOST, MOUNT, Site, produce, seed};
 
 each_database! {
     every_page_says_what_it_should,
@@ -159,7 +159,8 @@ fn messages_are_found(db: TestDatabase) {
 fn the_live_part_is_sent_as_it_changes(db: TestDatabase) {
     let site = Site::new(db, |admin| admin);
     site.runtime.block_on(async {
-        let ask = Request::get(format!("{MOUNT}/live?of=overview")).body(Body::empty()).expect("a request");
+        let ask = Request::get(format!("{MOUNT}/live?of=overview")).header(header::HOST, HOST);
+        let ask = ask.body(Body::empty()).expect("a request");
         let response = site.router.clone().oneshot(ask).await.expect("an answer");
         let mut events = response.into_body().into_data_stream();
         let mut next = async || {
@@ -167,7 +168,8 @@ fn the_live_part_is_sent_as_it_changes(db: TestDatabase) {
             let event = event.expect("an event in time").expect("an event").expect("an event");
             String::from_utf8(event.to_vec()).expect("UTF-8")
         };
-        assert!(next().await.contains("There are no messages yet"));
+        let first = next().await;
+        assert!(first.contains("There are no messages yet"), "{first}");
         produce(&mut site.db.connect(), "fresh.topic", "x");
         while !next().await.contains("fresh.topic") {}
     });

@@ -12,7 +12,7 @@ use taskmq_tests::databases::TestDatabase;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
 
-const HOST: &str = "queue.example.org";
+pub(crate) const HOST: &str = "queue.example.org";
 pub(crate) const MOUNT: &str = "/deep/admin";
 
 pub(crate) struct Site {
