@@ -13,6 +13,7 @@ each_database! { the_overview_is_quick_on_a_long_backlog }
 const LOOKS: usize = 5;
 const PROMISED: Duration = Duration::from_millis(100);
 
+#[allow(clippy::print_stdout, reason = "the figures are worth knowing")]
 fn the_overview_is_quick_on_a_long_backlog(db: TestDatabase) {
     let doublings: Option<u32> =
         std::env::var("TASKMQ_ADMIN_SPEED").ok().map(|text| text.parse().expect("a number of doublings"));
