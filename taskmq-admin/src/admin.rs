@@ -99,6 +99,7 @@ impl Admin {
             .route("/assets/icon.svg", get(assets::icon));
         if !self.read_only {
             router = router
+                .route("/topic", post(topic::change))
                 .route("/produce", get(produce::form).post(produce::produce))
                 .route("/change", post(change::change))
                 .route("/changes", get(changes::list))

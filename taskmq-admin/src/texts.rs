@@ -105,6 +105,10 @@ texts! {
     select: "Select", "选择";
     selected: "Selected:", "已选：";
     all_matching: "All that match:", "全部匹配项：";
+    pause: "Pause", "暂停";
+    resume: "Resume", "恢复";
+    paused: "paused", "已暂停";
+    paused_about: "Paused: no worker takes messages of this topic.", "已暂停：没有工作进程领取该主题的消息。";
     retry: "Retry", "重试";
     run_now: "Run now", "立即运行";
     cancel: "Cancel", "取消";

@@ -157,7 +157,10 @@ fn unauthorized(parts: &Parts, problem: Option<Problem>) -> Response {
                 }
                 body.sign-in {
                     main {
-                        h1 { "taskmq" }
+                        h1 {
+                            img src=(format!("{root}assets/icon.svg")) alt="" width="32" height="32";
+                            "taskmq"
+                        }
                         form method="post" action=(format!("{root}sign-in")) {
                             @match problem {
                                 Some(Problem::Wrong) => p.notice.bad role="alert" { (texts.wrong_secret) },

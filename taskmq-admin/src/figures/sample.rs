@@ -2,7 +2,9 @@ use std::collections::BTreeMap;
 use std::ops::AddAssign;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use taskmq_core::broker::{Broker, FinishedMessage, HeldMessage, Place, ProducedMessage, Span, WorkerEntry};
+use taskmq_core::broker::{
+    Broker, FinishedMessage, HeldMessage, PausedTopic, Place, ProducedMessage, Span, WorkerEntry,
+};
 use taskmq_core::{MessageId, Result, State};
 
 use super::Quantiles;
@@ -62,6 +64,7 @@ pub(crate) struct Sample {
     pub(crate) topics: BTreeMap<String, Figures>,
     pub(crate) workers: Vec<WorkerEntry>,
     pub(crate) held: Vec<HeldMessage>,
+    pub(crate) paused: Vec<PausedTopic>,
     /// When messages were produced and when they finished, the last one first, and whether there are more.
     pub(crate) produced: (Vec<DateTime<Utc>>, bool),
     pub(crate) finished: (Vec<DateTime<Utc>>, bool),
@@ -106,6 +109,11 @@ impl Sample {
         for (topic, number) in broker.count_finished(State::Dead, DEAD)? {
             topics.entry(topic).or_default().dead = Count { number, or_more: false };
         }
+        // One that has no messages at all must be found, too, to be resumed.
+        let paused = broker.paused()?;
+        for topic in &paused {
+            topics.entry(topic.topic.clone()).or_default();
+        }
         let newest = broker.newest(MessageId::MAX, NEWEST)?;
         let span = Span {
             from: Place::before(now - TimeDelta::hours(1)),
@@ -128,11 +136,16 @@ impl Sample {
             topics,
             workers: broker.workers(WORKERS)?,
             held,
+            paused,
             produced,
             finished: (finished, more),
             backlog: BTreeMap::new(),
             chart: (Vec::new(), Vec::new()),
         })
+    }
+
+    pub(crate) fn is_paused(&self, topic: &str) -> bool {
+        self.paused.iter().any(|paused| paused.topic == topic)
     }
 }
 

@@ -38,7 +38,8 @@ async fn list(page: &Page, below: i64) -> Result<Markup, Problem> {
                         td { @if let Some(topic) = &note.topic { (page.topic_link(topic)) } @else { span.muted { "–" } } }
                         td.number {
                             @if let Some(id) = note.message_id { (page.message_link(id)) }
-                            @else { (format::number(note.messages)) }
+                            @else if note.messages > 0 { (format::number(note.messages)) }
+                            @else { span.muted { "–" } }
                         }
                         td.wide { (visible(&note.details)) }
                     } } }

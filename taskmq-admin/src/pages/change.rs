@@ -213,7 +213,7 @@ fn confirm(
                 @for (name, value) in &fields.0 {
                     @if name != "confirm" { input type="hidden" name=(name) value=(value); }
                 }
-                button name="confirm" value="yes" autofocus class=(if *action == Action::Delete { "bad" } else { "primary" }) {
+                button name="confirm" value="yes" autofocus[*action != Action::Delete] class=(if *action == Action::Delete { "bad" } else { "primary" }) {
                     (name) ": " (texts.messages_of(&format::count(number)))
                 }
                 a.button href=(back(page, fields)) { (texts.go_back) }

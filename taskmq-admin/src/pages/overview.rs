@@ -115,7 +115,9 @@ fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
     let hidden = topics.len().saturating_sub(SHOWN);
     if hidden > 0 {
         // Those that matter most, still by name.
-        topics.sort_by_key(|(_, f)| std::cmp::Reverse((f.dead.number > 0, f.running, f.ready.number)));
+        topics.sort_by_key(|(t, f)| {
+            std::cmp::Reverse((sample.is_paused(t), f.dead.number > 0, f.running, f.ready.number))
+        });
         topics.truncate(SHOWN);
         topics.sort_by_key(|(topic, _)| *topic);
     }
@@ -162,7 +164,10 @@ fn row(page: &Page, sample: &Sample, topic: &str, figures: &Figures) -> Markup {
     };
     html! {
         tr data-key=(visible_text(topic)) data-href=(target) {
-            td { (page.topic_link(topic)) }
+            td {
+                (page.topic_link(topic))
+                @if sample.is_paused(topic) { " " span.badge.paused { (texts.paused) } }
+            }
             td.spark { (chart::spark(texts.backlog, looks, 60)) }
             (number(format::count(figures.ready), "ready"))
             (number(format::number(figures.running), "running"))

@@ -14,6 +14,7 @@ each_database! {
     several_are_changed_after_a_question,
     all_with_the_same_error_are_deleted_in_the_background,
     a_bulk_change_can_be_stopped,
+    a_topic_is_paused_and_resumed,
     whoever_may_only_look_cannot_change,
 }
 
@@ -203,4 +204,42 @@ fn whoever_may_only_look_cannot_change(db: TestDatabase) {
         );
     }
     assert_eq!(site.state(seeded.dead[0]), Some(State::Dead));
+}
+
+fn a_topic_is_paused_and_resumed(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let topic = "/topic?name=bill%2Fnow";
+    let send = |action| site.post("/topic", &[("name", "bill/now"), ("action", action)]);
+    assert!(site.page(topic).contains("value=\"pause\""));
+    for _ in 0..2 {
+        let answer = send("pause");
+        assert_eq!((answer.status, &*answer.location), (StatusCode::SEE_OTHER, "./topic?name=bill%2Fnow"));
+    }
+    let page = site.page(topic);
+    assert!(page.contains("value=\"resume\"") && page.contains("no worker takes messages"), "{page}");
+    assert!(site.get_in("zh", topic).body.contains("已暂停"));
+    site.wait("/overview", "badge paused");
+    let paused = site.db.connect().broker().paused().expect("reads");
+    assert_eq!(paused.iter().map(|p| (&*p.topic, &*p.actor)).collect::<Vec<_>>(), [("bill/now", "kim")]);
+    assert_eq!(site.state(seeded.ready), Some(State::Ready));
+    // One who may only look sees it, without a button.
+    let Site { db, .. } = site;
+    let looking = Site::new(db, |admin| admin.read_only(true));
+    let page = looking.page(topic);
+    assert!(page.contains("no worker takes messages") && !page.contains("value=\"resume\""), "{page}");
+    let fields = [("name", "bill/now"), ("action", "resume")];
+    assert_eq!(looking.post("/topic", &fields).status, StatusCode::METHOD_NOT_ALLOWED);
+    let Site { db, .. } = looking;
+    let site = Site::new(db, |admin| admin);
+    assert_eq!(site.post("/topic", &fields).status, StatusCode::SEE_OTHER);
+    assert!(site.page(topic).contains("value=\"pause\""));
+    assert!(site.db.connect().broker().paused().expect("reads").is_empty());
+    let noted: Vec<_> = notes(&site).into_iter().map(|note| (note.action, note.topic)).collect();
+    let expected = ["resume", "pause"].map(|action| (action.to_owned(), Some("bill/now".to_owned())));
+    assert_eq!(noted, expected);
+    // What is no topic, and what is no action.
+    let refused = site.post("/topic", &[("name", "no topic"), ("action", "pause")]);
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.body);
+    assert_eq!(site.post("/topic", &[("name", "mail"), ("action", "drop")]).status, StatusCode::NOT_FOUND);
 }

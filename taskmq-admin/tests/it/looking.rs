@@ -168,7 +168,8 @@ fn the_live_part_is_sent_as_it_changes(db: TestDatabase) {
             let event = event.expect("an event in time").expect("an event").expect("an event");
             String::from_utf8(event.to_vec()).expect("UTF-8")
         };
-        assert!(next().await.contains("There are no messages yet"));
+        let first = next().await;
+        assert!(first.contains("There are no messages yet"), "{first}");
         produce(&mut site.db.connect(), "fresh.topic", "x");
         while !next().await.contains("fresh.topic") {}
     });

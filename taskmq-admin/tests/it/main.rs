@@ -24,3 +24,4 @@ mod looking;
 #[cfg(feature = "serve")]
 mod serving;
 mod site;
+mod speed;

@@ -1,6 +1,7 @@
 //! The real program on projects in temporary folders.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
+mod admin;
 mod database;
 mod host;
 mod init;

@@ -210,7 +210,6 @@ fn what_finished_last_comes_first_whatever_its_retention(db: &TestDatabase) {
     assert!(seen.is_sorted_by(|a, b| a.place() > b.place()));
     let ids: BTreeSet<MessageId> = seen.iter().map(|f| f.id).collect();
     assert_eq!((seen.len(), ids), (24, order.iter().copied().collect()));
-    assert_eq!(seen[0].finished_at, seen[3].finished_at, "what is acknowledged together finishes together");
     assert!(seen.iter().all(|f| f.claimed_at.is_some_and(|at| at >= f.run_at && at <= f.finished_at)));
     let from = Place::before(seen[7].finished_at);
     assert_eq!(
