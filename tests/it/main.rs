@@ -8,4 +8,5 @@ mod example;
 mod hosts;
 mod outages;
 mod processes;
+mod roles;
 mod workers;

@@ -9,7 +9,7 @@ pub(crate) fn run(args: &MessagesArgs, url: Option<&str>) -> Result<()> {
     let filter = MessageFilter { topic: args.topic.clone(), state: args.state, limit: args.limit };
     let messages = database::connect(url)?.broker().messages(&filter)?;
     if args.json {
-        output::json(&messages.iter().map(output::value).collect::<Vec<_>>());
+        output::json(&messages);
     } else if messages.is_empty() {
         say!("no such messages");
     } else {

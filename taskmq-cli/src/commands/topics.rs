@@ -1,3 +1,4 @@
+use serde::Serialize;
 use taskmq_core::BrokerConnection;
 use taskmq_core::message::TopicStats;
 
@@ -5,18 +6,21 @@ use crate::cli::ListArgs;
 use crate::error::Result;
 use crate::{database, output};
 
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    topic: &'a TopicStats,
+    workers: usize,
+}
+
 pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
     let topics = conn.broker().topics()?;
     let workers = database::topics_of_workers(&mut conn)?;
     let consume = |topic: &str| workers.iter().filter(|topics| topics.iter().any(|t| t == topic)).count();
     if args.json {
-        let row = |topic: &TopicStats| {
-            let mut row = output::value(topic);
-            row["workers"] = consume(&topic.topic).into();
-            row
-        };
-        output::json(&topics.iter().map(row).collect::<Vec<_>>());
+        let rows = topics.iter().map(|topic| Row { topic, workers: consume(&topic.topic) });
+        output::json(&rows.collect::<Vec<_>>());
         return Ok(());
     }
     if topics.is_empty() {
