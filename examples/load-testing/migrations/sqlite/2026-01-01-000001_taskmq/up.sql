@@ -10,10 +10,10 @@ CREATE TABLE taskmq_messages (
     priority     SMALLINT  NOT NULL DEFAULT 0
                  CHECK (priority BETWEEN -32768 AND 32767 AND priority = CAST(priority AS INTEGER)),
     run_at       TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
-                 CHECK (run_at < x'' AND run_at GLOB '????-??-?? ??:??:??*' AND unixepoch(run_at) IS NOT NULL
+                 CHECK (run_at < x'' AND run_at GLOB '????-??-?? ??:??:??*' AND julianday(run_at) IS NOT NULL
                         AND (length(run_at) <= 23 OR run_at NOT GLOB '*:*:*:*')), -- UTC: no offset behind it
     created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
-                 CHECK (unixepoch(created_at) IS NOT NULL),
+                 CHECK (julianday(created_at) IS NOT NULL),
     claimed_at   TIMESTAMP,
     worker_id    BIGINT    NOT NULL DEFAULT 0, -- 0: nobody's; -1: to run alone; -2: suspected; else the worker that leased it
     attempts     INTEGER   NOT NULL DEFAULT 0, -- begun, the one under way included
@@ -22,7 +22,7 @@ CREATE TABLE taskmq_messages (
     max_attempts SMALLINT  CHECK (max_attempts BETWEEN 1 AND 32767), -- NULL: what its consumer says
     unique_key   TEXT      CHECK (length(unique_key) BETWEEN 1 AND 255 AND unique_key < x'' AND unique_key NOT GLOB '* '),
     ordering_key TEXT      CHECK (length(ordering_key) BETWEEN 1 AND 255 AND ordering_key < x'' AND ordering_key NOT GLOB '* '),
-    headers      TEXT      CHECK (headers < x'' AND json_valid(headers)),
+    headers      TEXT      CHECK (headers IS NULL OR headers < x'' AND json_valid(headers)),
     payload      TEXT      NOT NULL CHECK (typeof(payload) = 'text' AND json_valid(payload)),
     -- Room to count on.
     CHECK (worker_id <> 0
