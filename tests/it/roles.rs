@@ -90,7 +90,7 @@ fn each_role(roles: &Roles) {
     produce(&mut producer, "roles", &-1).expect("produces");
 
     let registry = Registry::default().with(handle::consumer()).expect("one consumer");
-    let worker = Worker::new(registry, &roles.url("worker")).handle_signals(false).until_empty(true);
+    let worker = Worker::new(registry, roles.url("worker")).handle_signals(false).until_empty(true);
     assert_eq!(worker.run().expect("runs"), Ended::Finished);
 
     let mut reader = roles.connect("reader");
