@@ -81,18 +81,13 @@ fn lines(heading: &[&str], rows: &[Vec<String>], cut: usize, width: Option<usize
 
 /// Always an array, so that a program reads every answer the same way. What a terminal might carry out is escaped, as
 /// JSON can.
-pub(crate) fn json(rows: &[serde_json::Value]) {
+pub(crate) fn json(rows: &[impl serde::Serialize]) {
     let text = serde_json::to_string_pretty(rows).unwrap_or_default();
     // Such characters are in strings only: JSON has none of them, but for its white space, anywhere else.
     let escaped = |c: char| {
         if is_unsafe(c) && !c.is_ascii_whitespace() { format!("\\u{:04x}", u32::from(c)) } else { c.into() }
     };
     say!("{}", text.chars().map(escaped).collect::<String>());
-}
-
-/// As JSON; what taskmq describes can always be written so.
-pub(crate) fn value(row: impl serde::Serialize) -> serde_json::Value {
-    serde_json::to_value(row).unwrap_or_default()
 }
 
 #[cfg(test)]

@@ -28,6 +28,15 @@ pub enum Error {
         /// The encoder's own words.
         source: serde_json::Error,
     },
+    /// A payload or headers that not every database takes as JSON, nested beyond
+    /// [`limits::MAX_PAYLOAD_DEPTH`](crate::limits::MAX_PAYLOAD_DEPTH) for instance.
+    #[error("{what} cannot be stored: {problem}")]
+    Json {
+        /// The payload, or the headers.
+        what: &'static str,
+        /// What is wrong with it.
+        problem: &'static str,
+    },
     /// Something that taskmq itself stored as JSON, and that was changed since.
     #[error("{what} is not what taskmq stored there: {source}")]
     Decode {
@@ -136,6 +145,9 @@ pub enum Error {
     /// The connection may only read.
     #[error("this connection may only read: nothing was changed")]
     ReadOnly(#[source] diesel::result::Error),
+    /// The role of this connection lacks a right.
+    #[error("the role of this connection may not do that: {0}; docs/roles.md has what each role needs")]
+    Forbidden(#[source] diesel::result::Error),
     /// Anything else that the database reports.
     #[error("the database failed: {0}")]
     Database(#[source] diesel::result::Error),
@@ -186,6 +198,9 @@ impl From<diesel::result::Error> for Error {
             .any(|words| text.contains(words))
             {
                 return Error::ReadOnly(error);
+            }
+            if text.contains("permission denied for") || text.contains("command denied to user") {
+                return Error::Forbidden(error);
             }
             let missing = text.contains("no such table")
                 || text.contains("does not exist") && text.contains("relation")

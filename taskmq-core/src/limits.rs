@@ -9,6 +9,8 @@ pub const MAX_KEY_CHARS: usize = 255;
 /// The largest payload, and the largest set of headers, in bytes of JSON. Below the 16 MiB packet that
 /// MariaDB and MySQL accept as shipped, with room for quoting.
 pub const MAX_PAYLOAD_BYTES: usize = 7 * 1024 * 1024;
+/// The deepest nesting of a payload's lists and objects: MariaDB takes no more.
+pub const MAX_PAYLOAD_DEPTH: usize = 31;
 /// The longest delay: about 10 years, which every database's time type can hold.
 pub const MAX_DELAY: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3600);
 /// Longer error texts are cut to this many bytes before they are stored.
@@ -43,16 +45,61 @@ pub(crate) fn check_key(what: &'static str, key: &str) -> Result<()> {
         1..=MAX_KEY_CHARS if key.contains('\0') => {
             Err(Error::Key { what, problem: "it has a NUL character" })
         }
+        1..=MAX_KEY_CHARS if key.ends_with(' ') => Err(Error::Key {
+            what,
+            problem: "it ends with a space, which MariaDB and MySQL do not tell from none",
+        }),
         1..=MAX_KEY_CHARS => Ok(()),
         _ => Err(Error::Key { what, problem: "it is longer than 255 characters" }),
     }
 }
 
-pub(crate) fn check_size(what: &'static str, json: &str) -> Result<()> {
+/// What is JSON already, and is so for every one of the databases.
+pub(crate) fn check_json(what: &'static str, json: &str) -> Result<()> {
     if json.len() > MAX_PAYLOAD_BYTES {
         return Err(Error::TooLarge { what, bytes: json.len(), limit: MAX_PAYLOAD_BYTES });
     }
+    let (mut depth, mut in_text) = (0, false);
+    let mut at = 0;
+    while let Some(byte) = json.as_bytes().get(at) {
+        match byte {
+            b'"' => in_text = !in_text,
+            b'\\' => {
+                let Some(length) = escape(&json.as_bytes()[at..]) else {
+                    return Err(Error::Json { what, problem: "it has half of a surrogate pair" });
+                };
+                at += length;
+                continue;
+            }
+            b'[' | b'{' if !in_text => depth += 1,
+            b']' | b'}' if !in_text => depth -= 1,
+            _ => {}
+        }
+        if depth > MAX_PAYLOAD_DEPTH {
+            return Err(Error::Json {
+                what,
+                problem: "its lists and objects are nested deeper than 31 levels",
+            });
+        }
+        at += 1;
+    }
     Ok(())
+}
+
+/// How many bytes the escape at the start has, a surrogate pair being one; none for half of a pair.
+fn escape(json: &[u8]) -> Option<usize> {
+    let unit = |at: usize| match json.get(at..at + 6) {
+        Some([b'\\', b'u', digits @ ..]) => {
+            std::str::from_utf8(digits).ok().and_then(|digits| u16::from_str_radix(digits, 16).ok())
+        }
+        _ => None,
+    };
+    match unit(0) {
+        Some(0xd800..=0xdbff) => matches!(unit(6), Some(0xdc00..=0xdfff)).then_some(12),
+        Some(0xdc00..=0xdfff) => None,
+        Some(_) => Some(6),
+        None => Some(2),
+    }
 }
 
 /// Makes an error text safe to store and to show: no control characters but line breaks and tabs, and not too long.
@@ -79,6 +126,46 @@ mod tests {
         }
         for bad in ["", " ", "a b", "é", "😀", "a\0", "a\n", &"x".repeat(101)] {
             assert!(check_topic(bad).is_err(), "{bad}");
+        }
+    }
+
+    #[test]
+    fn json_that_not_every_database_takes_is_refused() {
+        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
+        let objects = |depth| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
+        let wide = format!("[{}[]]", "[],".repeat(1000));
+        for good in [
+            &*nested(31),
+            &objects(31),
+            &wide,
+            r#""[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[""#,
+            r#""\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[""#,
+            r#""\ud83d\ude00""#,
+            r#""\\ud800""#,
+            r#"["\u0000", "\\", "\\\""]"#,
+        ] {
+            assert!(check_json("it", good).is_ok(), "{good}");
+        }
+        for bad in [
+            &*nested(32),
+            &objects(32),
+            r#""\ud800""#,
+            r#""\udc00\ud800""#,
+            r#""\ud800\ud800""#,
+            r#""\uD83D x""#,
+            r#"{"\\\ud800": 1}"#,
+        ] {
+            assert!(matches!(check_json("it", bad), Err(Error::Json { .. })), "{bad}");
+        }
+    }
+
+    #[test]
+    fn keys_are_checked() {
+        for good in ["k", " k", "k\t", "clé 😀", &"é".repeat(255)] {
+            assert!(check_key("it", good).is_ok(), "{good}");
+        }
+        for bad in ["", " ", "k ", "k\0", &"é".repeat(256)] {
+            assert!(check_key("it", bad).is_err(), "{bad}");
         }
     }
 

@@ -7,13 +7,13 @@ use std::time::Duration;
 
 use serde::Serialize;
 
-use crate::limits::{MAX_DELAY, check_key, check_size, check_topic};
+use crate::limits::{MAX_DELAY, check_json, check_key, check_topic};
 use crate::{BrokerConnection, Error, MessageId, Result};
 
 /// Produces a message of any topic with any payload that `serde` can write.
 ///
 /// # Errors
-/// [`Error::Topic`], [`Error::Encode`] or [`Error::TooLarge`] before anything is written, and what the database reports.
+/// [`Error::Topic`], [`Error::Encode`], [`Error::Json`] or [`Error::TooLarge`] before anything is written, and what the database reports.
 ///
 /// ```no_run
 /// # #[cfg(feature = "sqlite")] {
@@ -145,7 +145,7 @@ impl<'a> NewMessage<'a> {
     fn into_record(self) -> Result<MessageRecord> {
         check_topic(&self.topic)?;
         let payload = self.payload.map_err(|source| Error::Encode { what: "the payload", source })?;
-        check_size("the payload", &payload)?;
+        check_json("the payload", &payload)?;
         if self.delay > MAX_DELAY {
             return Err(Error::Delay { delay: self.delay });
         }
@@ -157,7 +157,7 @@ impl<'a> NewMessage<'a> {
         } else {
             let json = serde_json::to_string(&self.headers)
                 .map_err(|source| Error::Encode { what: "the headers", source })?;
-            check_size("the headers", &json)?;
+            check_json("the headers", &json)?;
             Some(json)
         };
         Ok(MessageRecord {

@@ -12,4 +12,5 @@ mod outages;
 mod pauses;
 mod poison;
 mod processes;
+mod roles;
 mod workers;

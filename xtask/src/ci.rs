@@ -1,9 +1,14 @@
 //! Every check, and then the tests.
 
+use std::ffi::OsStr;
+use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::{packages, tests};
+
+/// In the folder of the tools that the tests need as well.
+const DENY: &str = "target/tools/bin/cargo-deny";
 
 /// What a host may choose of taskmq-core.
 const CHOICES: [&str; 11] = [
@@ -31,20 +36,38 @@ pub(crate) fn run() -> Result<(), String> {
         cargo(&[&["clippy", "-p", "taskmq-core"][..], &choice].concat(), "")?;
     }
     cargo(&["check", "-p", "taskmq-cli"], "")?;
+    install_cargo_deny()?;
+    step(Command::new(DENY).args(["check", "licenses", "bans", "sources"]))?;
     // Last, so that the output ends with the summary.
     tests::run(&[])
 }
 
 fn cargo(arguments: &[&str], rustdoc_flags: &str) -> Result<(), String> {
-    let step = format!("cargo {}", arguments.join(" "));
-    println!("== {step}");
-    let start = Instant::now();
     let mut command = Command::new(env!("CARGO"));
-    command.args(arguments).stdin(Stdio::null());
+    command.args(arguments);
     if !rustdoc_flags.is_empty() {
         command.env("RUSTDOCFLAGS", rustdoc_flags);
     }
-    let status = command.status().map_err(|error| format!("cannot run {step}: {error}"))?;
+    step(&mut command)
+}
+
+/// It checks the licences and the origins of all crates against `deny.toml`.
+fn install_cargo_deny() -> Result<(), String> {
+    if Path::new(DENY).is_file() {
+        return Ok(());
+    }
+    let install = ["install", "cargo-deny", "--locked", "--no-default-features", "--root", "target/tools"];
+    cargo(&install, "")
+}
+
+fn step(command: &mut Command) -> Result<(), String> {
+    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy();
+    let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
+    let step = format!("{program} {}", arguments.join(" "));
+    println!("== {step}");
+    let start = Instant::now();
+    let status =
+        command.stdin(Stdio::null()).status().map_err(|error| format!("cannot run {step}: {error}"))?;
     println!("== {:.1} s", start.elapsed().as_secs_f64());
     if status.success() { Ok(()) } else { Err(format!("{step} failed")) }
 }

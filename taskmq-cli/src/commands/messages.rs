@@ -15,7 +15,7 @@ pub(crate) fn run(args: &MessagesArgs, url: Option<&str>) -> Result<()> {
         conn.broker().messages(&filter)?
     };
     if args.json {
-        output::json(&messages.iter().map(output::value).collect::<Vec<_>>());
+        output::json(&messages);
     } else if messages.is_empty() {
         say!("no such messages");
     } else {

@@ -41,8 +41,7 @@ pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
     let produced = message(args, &payload).produce(&mut conn)?;
     if args.json {
-        let row = conn.broker().message(produced.id())?.map(output::value);
-        output::json(&row.into_iter().collect::<Vec<_>>());
+        output::json(conn.broker().message(produced.id())?.as_slice());
     } else {
         note_no_consumer(&mut conn, &args.topic)?;
         match produced {

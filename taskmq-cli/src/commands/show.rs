@@ -1,9 +1,17 @@
-use serde_json::Value;
+use serde::Serialize;
 use taskmq_core::BrokerConnection;
+use taskmq_core::message::{FailedAttempt, Message};
 
 use crate::cli::ShowArgs;
 use crate::error::{Error, Result};
 use crate::{database, output};
+
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    message: &'a Message,
+    failures: &'a [FailedAttempt],
+}
 
 pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
@@ -12,9 +20,7 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     };
     let failures = conn.broker().failures(args.id)?;
     if args.json {
-        let mut row = output::value(&message);
-        row["failures"] = output::value(&failures);
-        output::json(&[row]);
+        output::json(&[Row { message: &message, failures: &failures }]);
         return Ok(());
     }
     // Further lines of a text are indented, so that none can pass for a line of taskmq's.
@@ -61,7 +67,7 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
 }
 
 fn pretty(json: &str) -> String {
-    serde_json::from_str::<Value>(json)
+    serde_json::from_str::<serde_json::Value>(json)
         .and_then(|v| serde_json::to_string_pretty(&v))
         .unwrap_or_else(|_| json.to_owned())
 }

@@ -1,3 +1,5 @@
+use chrono::{DateTime, Utc};
+use serde::Serialize;
 use taskmq_core::BrokerConnection;
 use taskmq_core::broker::PausedTopic;
 use taskmq_core::message::TopicStats;
@@ -5,6 +7,26 @@ use taskmq_core::message::TopicStats;
 use crate::cli::ListArgs;
 use crate::error::Result;
 use crate::{database, output};
+
+#[derive(Serialize)]
+struct Row<'a> {
+    #[serde(flatten)]
+    topic: &'a TopicStats,
+    workers: usize,
+    paused: Option<Pause<'a>>,
+}
+
+#[derive(Serialize)]
+struct Pause<'a> {
+    since: DateTime<Utc>,
+    actor: &'a str,
+}
+
+impl<'a> Pause<'a> {
+    fn of(paused: &'a PausedTopic) -> Self {
+        Self { since: paused.since, actor: &paused.actor }
+    }
+}
 
 pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
@@ -19,16 +41,8 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     let workers = database::topics_of_workers(&mut conn)?;
     let consume = |topic: &str| workers.iter().filter(|topics| topics.iter().any(|t| t == topic)).count();
     if args.json {
-        let row = |topic: &TopicStats| {
-            let mut row = output::value(topic);
-            row["workers"] = consume(&topic.topic).into();
-            let pause = paused.iter().find(|p| p.topic == topic.topic);
-            row["paused"] = pause.map_or(
-                serde_json::Value::Null,
-                |p| serde_json::json!({ "since": p.since, "actor": p.actor }),
-            );
-            row
-        };
+        let pause = |topic: &str| paused.iter().find(|p| p.topic == topic).map(Pause::of);
+        let row = |topic| Row { topic, workers: consume(&topic.topic), paused: pause(&topic.topic) };
         output::json(&topics.iter().map(row).collect::<Vec<_>>());
         return Ok(());
     }

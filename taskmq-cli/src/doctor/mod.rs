@@ -66,7 +66,7 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     let count = |level| findings.iter().filter(|finding| finding.level == level).count();
     let errors = count(Level::Error);
     if args.json {
-        output::json(&findings.iter().map(output::value).collect::<Vec<_>>());
+        output::json(&findings);
     } else {
         for finding in &findings {
             let Finding { level, name, what, why, fix } = finding;

@@ -75,7 +75,8 @@ fn nothing_in_a_message_reaches_the_terminal_as_a_command() {
     let host = migrated();
     execute(
         &host,
-        "INSERT INTO taskmq_messages (topic, payload) VALUES ('a' || char(27) || '[2J', '\"' || char(155) || '31m' || char(8238) || '\"')",
+        "PRAGMA ignore_check_constraints = 1;
+         INSERT INTO taskmq_messages (topic, payload) VALUES ('a' || char(27) || '[2J', '\"' || char(155) || '31m' || char(8238) || '\"')",
     );
     for args in
         [&["topics"][..], &["messages"], &["show", "1"], &["topics", "--json"], &["messages", "--json"]]
@@ -88,6 +89,24 @@ fn nothing_in_a_message_reaches_the_terminal_as_a_command() {
         );
     }
     assert_eq!(host.json(&["messages", "--json"])[0]["payload"], "\u{9b}31m\u{202e}");
+}
+
+#[test]
+fn a_payload_is_printed_as_it_was_written() {
+    let host = migrated();
+    let deep = format!("{}{}", "[".repeat(500), "]".repeat(500));
+    execute(&host, &format!("INSERT INTO taskmq_messages (topic, payload) VALUES ('t', '{deep}')"));
+    for (id, payload) in [(2, "1e400"), (3, "{\"b\":123456789012345678901234567890,  \"a\":-0.0}")] {
+        host.run(&["produce", "t", payload]);
+        for args in [&["messages", "--json"][..], &["show", &id.to_string(), "--json"]] {
+            let out = String::from_utf8(host.run(args).stdout).expect("text");
+            assert!(out.contains(&format!("\"payload\": {payload}")), "{args:?}: {out}");
+        }
+    }
+    let out = String::from_utf8(host.run(&["show", "1", "--json"]).stdout).expect("text");
+    assert!(out.contains(&deep) && out.contains("\"failures\": []"), "{out}");
+    host.fails(&["produce", "t", &deep], "nested deeper than 31 levels");
+    host.fails(&["produce", "t", "\"\\ud800\""], "half of a surrogate pair");
 }
 
 #[test]

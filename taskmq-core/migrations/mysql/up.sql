@@ -4,7 +4,7 @@
 -- Live messages only: ready, scheduled, running, waiting for a retry. The number of rows is the backlog.
 CREATE TABLE taskmq_messages (
     id           BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
-    topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (topic <> ''),
+    topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (topic <> '' AND topic NOT REGEXP '[^A-Za-z0-9_.:/-]'),
     priority     SMALLINT     NOT NULL DEFAULT 0,
     run_at       TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     created_at   TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
@@ -13,11 +13,17 @@ CREATE TABLE taskmq_messages (
     attempts     INTEGER      NOT NULL DEFAULT 0 COMMENT 'begun, the one under way included',
     crashes      SMALLINT     NOT NULL DEFAULT 0 COMMENT 'attempts proven to have ended their whole process',
     suspicions   SMALLINT     NOT NULL DEFAULT 0 COMMENT 'times it was one of several that a dying process held',
-    max_attempts SMALLINT     NULL DEFAULT NULL COMMENT 'NULL: what its consumer says',
-    unique_key   VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
-    ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    max_attempts SMALLINT     NULL DEFAULT NULL COMMENT 'NULL: what its consumer says' CHECK (max_attempts >= 1),
+    -- Keys are compared without the spaces at their end.
+    unique_key   VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL
+                 CHECK (unique_key <> '' AND unique_key NOT LIKE '% '),
+    ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL
+                 CHECK (ordering_key <> '' AND ordering_key NOT LIKE '% '),
     headers      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL CHECK (json_valid(headers)),
     payload      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL CHECK (json_valid(payload)),
+    -- Room to count on.
+    CHECK (worker_id <> 0
+           OR attempts BETWEEN 0 AND 1000000000 AND crashes BETWEEN 0 AND 10000 AND suspicions BETWEEN 0 AND 10000),
     -- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
     INDEX taskmq_messages_ready (worker_id, topic, priority, run_at, id),
     UNIQUE INDEX taskmq_messages_unique (topic, unique_key)

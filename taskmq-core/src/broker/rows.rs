@@ -3,7 +3,7 @@
 
 use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
-use serde_json::value::RawValue;
+use serde_json::value::{RawValue, to_raw_value};
 
 use super::administration::{
     FinishedMessage, HeldMessage, LaneCount, NoteEntry, Place, ProducedMessage, Summary, WorkerEntry,
@@ -231,5 +231,8 @@ pub(super) fn time(micros: i64) -> DateTime<Utc> {
 
 /// What another program stored may be no JSON for us (a database's own idea of it is wider): show it as text.
 fn json(text: String) -> Box<RawValue> {
-    RawValue::from_string(text).unwrap_or_else(|_| RawValue::NULL.to_owned())
+    match serde_json::from_str::<&RawValue>(&text) {
+        Ok(json) => json.to_owned(),
+        Err(_) => to_raw_value(&text).unwrap_or_else(|_| RawValue::NULL.to_owned()),
+    }
 }

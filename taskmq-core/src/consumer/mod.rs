@@ -189,9 +189,11 @@ impl Consumer {
         self
     }
 
-    /// The delays before retries. Default: 1 s to 1 h.
+    /// The delays before retries, each at most [`MAX_DELAY`](crate::limits::MAX_DELAY). Default: 1 s to 1 h.
     #[must_use]
     pub fn backoff(mut self, first: Duration, longest: Duration) -> Self {
+        // What is beyond could not be scattered without an overflow, nor stored.
+        let [first, longest] = [first, longest].map(|delay| delay.min(crate::limits::MAX_DELAY));
         self.backoff = Backoff { first, longest };
         self
     }
@@ -229,5 +231,7 @@ mod tests {
         let backoff = Backoff { first: Duration::from_millis(250), longest: Duration::from_secs(2) };
         let delays: Vec<_> = [1, 2, 3, 4, 5, 310, u32::MAX].map(|n| backoff.after(n).as_millis()).into();
         assert_eq!(delays, [250, 500, 1000, 2000, 2000, 2000, 2000]);
+        let longest = Consumer::new("t", "t", |_| Ok(None)).backoff(Duration::MAX, Duration::MAX).backoff;
+        assert!(longest.after_with_jitter(u32::MAX) <= 2 * crate::limits::MAX_DELAY);
     }
 }

@@ -5,6 +5,7 @@ mod batches;
 mod claim;
 mod dead;
 mod fencing;
+mod inputs;
 mod lost_replies;
 mod paused;
 mod plans;

@@ -1,24 +1,32 @@
 -- taskmq, schema version 1: a message queue in this database.
--- Times are UTC text, 'YYYY-MM-DD HH:MM:SS.SSS'. `INSERT INTO taskmq_messages (topic, payload) VALUES (...)` produces a message.
+-- Times are UTC text, 'YYYY-MM-DD HH:MM:SS.SSS'. Any text is less than any blob, so that `< x''` asks for a text.
+-- `INSERT INTO taskmq_messages (topic, payload) VALUES (...)` produces a message.
 
 -- Live messages only: ready, scheduled, running, waiting for a retry. The number of rows is the backlog.
 CREATE TABLE taskmq_messages (
     id           INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
-    topic        TEXT      NOT NULL CHECK (length(topic) BETWEEN 1 AND 100),
-    priority     SMALLINT  NOT NULL DEFAULT 0,
+    topic        TEXT      NOT NULL
+                 CHECK (topic > '' AND topic < x'' AND length(topic) <= 100 AND topic NOT GLOB '*[^.-:A-Z_a-z-]*'),
+    priority     SMALLINT  NOT NULL DEFAULT 0
+                 CHECK (priority BETWEEN -32768 AND 32767 AND priority = CAST(priority AS INTEGER)),
     run_at       TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
-                 CHECK (run_at GLOB '[0-9][0-9][0-9][0-9]-??-?? ??:??:??*'),
-    created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+                 CHECK (run_at < x'' AND run_at GLOB '????-??-?? ??:??:??*' AND julianday(run_at) IS NOT NULL
+                        AND (length(run_at) <= 23 OR run_at NOT GLOB '*:*:*:*')), -- UTC: no offset behind it
+    created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+                 CHECK (julianday(created_at) IS NOT NULL),
     claimed_at   TIMESTAMP,
     worker_id    BIGINT    NOT NULL DEFAULT 0, -- 0: nobody's; -1: to run alone; -2: suspected; else the worker that leased it
     attempts     INTEGER   NOT NULL DEFAULT 0, -- begun, the one under way included
     crashes      SMALLINT  NOT NULL DEFAULT 0, -- attempts proven to have ended their whole process
     suspicions   SMALLINT  NOT NULL DEFAULT 0, -- times it was one of several that a dying process held
-    max_attempts SMALLINT,                     -- NULL: what its consumer says
-    unique_key   TEXT      CHECK (length(unique_key) BETWEEN 1 AND 255),
-    ordering_key TEXT      CHECK (length(ordering_key) BETWEEN 1 AND 255),
-    headers      TEXT      CHECK (headers IS NULL OR json_valid(headers)),
-    payload      TEXT      NOT NULL CHECK (typeof(payload) = 'text' AND json_valid(payload))
+    max_attempts SMALLINT  CHECK (max_attempts BETWEEN 1 AND 32767), -- NULL: what its consumer says
+    unique_key   TEXT      CHECK (length(unique_key) BETWEEN 1 AND 255 AND unique_key < x'' AND unique_key NOT GLOB '* '),
+    ordering_key TEXT      CHECK (length(ordering_key) BETWEEN 1 AND 255 AND ordering_key < x'' AND ordering_key NOT GLOB '* '),
+    headers      TEXT      CHECK (headers IS NULL OR headers < x'' AND json_valid(headers)),
+    payload      TEXT      NOT NULL CHECK (typeof(payload) = 'text' AND json_valid(payload)),
+    -- Room to count on.
+    CHECK (worker_id <> 0
+           OR attempts BETWEEN 0 AND 1000000000 AND crashes BETWEEN 0 AND 10000 AND suspicions BETWEEN 0 AND 10000)
 );
 -- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
 CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, id) WHERE worker_id = 0;

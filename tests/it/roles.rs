@@ -1,0 +1,143 @@
+//! The roles of `docs/roles.md`, made with the SQL of that very page: each can do its work, and no more.
+
+use diesel::result::{DatabaseErrorKind, Error as DieselError};
+use taskmq_core::broker::{Action, MessageFilter, Note, Noted};
+use taskmq_core::worker::Ended;
+use taskmq_core::{
+    AnyConnection, Backend, BrokerConnection, Error, NewMessage, Produced, Registry, Worker, produce,
+    produce_many, task_consumer,
+};
+use taskmq_tests::databases::{TestDatabase, fresh, try_execute};
+
+const PAGE: &str = include_str!("../../docs/roles.md");
+
+/// The page's SQL under a heading, with names that no other test uses.
+fn sql(heading: &str, suffix: &str) -> String {
+    let section = PAGE.split(&format!("\n## {heading}\n")).nth(1).expect("the heading");
+    let sql = section.split("```sql\n").nth(1).and_then(|rest| rest.split("```").next()).expect("SQL");
+    ["producer", "worker", "reader", "operator"].iter().fold(sql.to_owned(), |sql, role| {
+        sql.replace(&format!("taskmq_{role} "), &format!("{role}_{suffix} "))
+            .replace(&format!("taskmq_{role};"), &format!("{role}_{suffix};"))
+    })
+}
+
+struct Roles {
+    db: TestDatabase,
+    suffix: String,
+}
+
+impl Roles {
+    fn new(backend: Backend, heading: &str) -> Self {
+        let db = fresh(backend);
+        let suffix = format!("{:08x}", fastrand::u32(..));
+        db.execute(&sql(heading, &suffix));
+        Self { db, suffix }
+    }
+
+    fn url(&self, role: &str) -> String {
+        let (scheme, rest) = self.db.url().split_once("://").expect("a URL");
+        let (_, place) = rest.split_once('@').expect("a user");
+        format!("{scheme}://{role}_{}:change-me@{place}", self.suffix)
+    }
+
+    fn connect(&self, role: &str) -> AnyConnection {
+        AnyConnection::establish(&self.url(role)).unwrap_or_else(|error| panic!("{role}: {error}"))
+    }
+}
+
+impl Drop for Roles {
+    fn drop(&mut self) {
+        for role in ["producer", "worker", "reader", "operator"] {
+            let name = format!("{role}_{}", self.suffix);
+            let mut conn = self.db.connect();
+            // What is left goes with the server.
+            _ = match self.db.backend() {
+                Backend::Postgres => {
+                    try_execute(&mut conn, &format!("DROP OWNED BY {name}; DROP ROLE {name}"))
+                }
+                _ => try_execute(&mut conn, &format!("DROP USER {name}")),
+            };
+        }
+    }
+}
+
+#[task_consumer(topic = "roles", max_attempts = 2, backoff = "1ms")]
+fn handle(n: i64) -> Result<i64, &'static str> {
+    if n < 0 { Err("negative") } else { Ok(n) }
+}
+
+#[test]
+fn each_role_does_its_work_and_no_more_on_postgres() {
+    each_role(&Roles::new(Backend::Postgres, "PostgreSQL"));
+}
+
+#[test]
+fn each_role_does_its_work_and_no_more_on_mariadb() {
+    each_role(&Roles::new(Backend::Mysql, "MariaDB and MySQL"));
+}
+
+fn each_role(roles: &Roles) {
+    let mut producer = roles.connect("producer");
+    produce(&mut producer, "roles", &1).expect("produces");
+    let first =
+        NewMessage::new("roles", &2).unique("k").header("a", "b").produce(&mut producer).expect("produces");
+    let second = NewMessage::new("roles", &3).unique("k").produce(&mut producer).expect("produces");
+    assert_eq!(second, Produced::Existing(first.id()));
+    produce_many(&mut producer, [4, 5].map(|n| NewMessage::new("roles", &n))).expect("produces");
+    let stored = produce_many(&mut producer, [6, 7].map(|n| NewMessage::new("roles", &n).unique("k")))
+        .expect("produces");
+    assert_eq!(stored, 0);
+    produce(&mut producer, "roles", &-1).expect("produces");
+
+    let registry = Registry::default().with(handle::consumer()).expect("one consumer");
+    let worker = Worker::new(registry, roles.url("worker")).handle_signals(false).until_empty(true);
+    assert_eq!(worker.run().expect("runs"), Ended::Finished);
+
+    let mut reader = roles.connect("reader");
+    let all = MessageFilter { topic: None, state: None, limit: 100 };
+    let messages = reader.broker().messages(&all).expect("reads");
+    let failed: Vec<_> = messages.iter().filter(|m| m.error.is_some()).map(|m| m.id).collect();
+    assert_eq!((messages.len(), failed.len()), (5, 1));
+    assert_eq!(reader.broker().failures(failed[0]).expect("reads").len(), 2);
+    assert_eq!(reader.broker().topics().expect("reads")[0].done, 4);
+    reader.broker().workers(10).expect("reads");
+    reader.broker().held(10).expect("reads");
+
+    let mut operator = roles.connect("operator");
+    for action in [Action::Retry, Action::Cancel, Action::Delete] {
+        let note = Note {
+            actor: "o",
+            action: action.as_str(),
+            topic: None,
+            message_id: None,
+            details: "",
+            messages: 0,
+        };
+        let changed = operator.broker().change(&action, &failed, Noted::New(&note)).expect("changes");
+        assert_eq!(changed.changed, failed, "{}", action.as_str());
+    }
+
+    let refused = [
+        ("producer", "SELECT payload FROM taskmq_messages"),
+        ("producer", "UPDATE taskmq_messages SET priority = 1"),
+        ("producer", "DELETE FROM taskmq_messages"),
+        ("producer", "SELECT id FROM taskmq_archive"),
+        ("worker", "SELECT id FROM taskmq_audit"),
+        ("worker", "DROP TABLE taskmq_messages"),
+        ("worker", "DELETE FROM taskmq_schema"),
+        ("reader", "INSERT INTO taskmq_messages (topic, payload) VALUES ('t', '1')"),
+        ("reader", "DELETE FROM taskmq_archive"),
+        ("operator", "DELETE FROM taskmq_audit"),
+        ("operator", "DELETE FROM taskmq_workers"),
+    ];
+    for (role, sql) in refused {
+        assert!(try_execute(&mut roles.connect(role), sql).is_err(), "{role}: {sql}");
+    }
+    let error = produce(&mut reader, "roles", &1).expect_err("is refused");
+    assert!(error.to_string().contains("docs/roles.md") && matches!(error, Error::Forbidden(_)), "{error}");
+    let error = producer.broker().messages(&all).expect_err("is refused");
+    assert!(
+        matches!(error, Error::Forbidden(DieselError::DatabaseError(DatabaseErrorKind::Unknown, _))),
+        "{error}"
+    );
+}
