@@ -107,6 +107,36 @@ fn hanging(how: String) {
     }
 }
 
+/// Quick, but for the number 0.
+#[task_consumer(topic = "uneven")]
+fn uneven(number: i64, ctx: &Context) {
+    journal("begin", number, ctx);
+    if number == 0 {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    journal("end", number, ctx);
+}
+
+/// Outlives its time, and ends the process once the next number has begun.
+#[task_consumer(topic = "stray", max_attempts = 1, timeout = "200ms")]
+fn stray(number: i64, ctx: &Context) {
+    straying(number, ctx);
+}
+
+/// Ends the process once the next number has begun.
+#[task_consumer(topic = "straying")]
+fn straying(number: i64, ctx: &Context) {
+    journal("begin", number, ctx);
+    let next = format!("begin {} ", number + 1);
+    loop {
+        let path = std::env::var("TEST_JOURNAL").unwrap_or_default();
+        if std::fs::read_to_string(path).is_ok_and(|journal| journal.contains(&next)) {
+            std::process::exit(3);
+        }
+        std::thread::sleep(Duration::from_millis(5));
+    }
+}
+
 fn journal(what: &str, number: i64, ctx: &Context) {
     let Ok(path) = std::env::var("TEST_JOURNAL") else { return };
     let line = format!("{what} {number} {} {}\n", ctx.attempt(), std::process::id());
