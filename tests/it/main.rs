@@ -11,5 +11,6 @@ mod outages;
 mod pauses;
 mod poison;
 mod processes;
+mod shutdown;
 mod strays;
 mod workers;

@@ -176,7 +176,7 @@ impl Dispatcher<'_> {
                 Ok(false) => {}
                 Err(error) => self.lose_connection(&error),
             }
-            self.executors.watch_timeouts()?;
+            self.executors.watch(&self.pace)?;
             self.report.tick();
         }
     }
@@ -675,7 +675,7 @@ impl Dispatcher<'_> {
                     self.take(event);
                 }
             }
-            self.executors.watch_timeouts()?;
+            self.executors.watch(&self.pace)?;
         }
         self.executors.give_up();
         let ended: Held = self.finished.iter().map(|finished| finished.id).collect();

@@ -4,12 +4,13 @@ use std::collections::HashSet;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::execute::{self, Ran};
 use super::liveness::LastLook;
+use super::pace::Pace;
 use super::report::Report;
 use super::strays::Run;
 use super::{Setup, execute::THREAD_PREFIX};
@@ -20,6 +21,12 @@ use crate::{Context, Error, MessageId, Result};
 
 /// So often who does not know whether it holds its messages still asks again.
 const UNSURE: Duration = Duration::from_millis(10);
+
+/// So often the running handlers are looked at.
+const WATCH: Duration = Duration::from_millis(50);
+/// A runtime that is so late with a time-out is blocked.
+#[cfg(feature = "async")]
+const BLOCKED: Duration = Duration::from_millis(500);
 
 /// What the dispatching thread waits for.
 #[derive(Debug)]
@@ -67,6 +74,8 @@ struct Running {
     began: Instant,
     shown: bool,
     run: Arc<Run>,
+    /// That it looks stuck is known.
+    told: bool,
 }
 
 /// Runs at most `concurrency` handlers at once.
@@ -75,6 +84,7 @@ pub(super) struct Executors {
     shared: Arc<Shared>,
     assignments: Sender<Assignment>,
     unbegun: Receiver<Assignment>,
+    watched: Instant,
     #[cfg(feature = "async")]
     runtime: Option<asynchronous::Lane>,
 }
@@ -132,6 +142,7 @@ impl Executors {
             shared,
             assignments,
             unbegun: queue,
+            watched: Instant::now(),
         })
     }
 
@@ -167,24 +178,33 @@ impl Executors {
         taken
     }
 
-    /// Reports handlers that ran out of time. Their threads are replaced, for a thread cannot be stopped.
-    pub(super) fn watch_timeouts(&self) -> Result<()> {
+    /// Gives up handlers that ran out of time, and tells of those that look stuck and have no time-out.
+    pub(super) fn watch(&mut self, pace: &Pace) -> Result<()> {
+        if self.watched.elapsed() < WATCH {
+            return Ok(());
+        }
+        self.watched = Instant::now();
         for slot in self.shared.slots() {
-            let late = {
-                let mut running = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                running.take_if(|r| r.consumer.timeout.is_some_and(|limit| r.began.elapsed() > limit))
-            };
-            let Some(late) = late else { continue };
-            late.give_up();
-            let outcome = execute::timed_out(&late.consumer, &late.context);
-            self.shared.places.give_back();
-            self.shared.finish(late, Ran::Outcome(outcome));
-            self.shared
-                .slots
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|other| !Arc::ptr_eq(other, &slot));
-            spawn(&self.shared)?;
+            tell_if_stuck(&slot, pace);
+            if self.shared.give_up_late(&slot, Duration::ZERO).is_some() {
+                let mut slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner);
+                slots.retain(|other| !Arc::ptr_eq(other, &slot));
+                drop(slots);
+                // A thread cannot be stopped, so this one is replaced.
+                spawn(&self.shared)?;
+            }
+        }
+        #[cfg(feature = "async")]
+        for slot in self.runtime.iter().flat_map(asynchronous::Lane::slots) {
+            tell_if_stuck(&slot, pace);
+            // The runtime does so itself, if it can.
+            if let Some((topic, id)) = self.shared.give_up_late(&slot, BLOCKED) {
+                tracing::warn!(
+                    topic,
+                    id,
+                    "{topic} #{id}: the async runtime did not end it at its time-out: handlers block all its threads"
+                );
+            }
         }
         Ok(())
     }
@@ -265,6 +285,25 @@ impl Running {
     }
 }
 
+/// Once for each handler.
+fn tell_if_stuck(slot: &Slot, pace: &Pace) {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(running) = slot.as_mut().filter(|r| r.consumer.timeout.is_none() && !r.told) else { return };
+    let ran = running.began.elapsed();
+    if ran <= pace.stuck_after(running.consumer.topic) {
+        return;
+    }
+    running.told = true;
+    let (topic, id) = (running.consumer.topic, running.context.id());
+    let since = humantime::format_rfc3339_seconds(SystemTime::now() - ran);
+    tracing::warn!(
+        topic,
+        id,
+        "{topic} #{id} runs since {since}, far longer than others of its topic: is it stuck? A `timeout` on its \
+         consumer would end it"
+    );
+}
+
 fn came_late(context: &Context) {
     tracing::warn!(
         topic = context.topic(),
@@ -297,8 +336,23 @@ impl Shared {
             began: Instant::now(),
             shown,
             run: Arc::clone(&run),
+            told: false,
         });
         Some(run)
+    }
+
+    /// If it ran for this much longer than it may, that is its end.
+    fn give_up_late(&self, slot: &Slot, grace: Duration) -> Option<(&'static str, MessageId)> {
+        let late = slot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|r| r.consumer.timeout.is_some_and(|limit| r.began.elapsed() > limit + grace))?;
+        late.give_up();
+        let of = (late.consumer.topic, late.context.id());
+        let outcome = execute::timed_out(&late.consumer, &late.context);
+        self.places.give_back();
+        self.finish(late, Ran::Outcome(outcome));
+        Some(of)
     }
 
     fn slots(&self) -> Vec<Slot> {
@@ -306,7 +360,7 @@ impl Shared {
     }
 
     fn finish(&self, running: Running, ran: Ran) {
-        let Running { consumer, context, began, shown, run: _ } = running;
+        let Running { consumer, context, began, shown, .. } = running;
         let settlement = match ran {
             Ran::Settled => None,
             Ran::Outcome(outcome) => Some(settlement(&context, outcome)),
