@@ -13,4 +13,6 @@ mod pauses;
 mod poison;
 mod processes;
 mod roles;
+mod shutdown;
+mod strays;
 mod workers;

@@ -12,6 +12,8 @@ use crate::workers::Workers;
 each_database! {
     every_death_is_found_out_and_explained_and_no_other_message_suffers,
     what_hangs_is_given_up_and_no_other_message_suffers,
+    what_takes_all_memory_is_found_out_and_no_other_message_suffers,
+    what_blocks_the_async_runtime_is_given_up,
     a_supervised_worker_stops_as_any_other,
     a_worker_stops_when_its_supervisor_is_killed,
 }
@@ -105,6 +107,53 @@ fn what_hangs_is_given_up_and_no_other_message_suffers(db: &TestDatabase) {
         assert_eq!(failures.iter().map(|f| &*f.kind).collect::<Vec<_>>(), ["timeout", "timeout"]);
     }
     assert!(!workers.log().contains("it is started again"), "{}", workers.log());
+}
+
+fn what_takes_all_memory_is_found_out_and_no_other_message_suffers(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    let guilty = produce(&mut conn, "ending", "allocate").expect("produces");
+    produce_many(&mut conn, (0..100).map(|_| NewMessage::new("ending", &"well"))).expect("produces");
+    workers.start_after("ulimit -v 3000000", &["--supervise", "--concurrency", "4"]);
+    workers.wait("all have ended", LONG, || {
+        let stats = conn.broker().topics().expect("reads").remove(0);
+        (stats.done, stats.dead) == (100, 1)
+    });
+    let dead = conn.broker().message(guilty).expect("reads").expect("is there");
+    assert_eq!((dead.state, dead.attempts), (State::Dead, ATTEMPTS), "{}", workers.log());
+    let failures = conn.broker().failures(guilty).expect("reads");
+    assert!(failures.iter().all(|failure| failure.error.contains("SIGABRT")), "{failures:?}");
+    let filter = MessageFilter { topic: None, state: Some(State::Done), limit: 1000 };
+    let done = conn.broker().messages(&filter).expect("lists");
+    assert!(done.iter().all(|message| (message.attempts, message.crashes) == (1, 0)), "an attempt was lost");
+}
+
+/// One leaves a thread to the others; two leave none, and only what is not async goes on.
+fn what_blocks_the_async_runtime_is_given_up(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    let first = workers.start_after("export TOKIO_WORKER_THREADS=2", &["--concurrency", "4"]);
+    let stats = |topic: &str| {
+        let all = db.connect().broker().topics().expect("reads");
+        all.into_iter().find(|stats| stats.topic == topic).map_or((0, 0), |stats| (stats.done, stats.dead))
+    };
+    produce(&mut conn, "blocking", &true).expect("produces");
+    workers.wait("it is given up", LONG, || stats("blocking") == (0, 1));
+    produce_many(&mut conn, (0..100).map(|_| NewMessage::new("blocking", &false))).expect("produces");
+    workers.wait("the others go on", LONG, || stats("blocking") == (100, 1));
+    assert!(!workers.log().contains("block all its threads"), "{}", workers.log());
+    produce(&mut conn, "blocking", &true).expect("produces");
+    workers.wait("this too is given up", LONG, || stats("blocking") == (100, 2));
+    assert!(workers.log().contains("block all its threads"), "{}", workers.log());
+    produce(&mut conn, "blocking", &false).expect("produces");
+    produce(&mut conn, "note", &1).expect("produces");
+    workers.wait("what is not async goes on", LONG, || stats("note") == (1, 0));
+    workers.signal(first, "TERM");
+    workers.wait("it stops claiming", LONG, || workers.log().contains("stopping"));
+    workers.signal(first, "TERM");
+    assert_eq!(workers.end_of(first, LONG), Some(130));
+    workers.start(&["--concurrency", "4"]);
+    workers.wait("the last one is done by another", LONG, || stats("blocking") == (101, 2));
 }
 
 fn a_supervised_worker_stops_as_any_other(db: &TestDatabase) {

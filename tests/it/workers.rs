@@ -28,15 +28,29 @@ impl Workers {
         self.start_on(&url, args)
     }
 
+    /// One that is begun by a shell, after it has carried this out.
+    pub(crate) fn start_after(&mut self, before: &str, args: &[&str]) -> usize {
+        let script = format!("{before}; exec \"$0\" \"$@\"");
+        let mut command = Command::new("sh");
+        command.args(["-c", &script, env!("CARGO_BIN_EXE_test-worker")]).args(args);
+        let url = self.url.clone();
+        self.spawn(&url, command)
+    }
+
     /// One that reaches the database by another way.
     pub(crate) fn start_on(&mut self, url: &str, args: &[&str]) -> usize {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_test-worker"));
+        command.args(args);
+        self.spawn(url, command)
+    }
+
+    fn spawn(&mut self, url: &str, mut command: Command) -> usize {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
             .open(self.folder.path().join("log"))
             .expect("a log");
-        let child = Command::new(env!("CARGO_BIN_EXE_test-worker"))
-            .args(args)
+        let child = command
             .env("DATABASE_URL", url)
             .env("TEST_JOURNAL", self.journal_path())
             .stdin(Stdio::null())
@@ -66,6 +80,11 @@ impl Workers {
                 }
             })
             .collect()
+    }
+
+    /// How long the journal is.
+    pub(crate) fn journal_bytes(&self) -> u64 {
+        std::fs::metadata(self.journal_path()).map_or(0, |file| file.len())
     }
 
     pub(crate) fn signal(&self, at: usize, name: &str) {

@@ -87,7 +87,7 @@ CREATE TABLE taskmq_workers (
     beat_at     TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     beat        BIGINT       NOT NULL DEFAULT 0,
     locked      BOOLEAN      NOT NULL DEFAULT FALSE,
-    alone_with  BIGINT       NULL DEFAULT NULL COMMENT 'the set-aside message that is all it runs'
+    alone_with  BIGINT       NULL DEFAULT NULL COMMENT 'the set-aside message that is all it runs; 0: its death would prove nothing'
 ) ENGINE = InnoDB;
 
 -- The topics whose messages no worker takes until a person resumes them.

@@ -100,7 +100,7 @@ CREATE TABLE taskmq_workers (
     beat_at     TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     beat        BIGINT      NOT NULL DEFAULT 0,
     locked      BOOLEAN     NOT NULL DEFAULT FALSE,
-    alone_with  BIGINT                            -- the set-aside message that is all it runs
+    alone_with  BIGINT                            -- the set-aside message that is all it runs; 0: its death would prove nothing
 );
 
 -- Wakes idle workers, once a statement. NOTIFY serialises commits, so it is sent only while a worker rests: then, and

@@ -194,11 +194,11 @@ pub trait Broker: Administration {
     /// What the database reports.
     fn explain_death(&mut self, worker_id: i64, how: &str) -> Result<()>;
 
-    /// Notes that the worker may run more than one message again.
+    /// Notes what the worker's death would prove from now on.
     ///
     /// # Errors
     /// What the database reports.
-    fn alone_ended(&mut self, worker_id: i64) -> Result<()>;
+    fn blame(&mut self, worker_id: i64, blame: Blame) -> Result<()>;
 
     /// Removes a worker that ends.
     ///
@@ -464,14 +464,44 @@ fn alike(messages: &[MessageRecord]) -> Option<(&MessageRecord, Vec<&str>)> {
     alike.then(|| (first, messages.iter().map(|message| message.payload.as_str()).collect()))
 }
 
-/// The message that is proven to have ended its process: all that it ran, or all that it held. Where there is no worker
-/// that died, a worker that left could not give them back.
-fn culprit(peer: &Peer, alone_with: Option<MessageId>, held: &[MessageId]) -> Option<MessageId> {
+/// Which of the messages that a worker holds its death would prove guilty.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Blame {
+    /// The only one, if it holds no more than one; else all are suspected.
+    Held,
+    /// This one, which is all that it runs. The others have not begun.
+    Alone(MessageId),
+    /// None, but all are suspected: handlers of messages that it does not hold any more run on in its process.
+    Nobody,
+}
+
+impl Blame {
+    /// As it is stored in `alone_with`.
+    fn alone_with(self) -> Option<MessageId> {
+        match self {
+            Self::Held => None,
+            Self::Alone(id) => Some(id),
+            Self::Nobody => Some(0),
+        }
+    }
+
+    fn of(alone_with: Option<MessageId>) -> Self {
+        match alone_with {
+            None => Self::Held,
+            Some(0) => Self::Nobody,
+            Some(id) => Self::Alone(id),
+        }
+    }
+}
+
+/// The message that is proven to have ended its process. Where there is no worker that died, a worker that left could
+/// not give them back.
+fn culprit(peer: &Peer, blame: Blame, held: &[MessageId]) -> Option<MessageId> {
     peer.beat?;
-    match (alone_with, held) {
-        (Some(id), held) => held.contains(&id).then_some(id),
-        (None, [id]) => Some(*id),
-        (None, _) => None,
+    match (blame, held) {
+        (Blame::Alone(id), held) => held.contains(&id).then_some(id),
+        (Blame::Held, [id]) => Some(*id),
+        (Blame::Held | Blame::Nobody, _) => None,
     }
 }
 

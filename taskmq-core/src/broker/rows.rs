@@ -208,6 +208,8 @@ pub(super) type WorkerRow = (i64, String, i32, String, String, i32, i64, i64, Op
 pub(super) fn worker(row: WorkerRow) -> WorkerEntry {
     let (id, host, pid, version, topics, concurrency, started, beat, alone_with) = row;
     let (started_at, beat_at) = (time(started), time(beat));
+    // 0 names no message: see `Blame`.
+    let alone_with = alone_with.filter(|id| *id != 0);
     WorkerEntry { id, host, pid, version, topics, concurrency, started_at, beat_at, alone_with }
 }
 

@@ -17,8 +17,8 @@ use super::pace::{BATCH, Pace};
 use super::patience::{self, PATIENCE};
 use super::report::Report;
 use super::wake::{POLL, Wake};
-use super::{Ended, Held, Setup, supervised};
-use crate::broker::{Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
+use super::{Ended, Held, Setup, strays, supervised};
+use crate::broker::{Blame, Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
 use crate::{Backend, Error, MessageId, Result};
 
@@ -53,7 +53,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
     setup.stop.wakes(events_in.clone());
     let liveness = Liveness::start(setup, &worker, &events_in)?;
     let report = Arc::new(Report::new());
-    let executors = Executors::start(setup, &worker, &report, &events_in)?;
+    let executors = Executors::start(setup, &worker, &report, &liveness.last_look, &events_in)?;
     tracing::info!(
         worker = worker.id,
         concurrency = setup.concurrency,
@@ -85,7 +85,8 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         maybe_due: true,
         due_at: None,
         looked: Instant::now(),
-        alone: false,
+        alone: None,
+        noted: Some(Blame::Held),
         busy_since: Instant::now(),
         retry_at: None,
         patience: PATIENCE,
@@ -96,7 +97,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
     };
     let ended = dispatcher.run();
     match &ended {
-        Err(Error::WorkerLost) => dispatcher.executors.cancel_all(),
+        Err(Error::WorkerLost) => dispatcher.executors.give_up(),
         _ => dispatcher.liveness.end(),
     }
     if let Ok(ended) = &ended {
@@ -141,7 +142,9 @@ struct Dispatcher<'a> {
     /// When it last looked for due messages.
     looked: Instant,
     /// The one message that it runs is set aside to run alone.
-    alone: bool,
+    alone: Option<MessageId>,
+    /// What the others know of whom to blame for this worker's death, if it is certain.
+    noted: Option<Blame>,
     busy_since: Instant,
     /// The database is away; the next try.
     retry_at: Option<Instant>,
@@ -173,7 +176,7 @@ impl Dispatcher<'_> {
                 Ok(false) => {}
                 Err(error) => self.lose_connection(&error),
             }
-            self.executors.watch_timeouts()?;
+            self.executors.watch(&self.pace)?;
             self.report.tick();
         }
     }
@@ -230,6 +233,7 @@ impl Dispatcher<'_> {
         let worker_id = self.worker.id;
         let leases = link_of(&mut self.link)?.call(move |broker| broker.reconcile(worker_id, &known))?;
         self.holdings.held_as(&leases);
+        self.noted = None;
         self.reconciled = Instant::now();
         Ok(())
     }
@@ -257,6 +261,8 @@ impl Dispatcher<'_> {
 
     /// Writes the outcomes of everything that has ended, and takes more, with one commit.
     fn settle_and_claim(&mut self) -> Result<()> {
+        // First, for what ran out of time is no more held once that is written.
+        self.note_blame()?;
         if self.wants_more() {
             self.claim()?;
         } else {
@@ -265,7 +271,7 @@ impl Dispatcher<'_> {
         if self.holdings.is_empty() && self.set_aside() {
             return self.claim_alone();
         }
-        if self.suspects() && !self.alone && !self.set_aside() {
+        if self.suspects() && self.alone.is_none() && !self.set_aside() {
             return self.claim_suspects();
         }
         Ok(())
@@ -384,12 +390,23 @@ impl Dispatcher<'_> {
                 self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
             }
         }
-        if self.alone && self.holdings.is_empty() {
-            let worker_id = self.worker.id;
-            link_of(&mut self.link)?.call(move |broker| broker.alone_ended(worker_id))?;
-            self.alone = false;
+        if self.alone.is_some() && self.holdings.is_empty() {
+            self.alone = None;
+            self.note_blame()?;
         }
         Ok(claimed)
+    }
+
+    /// Tells the others whom to blame for this worker's death, when that has changed.
+    fn note_blame(&mut self) -> Result<()> {
+        let blame =
+            if strays::exist() { Blame::Nobody } else { self.alone.map_or(Blame::Held, Blame::Alone) };
+        if self.noted != Some(blame) {
+            let worker_id = self.worker.id;
+            link_of(&mut self.link)?.call(move |broker| broker.blame(worker_id, blame))?;
+            self.noted = Some(blame);
+        }
+        Ok(())
     }
 
     /// A batch failed twice, on two connections: one bad outcome must not keep the good ones from being written.
@@ -458,7 +475,7 @@ impl Dispatcher<'_> {
     fn holds_off(&self) -> bool {
         let idle = self.holdings.len() == self.finished.len();
         let its_turn = idle || self.busy_since.elapsed() > ALONE_AT_LAST;
-        self.alone && !idle || self.set_aside() && its_turn || self.suspects()
+        self.alone.is_some() && !idle || self.set_aside() && its_turn || self.suspects()
     }
 
     fn claim_alone(&mut self) -> Result<()> {
@@ -473,7 +490,10 @@ impl Dispatcher<'_> {
                     message.topic,
                     message.id
                 );
-                self.alone = true;
+                self.alone = Some(message.id);
+                if self.noted != Some(Blame::Nobody) {
+                    self.noted = Some(Blame::Alone(message.id));
+                }
                 self.assign(message);
             }
             None => self.liveness.doubts.set_aside.store(false, Ordering::Release),
@@ -517,7 +537,7 @@ impl Dispatcher<'_> {
             self.finished.push(Finished {
                 id: claimed.id,
                 topic: consumer.topic,
-                attempt: context.attempt(),
+                attempt: context.attempt() - 1, // this one is not used
                 max_attempts: context.max_attempts(),
                 took: Duration::ZERO,
                 shown: true,
@@ -637,7 +657,8 @@ impl Dispatcher<'_> {
         }
         loop {
             if self.retry_at.is_none_or(|at| at <= Instant::now())
-                && let Err(error) = self.connect().and_then(|()| self.exchange(None))
+                && let Err(error) =
+                    self.connect().and_then(|()| self.note_blame()).and_then(|()| self.exchange(None))
             {
                 self.lose_connection(&error);
             }
@@ -657,9 +678,9 @@ impl Dispatcher<'_> {
                     self.take(event);
                 }
             }
-            self.executors.watch_timeouts()?;
+            self.executors.watch(&self.pace)?;
         }
-        self.executors.cancel_all();
+        self.executors.give_up();
         let ended: Held = self.finished.iter().map(|finished| finished.id).collect();
         self.handed_back.clear();
         self.hand_back(self.holdings.messages().into_iter().filter(|id| !ended.contains(id)).collect());

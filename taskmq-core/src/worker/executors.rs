@@ -1,20 +1,32 @@
 //! The threads (and, for `async` consumers, the runtime) on which handlers run.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::execute::{self, Ran};
+use super::liveness::LastLook;
+use super::pace::Pace;
 use super::report::Report;
+use super::strays::Run;
 use super::{Setup, execute::THREAD_PREFIX};
 use crate::broker::{Claimed, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::context::Cancellation;
 use crate::consumer::{Consumer, Handler};
 use crate::{Context, Error, MessageId, Result};
+
+/// So often who does not know whether it holds its messages still asks again.
+const UNSURE: Duration = Duration::from_millis(10);
+
+/// So often the running handlers are looked at.
+const WATCH: Duration = Duration::from_millis(50);
+/// A runtime that is so late with a time-out is blocked.
+#[cfg(feature = "async")]
+const BLOCKED: Duration = Duration::from_millis(500);
 
 /// What the dispatching thread waits for.
 #[derive(Debug)]
@@ -51,8 +63,8 @@ struct Assignment {
     context: Context,
 }
 
-/// The message that a thread or task runs. Whoever takes it out reports its end: the handler's thread when it
-/// returns, or the watch over time-outs when that came first.
+/// The message that a thread or task runs. Whoever takes it out reports its end: what runs the handler when it returns,
+/// or the watch over time-outs when that came first. Of a worker that has given up, nobody reports it.
 type Slot = Arc<Mutex<Option<Running>>>;
 
 #[derive(Debug)]
@@ -61,6 +73,9 @@ struct Running {
     context: Context,
     began: Instant,
     shown: bool,
+    run: Arc<Run>,
+    /// That it looks stuck is known.
+    told: bool,
 }
 
 /// Runs at most `concurrency` handlers at once.
@@ -69,6 +84,7 @@ pub(super) struct Executors {
     shared: Arc<Shared>,
     assignments: Sender<Assignment>,
     unbegun: Receiver<Assignment>,
+    watched: Instant,
     #[cfg(feature = "async")]
     runtime: Option<asynchronous::Lane>,
 }
@@ -78,11 +94,14 @@ struct Shared {
     setup: Arc<Setup>,
     worker: WorkerIdentity,
     report: Arc<Report>,
+    last_look: Arc<LastLook>,
     events: Sender<Event>,
     queue: Receiver<Assignment>,
     slots: Mutex<Vec<Slot>>,
     places: Places,
     threads: AtomicUsize,
+    /// Nothing more begins.
+    given_up: AtomicBool,
 }
 
 impl Executors {
@@ -90,6 +109,7 @@ impl Executors {
         setup: &Arc<Setup>,
         worker: &WorkerIdentity,
         report: &Arc<Report>,
+        last_look: &Arc<LastLook>,
         events: &Sender<Event>,
     ) -> Result<Self> {
         execute::install_panic_hook();
@@ -98,11 +118,13 @@ impl Executors {
             setup: Arc::clone(setup),
             worker: worker.clone(),
             report: Arc::clone(report),
+            last_look: Arc::clone(last_look),
             events: events.clone(),
             queue: queue.clone(),
             slots: Mutex::default(),
             places: Places::new(setup.concurrency),
             threads: AtomicUsize::new(0),
+            given_up: AtomicBool::new(false),
         });
         if setup.registry.iter().any(|c| !is_async(c)) {
             for _ in 0..setup.concurrency {
@@ -120,6 +142,7 @@ impl Executors {
             shared,
             assignments,
             unbegun: queue,
+            watched: Instant::now(),
         })
     }
 
@@ -154,39 +177,49 @@ impl Executors {
         taken.collect()
     }
 
-    /// Reports handlers that ran out of time. Their threads are replaced, for a thread cannot be stopped.
-    pub(super) fn watch_timeouts(&self) -> Result<()> {
-        let slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner).clone();
-        for slot in slots {
-            let late = {
-                let mut running = slot.lock().unwrap_or_else(PoisonError::into_inner);
-                running.take_if(|r| r.consumer.timeout.is_some_and(|limit| r.began.elapsed() > limit))
-            };
-            let Some(late) = late else { continue };
-            late.context.cancellation.cancel();
-            let outcome = execute::timed_out(&late.consumer, &late.context);
-            self.shared.places.give_back();
-            self.shared.finish(late, Ran::Outcome(outcome));
-            self.shared
-                .slots
-                .lock()
-                .unwrap_or_else(PoisonError::into_inner)
-                .retain(|other| !Arc::ptr_eq(other, &slot));
-            spawn(&self.shared)?;
+    /// Gives up handlers that ran out of time, and tells of those that look stuck and have no time-out.
+    pub(super) fn watch(&mut self, pace: &Pace) -> Result<()> {
+        if self.watched.elapsed() < WATCH {
+            return Ok(());
+        }
+        self.watched = Instant::now();
+        for slot in self.shared.slots() {
+            tell_if_stuck(&slot, pace);
+            if self.shared.give_up_late(&slot, Duration::ZERO).is_some() {
+                let mut slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner);
+                slots.retain(|other| !Arc::ptr_eq(other, &slot));
+                drop(slots);
+                // A thread cannot be stopped, so this one is replaced.
+                spawn(&self.shared)?;
+            }
+        }
+        #[cfg(feature = "async")]
+        for slot in self.runtime.iter().flat_map(asynchronous::Lane::slots) {
+            tell_if_stuck(&slot, pace);
+            // The runtime does so itself, if it can.
+            if let Some((topic, id)) = self.shared.give_up_late(&slot, BLOCKED) {
+                tracing::warn!(
+                    topic,
+                    id,
+                    "{topic} #{id}: the async runtime did not end it at its time-out: handlers block all its threads"
+                );
+            }
         }
         Ok(())
     }
 
-    /// Tells every running handler that nobody waits for it any more.
-    pub(super) fn cancel_all(&self) {
-        for slot in self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-            if let Some(running) = &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
-                running.context.cancellation.cancel();
-            }
-        }
+    /// Begins nothing more, and waits no longer for what runs, which is told so.
+    pub(super) fn give_up(&self) {
+        self.shared.given_up.store(true, Ordering::Release);
+        drop(self.take_unbegun());
+        let slots = self.shared.slots();
         #[cfg(feature = "async")]
-        if let Some(lane) = &self.runtime {
-            lane.cancel_all();
+        let slots = slots.into_iter().chain(self.runtime.iter().flat_map(asynchronous::Lane::slots));
+        for slot in slots {
+            if let Some(running) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() {
+                running.give_up();
+                self.shared.places.give_back();
+            }
         }
     }
 }
@@ -230,18 +263,12 @@ fn spawn(shared: &Arc<Shared>) -> Result<()> {
 fn work(shared: &Shared, slot: &Slot) {
     while let Ok(assignment) = shared.queue.recv() {
         shared.places.wait();
+        shared.wait_to_be_sure();
         let Assignment { claimed, consumer, context } = assignment;
-        let running = shared.begin(consumer.clone(), context.clone());
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(running);
+        let Some(_run) = shared.begin(slot, &consumer, &context) else { return shared.places.give_back() };
         let ran = execute::run(&shared.setup, &shared.worker, &consumer, &claimed, &context);
         let Some(running) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            tracing::warn!(
-                topic = context.topic(),
-                id = context.id(),
-                "{} #{}: the handler returned after its time-out; what it returned is not used",
-                context.topic(),
-                context.id()
-            );
+            came_late(&context);
             return; // its place was given back when it was given up
         };
         shared.places.give_back();
@@ -249,14 +276,90 @@ fn work(shared: &Shared, slot: &Slot) {
     }
 }
 
+impl Running {
+    /// Nobody waits for it any more.
+    fn give_up(&self) {
+        self.run.give_up();
+        self.context.cancellation.cancel();
+    }
+}
+
+/// Once for each handler.
+fn tell_if_stuck(slot: &Slot, pace: &Pace) {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(running) = slot.as_mut().filter(|r| r.consumer.timeout.is_none() && !r.told) else { return };
+    let ran = running.began.elapsed();
+    if ran <= pace.stuck_after(running.consumer.topic) {
+        return;
+    }
+    running.told = true;
+    let (topic, id) = (running.consumer.topic, running.context.id());
+    let since = humantime::format_rfc3339_seconds(SystemTime::now() - ran);
+    tracing::warn!(
+        topic,
+        id,
+        "{topic} #{id} runs since {since}, far longer than others of its topic: is it stuck? A `timeout` on its \
+         consumer would end it"
+    );
+}
+
+fn came_late(context: &Context) {
+    tracing::warn!(
+        topic = context.topic(),
+        id = context.id(),
+        "{} #{}: the handler returned when nobody waited for it any more; what it returned is not used",
+        context.topic(),
+        context.id()
+    );
+}
+
 impl Shared {
-    fn begin(&self, consumer: Consumer, context: Context) -> Running {
-        let shown = self.report.began(&context);
-        Running { consumer, context, began: Instant::now(), shown }
+    /// What others may have taken over is not begun: this worker was stopped for long, or cannot reach its database.
+    fn wait_to_be_sure(&self) {
+        while self.last_look.is_too_old() && !self.given_up.load(Ordering::Acquire) {
+            thread::sleep(UNSURE);
+        }
+    }
+
+    /// What runs the handler holds what this gives until it has ended. `None`: nothing begins any more.
+    fn begin(&self, slot: &Slot, consumer: &Consumer, context: &Context) -> Option<Arc<Run>> {
+        let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.given_up.load(Ordering::Acquire) {
+            return None;
+        }
+        let shown = self.report.began(context);
+        let run = Arc::<Run>::default();
+        *slot = Some(Running {
+            consumer: consumer.clone(),
+            context: context.clone(),
+            began: Instant::now(),
+            shown,
+            run: Arc::clone(&run),
+            told: false,
+        });
+        Some(run)
+    }
+
+    /// If it ran for this much longer than it may, that is its end.
+    fn give_up_late(&self, slot: &Slot, grace: Duration) -> Option<(&'static str, MessageId)> {
+        let late = slot
+            .lock()
+            .unwrap_or_else(PoisonError::into_inner)
+            .take_if(|r| r.consumer.timeout.is_some_and(|limit| r.began.elapsed() > limit + grace))?;
+        late.give_up();
+        let of = (late.consumer.topic, late.context.id());
+        let outcome = execute::timed_out(&late.consumer, &late.context);
+        self.places.give_back();
+        self.finish(late, Ran::Outcome(outcome));
+        Some(of)
+    }
+
+    fn slots(&self) -> Vec<Slot> {
+        self.slots.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     fn finish(&self, running: Running, ran: Ran) {
-        let Running { consumer, context, began, shown } = running;
+        let Running { consumer, context, began, shown, .. } = running;
         let settlement = match ran {
             Ran::Settled => None,
             Ran::Outcome(outcome) => Some(settlement(&context, outcome)),
@@ -331,8 +434,8 @@ mod asynchronous {
     //! `async` consumers: one thread hands their messages to a runtime as places become free.
 
     use super::{
-        Arc, Assignment, Handler, Mutex, PoisonError, Receiver, Result, Sender, Shared, Slot, thread,
-        unbounded,
+        Arc, Assignment, Handler, Mutex, PoisonError, Receiver, Result, Sender, Shared, Slot, came_late,
+        thread, unbounded,
     };
     use super::{Error, Ran, execute};
     use crate::Failure;
@@ -366,6 +469,7 @@ mod asynchronous {
                     loop {
                         shared.places.wait();
                         let Ok(assignment) = lane_queue.recv() else { break };
+                        shared.wait_to_be_sure();
                         let slot = Slot::default();
                         lane_running.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));
                         runtime.spawn(attempt(
@@ -385,12 +489,8 @@ mod asynchronous {
             let _ = self.assignments.send(assignment);
         }
 
-        pub(super) fn cancel_all(&self) {
-            for slot in self.running.lock().unwrap_or_else(PoisonError::into_inner).iter() {
-                if let Some(running) = &*slot.lock().unwrap_or_else(PoisonError::into_inner) {
-                    running.context.cancellation.cancel();
-                }
-            }
+        pub(super) fn slots(&self) -> Vec<Slot> {
+            self.running.lock().unwrap_or_else(PoisonError::into_inner).clone()
         }
     }
 
@@ -401,24 +501,35 @@ mod asynchronous {
         running: Arc<Mutex<Vec<Slot>>>,
     ) {
         let Assignment { claimed, consumer, context } = assignment;
-        let begun = shared.begin(consumer.clone(), context.clone());
-        *slot.lock().unwrap_or_else(PoisonError::into_inner) = Some(begun);
+        let leave = || {
+            running.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(other, &slot))
+        };
+        let Some(run) = shared.begin(&slot, &consumer, &context) else {
+            leave();
+            return shared.places.give_back();
+        };
         let (states, handler_context, timeout) =
             (Arc::clone(&shared.setup.states), context.clone(), consumer.timeout);
         let Handler::Async(handler) = consumer.handler else { return };
         // A task of its own, for the runtime catches the panics of tasks.
-        let task = tokio::spawn(async move {
+        let mut task = tokio::spawn(async move {
+            let _run = run;
             handler(&Call { payload: &claimed.payload, context: &handler_context, states: &states }).await
         });
-        let abort = task.abort_handle();
         let ended = match timeout {
-            Some(limit) => tokio::time::timeout(limit, task).await,
-            None => Ok(task.await),
+            Some(limit) => tokio::time::timeout(limit, &mut task).await,
+            None => Ok((&mut task).await),
+        };
+        let begun = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
+        leave();
+        let Some(begun) = begun else {
+            task.abort();
+            return came_late(&context); // its place was given back when it was given up
         };
         let outcome = match ended {
             Err(_) => {
-                abort.abort();
-                context.cancellation.cancel();
+                task.abort(); // at its next `await`, if it comes to one
+                begun.give_up();
                 execute::timed_out(&consumer, &context)
             }
             Ok(Ok(result)) => execute::outcome(&consumer, &context, result),
@@ -434,11 +545,7 @@ mod asynchronous {
                 execute::outcome(&consumer, &context, Err(failure))
             }
         };
-        running.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(other, &slot));
-        let begun = slot.lock().unwrap_or_else(PoisonError::into_inner).take();
         shared.places.give_back();
-        if let Some(begun) = begun {
-            shared.finish(begun, Ran::Outcome(outcome));
-        }
+        shared.finish(begun, Ran::Outcome(outcome));
     }
 }

@@ -3,7 +3,7 @@
 
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
 use std::time::{Duration, Instant};
 
@@ -44,6 +44,7 @@ const FAREWELL: Duration = Duration::from_secs(1);
 pub(super) struct Liveness {
     lost: Arc<AtomicBool>,
     pub(super) doubts: Arc<Doubts>,
+    pub(super) last_look: Arc<LastLook>,
     end: Sender<()>,
     ended: Receiver<()>,
 }
@@ -55,6 +56,33 @@ pub(super) struct Doubts {
     pub(super) set_aside: AtomicBool,
     /// Suspected messages wait to run in small company.
     pub(super) suspects: AtomicBool,
+}
+
+/// When this worker last saw that the others have not given it up.
+#[derive(Debug)]
+pub(super) struct LastLook {
+    first: Instant,
+    millis: AtomicU64,
+}
+
+impl LastLook {
+    fn first() -> Self {
+        Self { first: Instant::now(), millis: AtomicU64::new(0) }
+    }
+
+    fn is_now(&self) {
+        let millis = u64::try_from(self.first.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Release);
+    }
+
+    fn elapsed(&self) -> Duration {
+        self.first.elapsed().saturating_sub(Duration::from_millis(self.millis.load(Ordering::Acquire)))
+    }
+
+    /// Whether it is so long ago that others may have taken over what this worker holds.
+    pub(super) fn is_too_old(&self) -> bool {
+        self.elapsed() > LEASE.mul_f64(0.8)
+    }
 }
 
 impl Doubts {
@@ -79,6 +107,7 @@ impl Liveness {
         let (over, ended) = bounded(1);
         let lost = Arc::new(AtomicBool::new(false));
         let doubts = Arc::<Doubts>::default();
+        let last_look = Arc::new(LastLook::first());
         let mut keeper = Keeper {
             url: setup.database_url.clone(),
             backend: setup.backend,
@@ -93,7 +122,7 @@ impl Liveness {
             file: None,
             sightings: BTreeMap::new(),
             looks: 0,
-            last_look: Instant::now(),
+            last_look: Arc::clone(&last_look),
             failures: 0,
             silent: false,
         };
@@ -105,7 +134,7 @@ impl Liveness {
                 let _ = over.send(());
             })
             .map_err(|e| Error::Configuration(format!("cannot start the liveness thread: {e}")))?;
-        Ok(Self { lost, doubts, end, ended })
+        Ok(Self { lost, doubts, last_look, end, ended })
     }
 
     /// Whether the others have given this worker up.
@@ -136,7 +165,7 @@ struct Keeper {
     file: Option<(LockFiles, LockFile)>,
     sightings: BTreeMap<i64, Sighting>,
     looks: u32,
-    last_look: Instant,
+    last_look: Arc<LastLook>,
     /// In a row.
     failures: u32,
     silent: bool,
@@ -213,7 +242,7 @@ impl Keeper {
                         tracing::info!("this worker can be seen by the others again");
                     }
                     self.failures = 0;
-                    self.last_look = Instant::now();
+                    self.last_look.is_now();
                     pause = next;
                 }
                 Err(Error::WorkerLost) => {
@@ -228,9 +257,7 @@ impl Keeper {
                     pause = wait.mul_f64(1.0 + fastrand::f64());
                     self.failures += 1;
                     tracing::debug!("no beat: {error}");
-                    if self.last_look.elapsed() > LEASE.mul_f64(0.8)
-                        && !std::mem::replace(&mut self.silent, true)
-                    {
+                    if self.last_look.is_too_old() && !std::mem::replace(&mut self.silent, true) {
                         tracing::warn!(
                             "this worker cannot reach the database ({error}); others may take over what it runs"
                         );

@@ -20,6 +20,7 @@ mod pool;
 mod report;
 mod sighting;
 mod stop;
+mod strays;
 mod supervised;
 mod supervisor;
 #[cfg(feature = "mysql")]

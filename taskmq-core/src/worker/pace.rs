@@ -14,6 +14,12 @@ const AHEAD: Duration = Duration::from_millis(100);
 
 /// The payloads of one claim, and of all that is held beyond one for each handler, may take up so much memory.
 const BYTES: f64 = 8.0 * 1024.0 * 1024.0;
+/// A handler looks stuck after so many times what its topic's attempts take, and
+const STUCK_TIMES: f64 = 100.0;
+/// not before this;
+const STUCK_AFTER: Duration = Duration::from_secs(60);
+/// where none of its topic has ended yet, after this.
+const STUCK_AT_LAST: Duration = Duration::from_secs(3600);
 
 /// How long an attempt takes and how large a payload is, of late, by topic; and so how much is worth holding.
 #[derive(Debug)]
@@ -38,6 +44,12 @@ impl Pace {
     pub(super) fn weigh(&mut self, topic: &'static str, payload: &str) {
         let bytes = payload.len() as f64;
         self.bytes.entry(topic).and_modify(|mean| *mean = 0.8 * *mean + 0.2 * bytes).or_insert(bytes);
+    }
+
+    /// A handler that runs for longer looks stuck.
+    pub(super) fn stuck_after(&self, topic: &str) -> Duration {
+        let times = |mean: &f64| Duration::try_from_secs_f64(STUCK_TIMES * mean).unwrap_or(Duration::MAX);
+        self.seconds.get(topic).map_or(STUCK_AT_LAST, |mean| STUCK_AFTER.max(times(mean)))
     }
 
     /// Whether every attempt of late was shorter than this; `false` before the first one has ended.
@@ -169,6 +181,15 @@ mod tests {
         pace.count("slow", Duration::from_secs(3));
         assert_eq!(limits(&pace, &Holdings::default()), [2000, 10, 10]);
         assert!(!pace.is_below(Duration::from_millis(1)));
+    }
+
+    #[test]
+    fn a_handler_looks_stuck_by_what_its_topic_takes() {
+        let mut pace = Pace::new(10);
+        pace.count("quick", Duration::from_micros(5));
+        pace.count("slow", Duration::from_secs(3));
+        let after = |topic| pace.stuck_after(topic).as_secs();
+        assert_eq!([after("quick"), after("slow"), after("new")], [60, 300, 3600]);
     }
 
     #[test]

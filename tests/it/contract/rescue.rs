@@ -1,6 +1,6 @@
 use std::time::Duration;
 
-use taskmq_core::broker::{Lock, Look, Peer, Settlement};
+use taskmq_core::broker::{Blame, Lock, Look, Peer, Settlement};
 use taskmq_core::{Backend, BrokerConnection, NewMessage, produce, produce_many};
 use taskmq_tests::databases::TestDatabase;
 
@@ -11,6 +11,7 @@ each_database! {
     a_dead_workers_messages_are_given_back_without_blame,
     a_worker_that_moved_is_not_rescued,
     what_was_there_at_two_deaths_runs_alone_and_the_culprit_is_charged,
+    nobody_is_charged_where_a_death_proves_nothing,
     messages_of_a_worker_that_is_not_there_are_seen,
     the_lock_of_a_worker_is_free_when_its_connection_ends,
 }
@@ -88,7 +89,7 @@ fn what_was_there_at_two_deaths_runs_alone_and_the_culprit_is_charged(db: &TestD
     let innocent = conn.broker().claim_alone(3, &["t"]).expect("claims").expect("is there");
     assert_eq!((innocent.attempt, innocent.crashes), (1, 0));
     conn.broker().settle(&innocent_worker, &[done(&innocent)]).expect("settles");
-    conn.broker().alone_ended(3).expect("writes");
+    conn.broker().blame(3, Blame::Held).expect("writes");
     let culprit = conn.broker().claim_alone(3, &["t"]).expect("claims").expect("is there");
     conn.broker().rescue(&dead(3)).expect("rescues");
     worker(&mut conn, 4);
@@ -96,6 +97,32 @@ fn what_was_there_at_two_deaths_runs_alone_and_the_culprit_is_charged(db: &TestD
     assert_eq!(again.id, culprit.id);
     assert_eq!((again.attempt, again.crashes), (4, 3), "all three deaths are its own");
     assert_eq!(conn.broker().failures(again.id).expect("reads").len(), 1);
+}
+
+fn nobody_is_charged_where_a_death_proves_nothing(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let id = produce(&mut conn, "t", &1).expect("produces");
+    for death in 1..=3 {
+        let w = worker(&mut conn, death);
+        conn.broker().blame(w.id, Blame::Nobody).expect("notes");
+        let claimed = match death {
+            1 => claim(conn.broker(), &w, &["t"], 10),
+            2 => conn.broker().claim_suspects(w.id, &["t"], 10).expect("claims"),
+            _ => conn.broker().claim_alone(w.id, &["t"]).expect("claims").into_iter().collect(),
+        };
+        assert_eq!(claimed.iter().map(|c| (c.id, c.attempt, c.crashes)).collect::<Vec<_>>(), [(id, 1, 0)]);
+        assert_eq!(conn.broker().workers(1).expect("lists")[0].alone_with, None);
+        assert_eq!(conn.broker().rescue(&dead(death)).expect("rescues"), 1);
+        let look = conn.broker().look(9, &["t"]).expect("looks");
+        assert_eq!((look.suspects, look.set_aside), (death == 1, death > 1), "it stays suspected");
+    }
+    assert!(conn.broker().failures(id).expect("reads").is_empty());
+    worker(&mut conn, 4);
+    conn.broker().blame(4, Blame::Nobody).expect("notes");
+    conn.broker().claim_alone(4, &["t"]).expect("claims").expect("is there");
+    conn.broker().blame(4, Blame::Alone(id)).expect("notes");
+    conn.broker().rescue(&dead(4)).expect("rescues");
+    assert_eq!(conn.broker().failures(id).expect("reads").len(), 1, "its own death is proof again");
 }
 
 fn messages_of_a_worker_that_is_not_there_are_seen(db: &TestDatabase) {

@@ -68,6 +68,12 @@ fn ending(how: String) -> Result<(), String> {
                 std::thread::sleep(Duration::from_millis(10));
             }
         }
+        "allocate" => {
+            let mut all = Vec::new();
+            loop {
+                all.push(std::hint::black_box(vec![1_u8; 16 * 1024 * 1024]));
+            }
+        }
         "large error" => return Err("x".repeat(10 * 1024 * 1024)),
         "odd error" => {
             return Err(format!("\0\u{1b}[31m{}", String::from_utf8_lossy(b"\xff\xfe")));
@@ -106,6 +112,49 @@ fn hanging(how: String) {
         loop {
             std::thread::park();
         }
+    }
+}
+
+/// Blocks its thread of the runtime for ever, if it is to.
+#[task_consumer(topic = "blocking", max_attempts = 1, timeout = "300ms")]
+async fn blocking(block: bool) {
+    if block {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
+/// Quick, but for the number 0.
+#[task_consumer(topic = "uneven")]
+fn uneven(number: i64, ctx: &Context) {
+    journal("begin", number, ctx);
+    if number == 0 {
+        std::thread::sleep(Duration::from_secs(1));
+    }
+    journal("end", number, ctx);
+}
+
+/// Outlives its time, and ends the process once the next number has begun.
+#[task_consumer(topic = "stray", max_attempts = 1, timeout = "200ms")]
+fn stray(number: i64, ctx: &Context) {
+    straying(number, ctx);
+}
+
+/// Ends the process once the next number has begun. Negative ones are quick.
+#[task_consumer(topic = "straying")]
+fn straying(number: i64, ctx: &Context) {
+    if number < 0 {
+        return;
+    }
+    journal("begin", number, ctx);
+    let next = format!("begin {} ", number + 1);
+    loop {
+        let path = std::env::var("TEST_JOURNAL").unwrap_or_default();
+        if std::fs::read_to_string(path).is_ok_and(|journal| journal.contains(&next)) {
+            std::process::exit(3);
+        }
+        std::thread::sleep(Duration::from_millis(5));
     }
 }
 

@@ -21,7 +21,7 @@ use self::settle::{lock_held, settle_done, settle_in};
 pub(crate) use self::wait::{has_newer, newest, wait_for_newer};
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
+    BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
     WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
@@ -424,11 +424,12 @@ impl Broker for MysqlConnection {
         rescue::explain_death(self, worker_id, how)
     }
 
-    fn alone_ended(&mut self, worker_id: i64) -> Result<()> {
+    fn blame(&mut self, worker_id: i64, blame: Blame) -> Result<()> {
         execute!(
             self,
             Mysql,
-            "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ?",
+            "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?",
+            Nullable<BigInt> = blame.alone_with(),
             BigInt = worker_id
         )?;
         Ok(())

@@ -10,7 +10,7 @@ use super::claim::{
 };
 use super::{json, transaction};
 use crate::broker::reconcile::plan;
-use crate::broker::{BatchId, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
+use crate::broker::{BatchId, Blame, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -84,7 +84,7 @@ pub(super) fn claim_alone(
         let noted = execute!(
             conn,
             Mysql,
-            "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?",
+            "UPDATE taskmq_workers SET alone_with = CASE WHEN alone_with = 0 THEN 0 ELSE ? END WHERE id = ?",
             BigInt = first.id,
             BigInt = worker_id,
         )?;
@@ -134,6 +134,7 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
         }
         execute!(conn, Mysql, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = peer.id)?;
         let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
+        let blame = Blame::of(alone_with);
         let batches = batches_of(conn, peer.id)?;
         for (batch, ids) in lock_batches(conn, peer.id, &batches)? {
             promote_in(conn, peer.id, batch, &ids)?;
@@ -144,7 +145,7 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
             "SELECT id FROM taskmq_messages WHERE worker_id = ? FOR UPDATE",
             BigInt = peer.id,
         )?;
-        if let Some(culprit) = culprit(peer, alone_with, &held) {
+        if let Some(culprit) = culprit(peer, blame, &held) {
             execute!(
                 conn,
                 Mysql,
@@ -163,7 +164,7 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
                 BigInt = culprit,
             )?;
         }
-        if alone_with.is_some() || peer.beat.is_none() {
+        if matches!(blame, Blame::Alone(_)) || peer.beat.is_none() {
             // They had not begun, or nobody died with them.
             execute!(
                 conn,

@@ -13,7 +13,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
+    BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
     WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
@@ -375,8 +375,14 @@ impl Broker for PgConnection {
         rescue::explain_death(self, worker_id, how)
     }
 
-    fn alone_ended(&mut self, worker_id: i64) -> Result<()> {
-        execute!(self, Pg, "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ?", BigInt = worker_id)?;
+    fn blame(&mut self, worker_id: i64, blame: Blame) -> Result<()> {
+        execute!(
+            self,
+            Pg,
+            "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?",
+            Nullable<BigInt> = blame.alone_with(),
+            BigInt = worker_id
+        )?;
         Ok(())
     }
 

@@ -6,7 +6,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
 use super::claim::{self, ClaimedRow, ClaimedSql, claimed_row};
 use crate::broker::reconcile::plan;
-use crate::broker::{BatchId, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
+use crate::broker::{BatchId, Blame, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -82,7 +82,7 @@ pub(super) fn claim_alone(
         AND EXISTS (SELECT 1 FROM taskmq_workers WHERE id = ?)
         ORDER BY priority DESC, run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED
      ), noted AS (
-        UPDATE taskmq_workers SET alone_with = picked.id FROM picked WHERE taskmq_workers.id = ?
+        UPDATE taskmq_workers SET alone_with = CASE WHEN alone_with = 0 THEN 0 ELSE picked.id END FROM picked WHERE taskmq_workers.id = ?
      )
      UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
      FROM picked WHERE m.id = picked.id
@@ -132,6 +132,7 @@ pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
             return Ok(0); // it moved after all, or another worker was faster
         }
         let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
+        let blame = Blame::of(alone_with);
         let batches: Vec<(BatchId, Vec<MessageId>)> = load!(
             conn, Pg => (BigInt, Array<BigInt>),
             "SELECT id, message_ids FROM taskmq_claims WHERE worker_id = ? FOR UPDATE",
@@ -146,7 +147,7 @@ pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
             "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0 FOR UPDATE",
             BigInt = peer.id,
         )?;
-        if let Some(culprit) = culprit(peer, alone_with, &held) {
+        if let Some(culprit) = culprit(peer, blame, &held) {
             execute!(
                 conn, Pg,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
@@ -163,7 +164,7 @@ pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
                 BigInt = culprit,
             )?;
         }
-        if alone_with.is_some() || peer.beat.is_none() {
+        if matches!(blame, Blame::Alone(_)) || peer.beat.is_none() {
             // They had not begun, or nobody died with them.
             execute!(
                 conn, Pg,

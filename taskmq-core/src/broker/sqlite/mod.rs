@@ -13,7 +13,7 @@ use self::claim::{batches_of, claim_in, end_batches, next_lane, note_leased, pro
 use self::settle::{settle_in, settle_one};
 use super::rows;
 use super::{
-    BatchId, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
+    BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
     WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
@@ -370,11 +370,12 @@ impl Broker for SqliteConnection {
         rescue::explain_death(self, worker_id, how)
     }
 
-    fn alone_ended(&mut self, worker_id: i64) -> Result<()> {
+    fn blame(&mut self, worker_id: i64, blame: Blame) -> Result<()> {
         execute!(
             self,
             Sqlite,
-            "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ?",
+            "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?",
+            Nullable<BigInt> = blame.alone_with(),
             BigInt = worker_id
         )?;
         Ok(())

@@ -10,7 +10,7 @@ use super::claim::{
 };
 use super::json_list;
 use crate::broker::reconcile::plan;
-use crate::broker::{BatchId, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
+use crate::broker::{BatchId, Blame, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -80,7 +80,7 @@ pub(super) fn claim_alone(
         if !worker_exists(conn, worker_id)? {
             return Ok(None);
         }
-        execute!(conn, Sqlite, "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?", BigInt = id, BigInt = worker_id)?;
+        execute!(conn, Sqlite, "UPDATE taskmq_workers SET alone_with = CASE WHEN alone_with = 0 THEN 0 ELSE ? END WHERE id = ?", BigInt = id, BigInt = worker_id)?;
         let rows: Vec<ClaimedRow> = load!(
             conn, Sqlite => ClaimedSql,
             concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
@@ -130,6 +130,7 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
             return Ok(0); // it moved after all, or another worker was faster
         }
         let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
+        let blame = Blame::of(alone_with);
         for (batch, ids) in claims_of(conn, peer.id)? {
             promote_in(conn, peer.id, batch, &ids)?;
             end_batches(conn, peer.id, &[batch])?;
@@ -139,7 +140,7 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
             "SELECT id FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0",
             BigInt = peer.id,
         )?;
-        if let Some(culprit) = culprit(peer, alone_with, &held) {
+        if let Some(culprit) = culprit(peer, blame, &held) {
             execute!(
                 conn, Sqlite,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
@@ -159,7 +160,7 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
                 BigInt = peer.id,
             )?;
         }
-        if alone_with.is_some() || peer.beat.is_none() {
+        if matches!(blame, Blame::Alone(_)) || peer.beat.is_none() {
             // They had not begun, or nobody died with them.
             execute!(
                 conn, Sqlite,
