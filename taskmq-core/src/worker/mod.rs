@@ -187,6 +187,14 @@ impl Worker {
             return Err(Error::SchemaVersion { found, needed: migration::SCHEMA_VERSION });
         }
         warn_of_old_sqlite(&mut conn)?;
+        if !conn.has_own_session()? {
+            tracing::warn!(
+                "between this worker and PostgreSQL is a pooler (such as pgbouncer), so it does without a session of its own: \
+                 it looks for new messages itself, up to a second apart when it is idle; the death of a worker on another \
+                 machine is seen after some 6 s; no statement is prepared. A DATABASE_URL that leads to PostgreSQL itself \
+                 has none of this"
+            );
+        }
         if self.handle_signals {
             stop::on_signals(&self.stop);
         }
