@@ -7,5 +7,6 @@ mod contract;
 mod example;
 mod hosts;
 mod outages;
+mod pooler;
 mod processes;
 mod workers;

@@ -30,6 +30,19 @@ impl Workers {
 
     /// One that reaches the database by another way.
     pub(crate) fn start_on(&mut self, url: &str, args: &[&str]) -> usize {
+        self.start_with(url, args, &[])
+    }
+
+    /// One that cannot see the others' lock files, as on a machine of its own.
+    pub(crate) fn start_elsewhere(&mut self, args: &[&str]) -> usize {
+        let temporary = self.folder.path().join(format!("machine-{}", self.children.len()));
+        std::fs::create_dir(&temporary).expect("a folder");
+        let url = self.url.clone();
+        self.start_with(&url, args, &[("TMPDIR", temporary.to_str().expect("a path in UTF-8"))])
+    }
+
+    /// One with more in its environment.
+    pub(crate) fn start_with(&mut self, url: &str, args: &[&str], environment: &[(&str, &str)]) -> usize {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)
@@ -39,6 +52,7 @@ impl Workers {
             .args(args)
             .env("DATABASE_URL", url)
             .env("TEST_JOURNAL", self.journal_path())
+            .envs(environment.iter().copied())
             .stdin(Stdio::null())
             .stdout(log.try_clone().expect("a log"))
             .stderr(log)

@@ -2,13 +2,14 @@
 
 use std::process::{Command, Stdio};
 
-use taskmq_test_servers::{Mariadb, Postgres};
+use taskmq_test_servers::{Mariadb, Pgbouncer, Postgres};
 
 /// Installs what is missing where that is possible, and says how where it is not.
 pub(crate) fn ensure() -> Result<(), String> {
     let missing: Vec<&str> = [
         (Postgres::is_installed(), "postgresql"),
         (Mariadb::is_installed(), "mariadb-server"),
+        (Pgbouncer::is_installed(), "pgbouncer"),
         (answers("pg_config", "--version"), "libpq-dev"),
         (answers("mariadb_config", "--version") || answers("mysql_config", "--version"), "libmariadb-dev"),
         (answers("pkg-config", "--version"), "pkg-config"),
