@@ -3,6 +3,7 @@
 
 #[macro_use]
 mod each_database;
+mod clocks;
 mod contract;
 mod example;
 mod hosts;

@@ -55,7 +55,6 @@ fn a_worker_is_killed_behind_pgbouncer() {
         let journal = workers.journal();
         unfinished.iter().all(|n| journal.iter().any(|e| e.number == *n && e.pid != pid))
     });
-    println!("rescued after {taken:?}");
     assert!(taken < Duration::from_secs(10), "{taken:?}");
     workers.wait("all are done", LONG, || {
         let stats = conn.broker().topics().expect("reads");

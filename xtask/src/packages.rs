@@ -15,6 +15,7 @@ pub(crate) fn ensure() -> Result<(), String> {
         (answers("pkg-config", "--version"), "pkg-config"),
         (answers("cc", "--version"), "gcc"),
         (answers("pkill", "--version"), "procps"),
+        (has_libfaketime(), "libfaketime"),
     ]
     .into_iter()
     .filter_map(|(there, package)| (!there).then_some(package))
@@ -41,6 +42,11 @@ pub(crate) fn ensure() -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         _ => Err(format!("this failed: {install}")),
     }
+}
+
+fn has_libfaketime() -> bool {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).any(|library| library.is_file())
 }
 
 fn answers(program: &str, argument: &str) -> bool {
