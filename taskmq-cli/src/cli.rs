@@ -4,7 +4,10 @@ use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap_complete::Shell;
 use taskmq_core::{Backend, MessageId, State};
+
+use crate::when::When;
 
 /// Sets taskmq up in a Diesel project, and produces and looks at its messages
 #[derive(Debug, Parser)]
@@ -42,6 +45,25 @@ pub(crate) enum Command {
     Delete(ChangeArgs),
     /// List the running workers
     Workers(ListArgs),
+    /// List dead letters by topic and error; errors that differ in numbers only are the same
+    Dead(DeadArgs),
+    /// Delete finished messages by state, topic and age
+    Purge(PurgeArgs),
+    /// Let no worker take messages of a topic, until it is resumed; what runs is finished
+    Pause(PauseArgs),
+    /// Let workers take messages of a topic again
+    Resume(PauseArgs),
+    /// Examine the database and the queue, and say what is wrong, why it matters and what to do
+    ///
+    /// Exits with 1 when it finds an error; warnings and remarks are no failure.
+    Doctor(ListArgs),
+    /// Watch the queue on a live screen, and act on it
+    #[cfg(feature = "watch")]
+    Watch,
+    /// Print a script that completes commands in a shell
+    Completions(CompletionsArgs),
+    /// Write manual pages into a folder
+    Man(ManArgs),
 }
 
 #[derive(Debug, Args)]
@@ -138,6 +160,22 @@ pub(crate) struct MessagesArgs {
     #[arg(long)]
     pub(crate) state: Option<State>,
 
+    /// With this unique key
+    #[arg(long)]
+    pub(crate) key: Option<String>,
+
+    /// With this text in the payload, headers, unique key or error; upper and lower case count
+    #[arg(long)]
+    pub(crate) text: Option<String>,
+
+    /// Produced after this time: 2026-11-25T14:00:00Z, 2026-11-25, or 2h for two hours ago
+    #[arg(long, value_name = "TIME")]
+    pub(crate) after: Option<When>,
+
+    /// Produced before this time
+    #[arg(long, value_name = "TIME")]
+    pub(crate) before: Option<When>,
+
     /// At most so many
     #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
     pub(crate) limit: i64,
@@ -182,4 +220,69 @@ pub(crate) struct ChangeArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct DeadArgs {
+    /// Of one topic
+    #[arg(long)]
+    pub(crate) topic: Option<String>,
+
+    /// Look at so many of the newest at most
+    #[arg(long, default_value_t = 10_000, value_parser = clap::value_parser!(u64).range(1..=10_000_000))]
+    pub(crate) limit: u64,
+
+    /// Print JSON, with the ids of each group
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PurgeArgs {
+    /// In these states: done, dead or cancelled
+    #[arg(long, required = true, value_delimiter = ',')]
+    pub(crate) state: Vec<State>,
+
+    /// Of one topic
+    #[arg(long)]
+    pub(crate) topic: Option<String>,
+
+    /// Finished longer ago than this, for instance 30d
+    #[arg(long, value_name = "AGE", value_parser = humantime::parse_duration)]
+    pub(crate) older_than: Option<Duration>,
+
+    /// Say how many messages it would be, and delete none
+    #[arg(long)]
+    pub(crate) dry_run: bool,
+
+    /// Do not ask
+    #[arg(long)]
+    pub(crate) yes: bool,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct PauseArgs {
+    /// The topic
+    pub(crate) topic: String,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct CompletionsArgs {
+    /// The shell
+    pub(crate) shell: Shell,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct ManArgs {
+    /// The folder, which is made if need be
+    #[arg(value_name = "DIR")]
+    pub(crate) folder: PathBuf,
 }

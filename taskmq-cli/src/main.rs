@@ -7,9 +7,13 @@ mod output;
 mod cli;
 mod commands;
 mod database;
+mod doctor;
 mod error;
 mod init;
 mod selection;
+#[cfg(feature = "watch")]
+mod watch;
+mod when;
 
 use std::process::ExitCode;
 
@@ -43,5 +47,14 @@ fn run(cli: &Cli) -> error::Result<()> {
         Command::Cancel(args) => commands::change::run(&Action::Cancel, args, url),
         Command::Delete(args) => commands::change::run(&Action::Delete, args, url),
         Command::Workers(args) => commands::workers::run(args, url),
+        Command::Dead(args) => commands::dead::run(args, url),
+        Command::Purge(args) => commands::purge::run(args, url),
+        Command::Pause(args) => commands::pause::pause(args, url),
+        Command::Resume(args) => commands::pause::resume(args, url),
+        Command::Doctor(args) => doctor::run(args, url),
+        #[cfg(feature = "watch")]
+        Command::Watch => watch::run(url),
+        Command::Completions(args) => commands::manual::completions(args),
+        Command::Man(args) => commands::manual::man(args),
     }
 }

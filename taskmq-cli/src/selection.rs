@@ -18,6 +18,8 @@ const LANES: usize = 100_000;
 pub(crate) struct Selection<'a> {
     pub(crate) state: State,
     pub(crate) topic: Option<&'a str>,
+    /// Of finished ones, those that finished before this time.
+    pub(crate) finished_before: Option<DateTime<Utc>>,
 }
 
 impl Selection<'_> {
@@ -48,6 +50,9 @@ impl Selection<'_> {
         each: &mut dyn FnMut(&mut AnyConnection, &[MessageId]) -> Result<()>,
     ) -> Result<()> {
         let mut span = everything();
+        if let Some(at) = self.finished_before {
+            span.to = Place::before(at);
+        }
         loop {
             let page = conn.broker().finished(self.state, &span)?;
             let Some(last) = page.last() else { return Ok(()) };
@@ -91,7 +96,7 @@ impl Selection<'_> {
 }
 
 /// All times that every database can hold.
-fn everything() -> Span {
+pub(crate) fn everything() -> Span {
     let at = |seconds| DateTime::<Utc>::from_timestamp(seconds, 0).unwrap_or_default();
     // 1970 to 9999, where the texts of SQLite and the times of MariaDB end.
     Span { from: Place::before(at(0)), to: Place::after(at(253_402_300_799)), limit: PAGE }

@@ -5,9 +5,12 @@
 mod each_database;
 mod clocks;
 mod contract;
+mod doctor;
 mod example;
 mod hosts;
 mod outages;
+mod pauses;
+mod poison;
 mod pooler;
 mod processes;
 mod workers;

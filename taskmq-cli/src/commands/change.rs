@@ -18,7 +18,7 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         action
             .check(state)
             .map_err(|why| Error::Refused(format!("cannot {} those: {why}", action.as_str())))?;
-        Ok::<_, Error>(Selection { state, topic: args.topic.as_deref() })
+        Ok::<_, Error>(Selection { state, topic: args.topic.as_deref(), finished_before: None })
     });
     let selection = selection.transpose()?;
     let mut total = args.ids.len();
@@ -40,7 +40,7 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         None => conn.broker().change(action, &args.ids, Noted::New(&note(action, args, "")))?,
         Some(_) if total == 0 => Changed::default(),
         Some(selection) => {
-            confirm(action, total, args)?;
+            confirm(&format!("{} {}", action.as_str(), messages(total)), args.yes)?;
             change_all(&mut conn, action, args, selection, total)?
         }
     };
@@ -56,14 +56,7 @@ fn change_all(
 ) -> Result<Changed> {
     let details = format!("all {}", selection.state);
     let note = conn.broker().note(&note(action, args, &details))?;
-    let bar = if std::io::stderr().is_terminal() {
-        ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX))
-    } else {
-        ProgressBar::hidden()
-    };
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}") {
-        bar.set_style(style);
-    }
+    let bar = progress(total);
     let mut all = Changed::default();
     // Each page is a transaction, and noted by it: to stop between two loses nothing.
     selection.each_page(conn, |conn, ids| {
@@ -77,6 +70,19 @@ fn change_all(
     Ok(all)
 }
 
+/// Of so many messages; only on a terminal.
+pub(crate) fn progress(total: usize) -> ProgressBar {
+    let bar = if std::io::stderr().is_terminal() {
+        ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX))
+    } else {
+        ProgressBar::hidden()
+    };
+    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}") {
+        bar.set_style(style);
+    }
+    bar
+}
+
 fn note<'a>(action: &'a Action, args: &'a ChangeArgs, details: &'a str) -> Note<'a> {
     let message_id = match *args.ids {
         [id] => Some(id),
@@ -87,11 +93,10 @@ fn note<'a>(action: &'a Action, args: &'a ChangeArgs, details: &'a str) -> Note<
 }
 
 /// Asks a person. A program has to say beforehand that it means it.
-fn confirm(action: &Action, total: usize, args: &ChangeArgs) -> Result<()> {
-    if args.yes {
+pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
+    if yes {
         return Ok(());
     }
-    let question = format!("{} {}", action.as_str(), messages(total));
     if !std::io::stdin().is_terminal() {
         return Err(Error::Refused(format!("this would {question}: say --yes, or --dry-run to look first")));
     }
@@ -142,6 +147,6 @@ fn past(action: &Action) -> &'static str {
     }
 }
 
-fn messages(count: usize) -> String {
+pub(crate) fn messages(count: usize) -> String {
     if count == 1 { "1 message".to_owned() } else { format!("{count} messages") }
 }

@@ -1,13 +1,19 @@
 use taskmq_core::BrokerConnection;
 use taskmq_core::broker::MessageFilter;
 
+use super::search;
 use crate::cli::MessagesArgs;
 use crate::error::Result;
 use crate::{database, output};
 
 pub(crate) fn run(args: &MessagesArgs, url: Option<&str>) -> Result<()> {
-    let filter = MessageFilter { topic: args.topic.clone(), state: args.state, limit: args.limit };
-    let messages = database::connect(url)?.broker().messages(&filter)?;
+    let mut conn = database::connect(url)?;
+    let messages = if search::is_wanted(args) {
+        search::search(&mut conn, args)?
+    } else {
+        let filter = MessageFilter { topic: args.topic.clone(), state: args.state, limit: args.limit };
+        conn.broker().messages(&filter)?
+    };
     if args.json {
         output::json(&messages.iter().map(output::value).collect::<Vec<_>>());
     } else if messages.is_empty() {

@@ -1,4 +1,5 @@
 use taskmq_core::BrokerConnection;
+use taskmq_core::broker::PausedTopic;
 use taskmq_core::message::TopicStats;
 
 use crate::cli::ListArgs;
@@ -7,13 +8,25 @@ use crate::{database, output};
 
 pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
-    let topics = conn.broker().topics()?;
+    let mut topics = conn.broker().topics()?;
+    let paused = conn.broker().paused()?;
+    for PausedTopic { topic, .. } in &paused {
+        if !topics.iter().any(|t| t.topic == *topic) {
+            topics.push(TopicStats { topic: topic.clone(), ..TopicStats::default() });
+        }
+    }
+    topics.sort_by(|a, b| a.topic.cmp(&b.topic));
     let workers = database::topics_of_workers(&mut conn)?;
     let consume = |topic: &str| workers.iter().filter(|topics| topics.iter().any(|t| t == topic)).count();
     if args.json {
         let row = |topic: &TopicStats| {
             let mut row = output::value(topic);
             row["workers"] = consume(&topic.topic).into();
+            let pause = paused.iter().find(|p| p.topic == topic.topic);
+            row["paused"] = pause.map_or(
+                serde_json::Value::Null,
+                |p| serde_json::json!({ "since": p.since, "actor": p.actor }),
+            );
             row
         };
         output::json(&topics.iter().map(row).collect::<Vec<_>>());
@@ -35,6 +48,10 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     let heading =
         ["TOPIC", "READY", "SCHEDULED", "RUNNING", "RETRYING", "DONE", "DEAD", "CANCELLED", "WORKERS"];
     output::table(&heading, &rows, 0);
+    for PausedTopic { topic, since, actor } in &paused {
+        let (topic, actor) = (output::cell(topic), output::cell(actor));
+        say!("\n{topic} is paused since {} by {actor}: taskmq-cli resume {topic}", since.format("%F %T"));
+    }
     let waiting = |t: &TopicStats| t.ready + t.scheduled + t.retrying > 0;
     let left: Vec<&str> =
         topics.iter().filter(|t| waiting(t) && consume(&t.topic) == 0).map(|t| &*t.topic).collect();

@@ -9,14 +9,14 @@ use diesel::{Connection, SqliteConnection};
 use crate::host::{Host, MAIN, MANIFEST};
 
 /// A project whose tables are there.
-fn migrated() -> Host {
+pub(crate) fn migrated() -> Host {
     let host = Host::new(&[("Cargo.toml", MANIFEST), MAIN, (".env", "DATABASE_URL=app.db\n")]);
     host.init(&[]);
     assert!(host.run(&["migrate"]).status.success());
     host
 }
 
-fn execute(host: &Host, sql: &str) {
+pub(crate) fn execute(host: &Host, sql: &str) {
     let mut conn = SqliteConnection::establish(&host.path("app.db").display().to_string()).expect("connects");
     conn.batch_execute(sql).expect("is executed");
 }

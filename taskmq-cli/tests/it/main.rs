@@ -4,5 +4,6 @@
 mod database;
 mod host;
 mod init;
+mod operators;
 mod paths;
 mod refusals;

@@ -113,12 +113,19 @@ END
 $$;
 CREATE TRIGGER taskmq_wake AFTER INSERT ON taskmq_messages FOR EACH STATEMENT EXECUTE FUNCTION taskmq_wake();
 
--- What people did with messages, on the admin page or the command line.
+-- The topics whose messages no worker takes until a person resumes them.
+CREATE TABLE taskmq_paused (
+    topic TEXT        NOT NULL PRIMARY KEY,
+    since TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    actor TEXT        NOT NULL -- who paused it
+);
+
+-- What people did with messages and topics, on the admin page or the command line.
 CREATE TABLE taskmq_audit (
     id         BIGINT      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     at         TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     actor      TEXT        NOT NULL,
-    action     TEXT        NOT NULL, -- produce, retry, cancel, delete, priority, run at
+    action     TEXT        NOT NULL, -- produce, retry, cancel, delete, priority, run at, pause, resume
     topic      TEXT,                 -- NULL: of any topic
     message_id BIGINT,               -- NULL: more than one
     details    TEXT        NOT NULL,

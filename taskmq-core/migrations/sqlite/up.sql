@@ -86,12 +86,19 @@ CREATE TABLE taskmq_workers (
     alone_with  BIGINT                          -- the set-aside message that is all it runs
 );
 
--- What people did with messages, on the admin page or the command line.
+-- The topics whose messages no worker takes until a person resumes them.
+CREATE TABLE taskmq_paused (
+    topic TEXT      NOT NULL PRIMARY KEY,
+    since TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    actor TEXT      NOT NULL -- who paused it
+);
+
+-- What people did with messages and topics, on the admin page or the command line.
 CREATE TABLE taskmq_audit (
     id         INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
     at         TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
     actor      TEXT      NOT NULL,
-    action     TEXT      NOT NULL, -- produce, retry, cancel, delete, priority, run at
+    action     TEXT      NOT NULL, -- produce, retry, cancel, delete, priority, run at, pause, resume
     topic      TEXT,               -- NULL: of any topic
     message_id BIGINT,             -- NULL: more than one
     details    TEXT      NOT NULL,

@@ -6,7 +6,7 @@ use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 
-use super::sealed;
+use super::{Figures, PausedTopic, sealed};
 use crate::{Error, MessageId, Result, State};
 
 /// The operations for people. [`Broker`](super::Broker) has them too, so every connection has.
@@ -129,6 +129,31 @@ pub trait Administration: sealed::Sealed {
     /// # Errors
     /// What the database reports; then nothing is changed.
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed>;
+
+    /// Lets no worker take messages of a topic from now on, and notes it; workers know within about two seconds. They
+    /// hand back what they have not begun, and finish what they have. `false`: it was paused already.
+    ///
+    /// # Errors
+    /// [`Error::Topic`] for what can be no consumer's topic, and what the database reports.
+    fn pause(&mut self, topic: &str, actor: &str) -> Result<bool>;
+
+    /// Lets workers take messages of a topic again, and notes it. `false`: it was not paused.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn resume(&mut self, topic: &str, actor: &str) -> Result<bool>;
+
+    /// The topics that are paused, by name.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn paused(&mut self) -> Result<Vec<PausedTopic>>;
+
+    /// Figures by which a person can tell whether the database is well. SQLite reads the whole file for them.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn diagnose(&mut self) -> Result<Figures>;
 
     /// Writes down what a person does.
     ///

@@ -10,7 +10,9 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 mod administration;
+mod diagnosis;
 mod groups;
+mod paused;
 mod reconcile;
 mod rows;
 
@@ -18,6 +20,11 @@ pub use administration::{
     Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
     Noted, Place, ProducedMessage, Refusal, Span, Summary, WorkerEntry,
 };
+pub use diagnosis::{
+    Figures, MysqlFigures, PostgresFigures, ReplicationSlot, ServerFigures, SqliteFigures, TableFigures,
+    Transaction,
+};
+pub use paused::PausedTopic;
 
 /// To whom a message goes that is given back: to nobody, or as a suspect, or to run alone.
 macro_rules! nobody {
@@ -177,6 +184,13 @@ pub trait Broker: Administration {
     /// # Errors
     /// What the database reports.
     fn rescue(&mut self, peer: &Peer) -> Result<usize>;
+
+    /// Says how a worker died, in the failure that [`rescue`](Self::rescue) wrote, by whomever, for the message that
+    /// killed it; if none is blamed, nothing.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn explain_death(&mut self, worker_id: i64, how: &str) -> Result<()>;
 
     /// Notes that the worker may run more than one message again.
     ///
@@ -415,6 +429,8 @@ pub struct Look {
     pub suspects: bool,
     /// A message of its topics may be due. Only where nothing else would wake it.
     pub due: bool,
+    /// The topics that are paused, in order. What waits of them counts in none of the above.
+    pub paused: Vec<String>,
 }
 
 /// Another worker, as it looks.
@@ -457,6 +473,14 @@ fn culprit(peer: &Peer, alone_with: Option<MessageId>, held: &[MessageId]) -> Op
     }
 }
 
+/// What a rescue knows of a death.
+fn death_of(worker_id: i64) -> String {
+    format!("worker {worker_id:016x} died while it ran this message")
+}
+
+/// An explanation is looked for among so many newest failures, for nothing but their ids is in an index.
+const NEW_FAILURES: i64 = 10_000;
+
 /// In the rows of a look, beside the ids of workers: suspected messages wait,
 const SUSPECT: i64 = -2;
 /// messages wait to run alone,
@@ -464,10 +488,12 @@ const SET_ASIDE: i64 = -1;
 /// or one is due.
 const DUE: i64 = 0;
 
-fn look(worker_id: i64, rows: impl Iterator<Item = Peer>) -> Look {
+/// Of rows about workers and messages, or, with a topic, about a pause.
+fn look(worker_id: i64, rows: impl Iterator<Item = (Peer, Option<String>)>) -> Look {
     let mut look = Look::default();
-    for peer in rows {
+    for (peer, paused) in rows {
         match peer.id {
+            _ if paused.is_some() => look.paused.extend(paused),
             SUSPECT => look.suspects = true,
             SET_ASIDE => look.set_aside = true,
             DUE => look.due = true,
@@ -475,5 +501,6 @@ fn look(worker_id: i64, rows: impl Iterator<Item = Peer>) -> Look {
             _ => look.peers.push(peer),
         }
     }
+    look.paused.sort();
     look
 }

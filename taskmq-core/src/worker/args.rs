@@ -1,6 +1,9 @@
+use std::path::PathBuf;
 use std::time::Duration;
 
 use clap::{Parser, ValueEnum};
+
+use super::supervised::Death;
 
 /// The worker's flags. Each may also be set in the environment or in `.env`; a flag wins.
 #[derive(Clone, Debug, Parser)]
@@ -25,6 +28,19 @@ pub struct WorkerArgs {
     /// Stop as soon as no message is left
     #[arg(long)]
     pub until_empty: bool,
+
+    /// Run the worker as a child process, and start it again when it dies. How it died is noted with the message that
+    /// killed it
+    #[arg(long, env = "TASKMQ_SUPERVISE", value_parser = clap::builder::BoolishValueParser::new())]
+    pub supervise: bool,
+
+    /// The file in which a supervised worker answers.
+    #[arg(long, hide = true)]
+    pub(super) supervised: Option<PathBuf>,
+
+    /// How the workers before a supervised one died.
+    #[arg(long, hide = true, value_parser = Death::parse)]
+    pub(super) died: Vec<Death>,
 
     /// How to log: text for people, json for programs. RUST_LOG=taskmq_core=debug shows more
     #[arg(long, env = "TASKMQ_LOG", default_value = "text")]

@@ -1,7 +1,7 @@
 //! The worker's main thread: claims messages into the executors, and settles what they finish, in batches as large as
 //! what came together while the last one was written.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -17,7 +17,7 @@ use super::pace::{BATCH, Pace};
 use super::patience::{self, PATIENCE};
 use super::report::Report;
 use super::wake::{POLL, Wake};
-use super::{Ended, Held, Setup};
+use super::{Ended, Held, Setup, supervised};
 use crate::broker::{Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
 use crate::{Backend, Error, MessageId, Result};
@@ -81,6 +81,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         failed_settlements: 0,
         pace: Pace::new(setup.concurrency),
         turn: 0,
+        paused: HashSet::new(),
         maybe_due: true,
         due_at: None,
         looked: Instant::now(),
@@ -131,6 +132,8 @@ struct Dispatcher<'a> {
     pace: Pace,
     /// Which topic comes first in the next claim.
     turn: usize,
+    /// Its topics of which it is to take nothing.
+    paused: HashSet<&'static str>,
     /// There may be messages that are due.
     maybe_due: bool,
     /// When the next scheduled message is due, by this machine's monotonic clock.
@@ -154,6 +157,10 @@ struct Dispatcher<'a> {
 
 impl Dispatcher<'_> {
     fn run(&mut self) -> Result<Ended> {
+        // The first look has told already what is paused.
+        for event in self.events.try_iter().collect::<Vec<_>>() {
+            self.take(event);
+        }
         loop {
             if self.liveness.is_lost() {
                 return Err(Error::WorkerLost);
@@ -273,7 +280,7 @@ impl Dispatcher<'_> {
     }
 
     fn claim(&mut self) -> Result<()> {
-        if self.finished.is_empty() && self.setup.backend == Backend::Sqlite {
+        if self.finished.is_empty() && self.handed_back.is_empty() && self.setup.backend == Backend::Sqlite {
             // On SQLite a look costs far less than the write lock that a claim takes.
             self.look_for_due()?;
             if !self.maybe_due {
@@ -281,6 +288,7 @@ impl Dispatcher<'_> {
             }
         }
         let topics = self.topics_in_turn();
+        self.maybe_due &= !topics.is_empty();
         let wanted = self.pace.room(self.holdings.len() - self.finished.len()).min(BATCH);
         let shares = self.pace.shares(&topics, &self.holdings, self.finished.len(), wanted);
         if shares.is_empty() {
@@ -316,8 +324,13 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
+    /// Those that are not paused.
+    fn topics(&self) -> Vec<&'static str> {
+        self.setup.topics().into_iter().filter(|topic| !self.paused.contains(topic)).collect()
+    }
+
     fn topics_in_turn(&mut self) -> Vec<&'static str> {
-        let mut topics = self.setup.topics();
+        let mut topics = self.topics();
         let places = topics.len().max(1);
         topics.rotate_left(self.turn % places);
         self.turn = (self.turn + 1) % places;
@@ -325,7 +338,7 @@ impl Dispatcher<'_> {
     }
 
     fn look_for_due(&mut self) -> Result<()> {
-        let topics = self.setup.topics();
+        let topics = self.topics();
         self.looked = Instant::now();
         let due = link_of(&mut self.link)?.call(move |broker| broker.next_due(&topics))?;
         self.due_at = due.map(|wait| Instant::now() + wait);
@@ -359,6 +372,9 @@ impl Dispatcher<'_> {
         let lost: Held = lost.into_iter().collect();
         for settlement in self.handed_back.drain(..) {
             self.holdings.remove(settlement.id);
+        }
+        if !self.finished.is_empty() {
+            supervised::worked();
         }
         for finished in self.finished.drain(..) {
             self.holdings.remove(finished.id);
@@ -446,7 +462,7 @@ impl Dispatcher<'_> {
     }
 
     fn claim_alone(&mut self) -> Result<()> {
-        let topics = self.setup.topics();
+        let topics = self.topics();
         let worker_id = self.worker.id;
         match link_of(&mut self.link)?.call(move |broker| broker.claim_alone(worker_id, &topics))? {
             Some(message) => {
@@ -471,7 +487,7 @@ impl Dispatcher<'_> {
         if room == 0 {
             return Ok(());
         }
-        let topics = self.setup.topics();
+        let topics = self.topics();
         let limit = i64::try_from(room).unwrap_or(i64::MAX);
         let worker_id = self.worker.id;
         let claimed =
@@ -572,8 +588,24 @@ impl Dispatcher<'_> {
                 self.finished.push(finished);
             }
             Event::Due => self.maybe_due = true,
+            Event::Paused(topics) => self.pause(&topics),
             Event::Wake => {}
         }
+    }
+
+    /// Takes nothing more of these topics, and of all others again.
+    fn pause(&mut self, paused: &[String]) {
+        let topics = self.setup.topics().into_iter();
+        let paused: HashSet<&str> = topics.filter(|topic| paused.iter().any(|p| p == topic)).collect();
+        for topic in paused.difference(&self.paused) {
+            tracing::info!(topic, "{topic} is paused: what runs goes on, nothing more is begun");
+        }
+        for topic in self.paused.difference(&paused) {
+            tracing::info!(topic, "{topic} is resumed");
+            self.maybe_due = true;
+        }
+        self.paused = paused;
+        self.hand_back(self.executors.take_unbegun_of(&self.paused));
     }
 
     fn hand_back(&mut self, ids: Vec<MessageId>) {

@@ -1,5 +1,6 @@
 //! The threads (and, for `async` consumers, the runtime) on which handlers run.
 
+use std::collections::HashSet;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -22,6 +23,8 @@ pub(super) enum Event {
     Finished(Finished),
     /// There may be messages that are due.
     Due,
+    /// These topics are paused, and no others.
+    Paused(Vec<String>),
     /// Look around: the worker is to stop, or is lost.
     Wake,
 }
@@ -142,6 +145,16 @@ impl Executors {
         unbegun.map(|a| a.claimed.id).collect()
     }
 
+    /// Takes back what has not begun of these topics.
+    pub(super) fn take_unbegun_of(&self, topics: &HashSet<&str>) -> Vec<MessageId> {
+        let mut taken = take_of(&self.unbegun, &self.assignments, topics);
+        #[cfg(feature = "async")]
+        if let Some(lane) = &self.runtime {
+            taken.extend(take_of(&lane.unbegun, &lane.assignments, topics));
+        }
+        taken
+    }
+
     /// Reports handlers that ran out of time. Their threads are replaced, for a thread cannot be stopped.
     pub(super) fn watch_timeouts(&self) -> Result<()> {
         let slots = self.shared.slots.lock().unwrap_or_else(PoisonError::into_inner).clone();
@@ -177,6 +190,21 @@ impl Executors {
             lane.cancel_all();
         }
     }
+}
+
+/// The others keep their order.
+fn take_of(
+    unbegun: &Receiver<Assignment>,
+    assignments: &Sender<Assignment>,
+    topics: &HashSet<&str>,
+) -> Vec<MessageId> {
+    let all: Vec<Assignment> = unbegun.try_iter().collect();
+    let (taken, left): (Vec<_>, Vec<_>) =
+        all.into_iter().partition(|assignment| topics.contains(assignment.consumer.topic));
+    for assignment in left {
+        let _ = assignments.send(assignment);
+    }
+    taken.into_iter().map(|assignment| assignment.claimed.id).collect()
 }
 
 fn is_async(consumer: &Consumer) -> bool {
@@ -314,7 +342,7 @@ mod asynchronous {
 
     #[derive(Debug)]
     pub(super) struct Lane {
-        assignments: Sender<Assignment>,
+        pub(super) assignments: Sender<Assignment>,
         pub(super) unbegun: Receiver<Assignment>,
         running: Arc<Mutex<Vec<Slot>>>,
     }

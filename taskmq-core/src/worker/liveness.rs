@@ -13,7 +13,7 @@ use super::executors::Event;
 use super::lock_file::{LockFile, LockFiles, Sign};
 use super::patience::Patient;
 use super::sighting::{LEASE, Sighting};
-use super::{Setup, stop::Stop};
+use super::{Setup, stop::Stop, supervised};
 use crate::broker::{Lock, Look, Peer, WorkerIdentity};
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Result};
 
@@ -87,6 +87,7 @@ impl Liveness {
             events: events.clone(),
             lost: Arc::clone(&lost),
             doubts: Arc::clone(&doubts),
+            paused: Vec::new(),
             stop: setup.stop.clone(),
             session: None,
             file: None,
@@ -128,6 +129,8 @@ struct Keeper {
     events: Sender<Event>,
     lost: Arc<AtomicBool>,
     doubts: Arc<Doubts>,
+    /// The topics that were paused at the last look.
+    paused: Vec<String>,
     stop: Stop,
     session: Option<Session>,
     file: Option<(LockFiles, LockFile)>,
@@ -161,9 +164,12 @@ impl Keeper {
         let (worker, topics) = (Arc::clone(&self.worker), self.topics.clone());
         let look = conn.call(move |conn| {
             conn.broker().register(&worker)?;
+            let look = conn.broker().look(worker.id, &topics)?;
+            supervised::explain_deaths(conn, &look.peers)?;
             conn.broker().look(worker.id, &topics)
         })?;
-        self.doubts.saw(&look);
+        supervised::works_as(self.worker.id);
+        self.saw(&look);
         self.session = Some(self.session_on(conn)?);
         Ok(())
     }
@@ -263,6 +269,14 @@ impl Keeper {
         doubtful
     }
 
+    fn saw(&mut self, look: &Look) {
+        self.doubts.saw(look);
+        if look.paused != self.paused {
+            self.paused.clone_from(&look.paused);
+            let _ = self.events.send(Event::Paused(look.paused.clone()));
+        }
+    }
+
     /// One look around; gives the pause before the next.
     fn round(&mut self) -> Result<Duration> {
         let mut session = match self.session.take() {
@@ -287,7 +301,7 @@ impl Keeper {
         if !look.alive {
             return Err(Error::WorkerLost);
         }
-        self.doubts.saw(&look);
+        self.saw(&look);
         if look.due {
             let _ = self.events.send(Event::Due);
         }
@@ -339,7 +353,7 @@ impl Keeper {
                 files.remove(peer.id);
             }
             let (worker_id, topics) = (self.worker.id, self.topics.clone());
-            self.doubts.saw(&session.conn.call(move |conn| conn.broker().look(worker_id, &topics))?);
+            self.saw(&session.conn.call(move |conn| conn.broker().look(worker_id, &topics))?);
             let _ = self.events.send(Event::Due);
         }
         Ok(next)

@@ -19,6 +19,8 @@ mod pool;
 mod report;
 mod sighting;
 mod stop;
+mod supervised;
+mod supervisor;
 #[cfg(feature = "mysql")]
 mod waiter;
 mod wake;
@@ -42,7 +44,8 @@ pub use stop::Stop;
 /// until Ctrl-C or SIGTERM.
 ///
 /// It exits with 0 when all that ran was finished, with 1 when it could not begin or had to leave messages to other
-/// workers, and at once with 130 at a second signal.
+/// workers, and at once with 130 at a second signal. With `--supervise` it runs the worker as a child and starts it again
+/// when that dies.
 ///
 /// ```no_run
 /// fn main() -> std::process::ExitCode {
@@ -66,7 +69,17 @@ pub fn main_with(configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
     let _ = dotenvy::dotenv();
     let args = WorkerArgs::parse();
     logging::start(args.log);
-    match Worker::from_args(&args).map(configure).and_then(Worker::run) {
+    if args.supervise && args.supervised.is_none() {
+        return supervisor::run();
+    }
+    let code = work(&args, configure);
+    supervised::ended();
+    code
+}
+
+fn work(args: &WorkerArgs, configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
+    let listening = args.supervised.as_ref().map_or(Ok(()), |file| supervised::begin(file, &args.died));
+    match listening.and_then(|()| Worker::from_args(args)).map(configure).and_then(Worker::run) {
         Ok(Ended::Finished) => ExitCode::SUCCESS,
         Ok(Ended::LeftRunning) => ExitCode::FAILURE,
         Err(error) => {
@@ -196,7 +209,8 @@ impl Worker {
             );
         }
         if self.handle_signals {
-            stop::on_signals(&self.stop);
+            stop::enlist(&self.stop);
+            stop::on_signals();
         }
         let setup = Arc::new(Setup {
             pool: pool::pool(&self.database_url, self.concurrency)?,

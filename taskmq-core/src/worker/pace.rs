@@ -94,7 +94,8 @@ impl Pace {
         room: usize,
     ) -> Vec<Share<'static>> {
         let idle = self.handlers.saturating_sub(holdings.len() - ended);
-        let part = (room / self.plentiful.len().max(1)).max(1);
+        let plentiful = topics.iter().filter(|topic| self.plentiful.contains(*topic)).count();
+        let part = (room / plentiful.max(1)).max(1);
         let left = (self.work_ahead() - self.work(holdings)).max(0.0);
         let share = |topic: &&'static str| {
             let ahead = (left / self.seconds_of(topic).max(1e-9)) as usize;

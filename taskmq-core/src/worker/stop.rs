@@ -1,9 +1,11 @@
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
 
 use super::executors::Event;
+use super::supervised;
 
 /// Stops a worker; clones stop the same one.
 #[derive(Clone, Debug, Default)]
@@ -45,23 +47,45 @@ impl Stop {
     }
 }
 
-/// Ctrl-C, SIGTERM and SIGHUP stop every worker of this process; at the second one the process ends at once. Nothing
-/// is lost by that either: what it held is rescued.
-pub(super) fn on_signals(stop: &Stop) {
-    static WORKERS: Mutex<Vec<Stop>> = Mutex::new(Vec::new());
-    static INSTALLED: Once = Once::new();
+/// The exit code after a second signal.
+pub(super) const AT_ONCE: i32 = 130;
+
+static WORKERS: Mutex<Vec<Stop>> = Mutex::new(Vec::new());
+
+/// This worker is one that [`stop_all`] stops.
+pub(super) fn enlist(stop: &Stop) {
     WORKERS.lock().unwrap_or_else(PoisonError::into_inner).push(stop.clone());
+}
+
+/// Stops every worker of this process.
+pub(super) fn stop_all() {
+    let workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
+    if !workers.iter().all(Stop::is_stopping) {
+        tracing::info!(
+            "stopping: no new messages, waiting for the running ones (a second signal ends at once)"
+        );
+    }
+    workers.iter().for_each(Stop::stop);
+}
+
+/// Ends this process. Nothing is lost by that either: what it held is rescued.
+pub(super) fn end_at_once() {
+    tracing::warn!("second signal: ending at once");
+    supervised::ended();
+    std::process::exit(AT_ONCE);
+}
+
+/// Ctrl-C, SIGTERM and SIGHUP stop every worker of this process; at the second one the process ends at once. A stop
+/// that a supervisor asked for is no signal, for a service manager may send one to both.
+pub(super) fn on_signals() {
+    static INSTALLED: Once = Once::new();
+    static SIGNALLED: AtomicBool = AtomicBool::new(false);
     INSTALLED.call_once(|| {
         let set = ctrlc::set_handler(|| {
-            let workers = WORKERS.lock().unwrap_or_else(PoisonError::into_inner);
-            if workers.iter().all(Stop::is_stopping) {
-                tracing::warn!("second signal: ending at once");
-                std::process::exit(130);
+            if SIGNALLED.swap(true, Ordering::AcqRel) {
+                end_at_once();
             }
-            tracing::info!(
-                "stopping: no new messages, waiting for the running ones (a second signal ends at once)"
-            );
-            workers.iter().for_each(Stop::stop);
+            stop_all();
         });
         if let Err(error) = set {
             tracing::warn!("signals are handled by another part of this program: {error}");

@@ -6,6 +6,7 @@ mod claim;
 mod dead;
 mod fencing;
 mod lost_replies;
+mod paused;
 mod plans;
 mod produce;
 mod rescue;

@@ -167,7 +167,7 @@ impl Drop for Worker {
 }
 
 /// Built beside this test when the whole workspace is tested.
-fn taskmq_cli() -> PathBuf {
+pub(crate) fn taskmq_cli() -> PathBuf {
     let test = std::env::current_exe().expect("a path");
     let folder = test.ancestors().nth(2).expect("the folder of programs");
     let program = folder.join(format!("taskmq-cli{}", std::env::consts::EXE_SUFFIX));

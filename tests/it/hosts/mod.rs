@@ -1,7 +1,7 @@
 //! What a new user does, with the real programs: `taskmq-cli init`, `diesel migration run`, `cargo run`, two workers,
 //! messages from a file, and one worker killed at its work.
 
-mod host;
+pub(crate) mod host;
 mod shapes;
 
 use std::collections::{BTreeMap, BTreeSet};

@@ -44,6 +44,69 @@ fn poison(number: i64, ctx: &Context) {
     journal("end", number, ctx);
 }
 
+/// Fails, or ends the whole process, as its payload says.
+#[task_consumer(topic = "ending", max_attempts = 3, backoff = "1ms")]
+fn ending(how: String) -> Result<(), String> {
+    match &*how {
+        "panic" => panic!("in words"),
+        "panic without words" => std::panic::panic_any(13),
+        "double panic" => {
+            let _second = PanicsWhenDropped;
+            panic!("the first");
+        }
+        "abort" => std::process::abort(),
+        "overflow" => drop(deeper(&[0; 1024])),
+        "exit 0" => std::process::exit(0),
+        "exit 3" => std::process::exit(3),
+        "segmentation fault" => {
+            let pid = std::process::id().to_string();
+            // Rust's own handler takes the first one for a stack that may have overflowed, and finds that it has not.
+            for _ in 0..100 {
+                let _ = std::process::Command::new("kill").args(["-SEGV", &pid]).status();
+                std::thread::sleep(Duration::from_millis(10));
+            }
+        }
+        "large error" => return Err("x".repeat(10 * 1024 * 1024)),
+        "odd error" => {
+            return Err(format!("\0\u{1b}[31m{}", String::from_utf8_lossy(b"\xff\xfe")));
+        }
+        _ => {}
+    }
+    Ok(())
+}
+
+struct PanicsWhenDropped;
+
+impl Drop for PanicsWhenDropped {
+    fn drop(&mut self) {
+        panic!("the second");
+    }
+}
+
+#[allow(unconditional_recursion, reason = "it is to overflow the stack")]
+fn deeper(before: &[u8; 1024]) -> [u8; 1024] {
+    let mut here = std::hint::black_box(*before);
+    here[0] = here[0].wrapping_add(1);
+    let mut below = deeper(&here);
+    below[1] = here[0];
+    std::hint::black_box(below)
+}
+
+/// Hangs; `stuck` in a way that nothing can stop.
+#[task_consumer(topic = "hanging", max_attempts = 2, backoff = "1ms", timeout = "300ms")]
+fn hanging(how: String) {
+    if how == "loop" {
+        loop {
+            std::hint::spin_loop();
+        }
+    }
+    if how == "stuck" {
+        loop {
+            std::thread::park();
+        }
+    }
+}
+
 fn journal(what: &str, number: i64, ctx: &Context) {
     let Ok(path) = std::env::var("TEST_JOURNAL") else { return };
     let line = format!("{what} {number} {} {}\n", ctx.attempt(), std::process::id());

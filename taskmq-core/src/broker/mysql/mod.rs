@@ -112,8 +112,10 @@ macro_rules! many {
     };
 }
 
-// Below the macros that it uses.
+// Below the macros that they use.
 mod admin;
+mod diagnosis;
+mod paused;
 
 pub(crate) fn connect(url: &str) -> Result<MysqlConnection> {
     let failed = |reason: String| database_url::cannot_connect(url, &reason);
@@ -163,6 +165,9 @@ fn is_conflict(error: &Error) -> bool {
         .iter()
         .any(|words| info.message().contains(words))
 }
+
+/// A worker's id, counter and free lock, or a topic that is paused.
+type LookRow = (i64, Option<i64>, Option<i32>, Option<String>);
 
 impl sealed::Sealed for MysqlConnection {}
 
@@ -377,39 +382,46 @@ impl Broker for MysqlConnection {
     }
 
     fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
-        let rows: Vec<(i64, Option<i64>, Option<i32>)> = load!(
-            self, Mysql => (BigInt, Nullable<BigInt>, Nullable<Integer>),
+        let rows: Vec<LookRow> = load!(
+            self, Mysql => (BigInt, Nullable<BigInt>, Nullable<Integer>, Nullable<Text>),
             "WITH RECURSIVE lane AS (
                 SELECT t.topic, (SELECT m.priority FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
                                  WHERE m.worker_id = 0 AND m.topic = t.topic ORDER BY m.priority DESC LIMIT 1) AS priority
                 FROM JSON_TABLE(?, '$[*]' COLUMNS (topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) t
+                WHERE t.topic NOT IN (SELECT topic FROM taskmq_paused)
                 UNION ALL
                 SELECT l.topic, (SELECT m.priority FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
                                  WHERE m.worker_id = 0 AND m.topic = l.topic AND m.priority < l.priority ORDER BY m.priority DESC LIMIT 1)
                 FROM lane l WHERE l.priority IS NOT NULL
              )
-             SELECT id, beat, IF(locked, IS_FREE_LOCK(CONCAT('taskmq:', id)), NULL) FROM taskmq_workers
+             SELECT id, beat, IF(locked, IS_FREE_LOCK(CONCAT('taskmq:', id)), NULL), CAST(NULL AS CHAR) FROM taskmq_workers
              UNION ALL
-             SELECT held.worker_id, CAST(NULL AS SIGNED), CAST(NULL AS SIGNED) FROM (
+             SELECT held.worker_id, CAST(NULL AS SIGNED), CAST(NULL AS SIGNED), NULL FROM (
                 SELECT worker_id FROM taskmq_messages WHERE worker_id > 0 UNION SELECT worker_id FROM taskmq_claims) held
              LEFT JOIN taskmq_workers w ON w.id = held.worker_id WHERE w.id IS NULL
              UNION ALL
-             SELECT DISTINCT m.worker_id, NULL, NULL FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
+             SELECT 0, NULL, NULL, topic FROM taskmq_paused
+             UNION ALL
+             SELECT DISTINCT m.worker_id, NULL, NULL, NULL FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
              WHERE m.worker_id IN (-1, -2) AND m.topic IN (SELECT topic FROM lane)
              UNION ALL
-             SELECT 0, NULL, NULL FROM DUAL WHERE EXISTS (
+             SELECT 0, NULL, NULL, NULL FROM DUAL WHERE EXISTS (
                 SELECT 1 FROM lane l STRAIGHT_JOIN taskmq_messages m FORCE INDEX (taskmq_messages_ready)
                 ON m.worker_id = 0 AND m.topic = l.topic AND m.priority = l.priority AND m.run_at <= CURRENT_TIMESTAMP(6)
                 WHERE l.priority IS NOT NULL)",
             Text = json(topics)?,
         )?;
-        let peers =
-            rows.into_iter().map(|(id, beat, free)| Peer { id, beat, lock_free: free.map(|free| free == 1) });
-        Ok(super::look(worker_id, peers))
+        let peer = |id, beat, free: Option<i32>| Peer { id, beat, lock_free: free.map(|free| free == 1) };
+        let rows = rows.into_iter().map(|(id, beat, free, paused)| (peer(id, beat, free), paused));
+        Ok(super::look(worker_id, rows))
     }
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {
         rescue::rescue(self, peer)
+    }
+
+    fn explain_death(&mut self, worker_id: i64, how: &str) -> Result<()> {
+        rescue::explain_death(self, worker_id, how)
     }
 
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {

@@ -10,7 +10,7 @@ use super::claim::{
 };
 use super::{json, transaction};
 use crate::broker::reconcile::plan;
-use crate::broker::{BatchId, Claimed, Leases, Peer, culprit, nobody};
+use crate::broker::{BatchId, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -146,10 +146,12 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
         )?;
         if let Some(culprit) = culprit(peer, alone_with, &held) {
             execute!(
-                conn, Mysql,
+                conn,
+                Mysql,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                 SELECT id, attempts + suspicions, 'crash', 'the worker process died while it ran this message', ?
+                 SELECT id, attempts + suspicions, 'crash', ?, ?
                  FROM taskmq_messages WHERE id = ?",
+                Text = death_of(peer.id),
                 Text = &label,
                 BigInt = culprit,
             )?;
@@ -183,4 +185,17 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
         }
         Ok(held.len())
     })
+}
+
+pub(super) fn explain_death(conn: &mut MysqlConnection, worker_id: i64, how: &str) -> Result<()> {
+    let known = death_of(worker_id);
+    execute!(
+        conn, Mysql,
+        "UPDATE taskmq_failures SET error = ?
+         WHERE id > (SELECT newest FROM (SELECT max(id) AS newest FROM taskmq_failures) f) - ? AND kind = 'crash' AND error = ?",
+        Text = format!("{known}: {how}"),
+        BigInt = NEW_FAILURES,
+        Text = &known,
+    )?;
+    Ok(())
 }

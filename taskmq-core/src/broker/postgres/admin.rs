@@ -10,11 +10,12 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
 
 use super::claim::exclude_batch_claims;
+use super::{diagnosis, paused};
 use crate::broker::administration::{
     Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
     Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
 };
-use crate::broker::rows;
+use crate::broker::{Figures, PausedTopic, rows};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
@@ -270,6 +271,22 @@ impl Administration for PgConnection {
             write_down(conn, noted, &changed.changed)?;
             Ok(changed)
         })
+    }
+
+    fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {
+        paused::pause(self, topic, actor)
+    }
+
+    fn resume(&mut self, topic: &str, actor: &str) -> Result<bool> {
+        paused::resume(self, topic, actor)
+    }
+
+    fn paused(&mut self) -> Result<Vec<PausedTopic>> {
+        paused::paused(self)
+    }
+
+    fn diagnose(&mut self) -> Result<Figures> {
+        diagnosis::diagnose(self)
     }
 
     fn note(&mut self, note: &Note<'_>) -> Result<NoteId> {

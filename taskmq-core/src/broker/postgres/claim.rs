@@ -17,15 +17,18 @@ use crate::{MessageId, Result};
 /// each: rows of other lanes, and rows that are not due, are never walked over.
 macro_rules! lanes {
     () => {
-        "RECURSIVE lane AS (
+        lanes!("")
+    };
+    ($which:literal) => {
+        concat!("RECURSIVE lane AS (
             SELECT t.topic, t.place, (SELECT m.priority FROM taskmq_messages m WHERE m.worker_id = 0 AND m.topic = t.topic
                                       ORDER BY m.priority DESC LIMIT 1) AS priority
-            FROM unnest(?) WITH ORDINALITY AS t (topic, place)
+            FROM unnest(?) WITH ORDINALITY AS t (topic, place) ", $which, "
             UNION ALL
             SELECT l.topic, l.place, (SELECT m.priority FROM taskmq_messages m WHERE m.worker_id = 0 AND m.topic = l.topic
                                       AND m.priority < l.priority ORDER BY m.priority DESC LIMIT 1)
             FROM lane l WHERE l.priority IS NOT NULL
-         )"
+         )")
     };
 }
 
@@ -118,34 +121,39 @@ pub(super) fn next_due(conn: &mut PgConnection, topics: &[&str]) -> Result<Optio
     Ok(micros.first().copied().flatten().map(|micros| Duration::from_micros(micros.max(0).unsigned_abs())))
 }
 
+/// A worker's id, counter and free lock, or a topic that is paused.
+type LookRow = (i64, Option<i64>, Option<bool>, Option<String>);
+
 pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> Result<Look> {
-    let rows: Vec<(i64, Option<i64>, Option<bool>)> = load!(
-        conn, Pg => (BigInt, Nullable<BigInt>, Nullable<Bool>),
-        concat!("WITH ", lanes!(), "
+    let rows: Vec<LookRow> = load!(
+        conn, Pg => (BigInt, Nullable<BigInt>, Nullable<Bool>, Nullable<Text>),
+        concat!("WITH ", lanes!("WHERE t.topic NOT IN (SELECT topic FROM taskmq_paused)"), "
          SELECT w.id, w.beat, CASE WHEN w.locked THEN NOT EXISTS (
                 SELECT 1 FROM pg_locks l WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
                 AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
-                AND (l.classid::bigint << 32) | l.objid::bigint = w.id) END
+                AND (l.classid::bigint << 32) | l.objid::bigint = w.id) END, CAST(NULL AS TEXT)
          FROM taskmq_workers w
          UNION ALL
-         SELECT held.worker_id, CAST(NULL AS BIGINT), CAST(NULL AS BOOLEAN) FROM (
+         SELECT held.worker_id, CAST(NULL AS BIGINT), CAST(NULL AS BOOLEAN), NULL FROM (
             SELECT worker_id FROM taskmq_messages WHERE worker_id <> 0 AND worker_id > 0
             UNION SELECT worker_id FROM taskmq_claims) held
          WHERE NOT EXISTS (SELECT 1 FROM taskmq_workers w WHERE w.id = held.worker_id)
          UNION ALL
-         SELECT aside.id, NULL, NULL FROM (VALUES (CAST(-1 AS BIGINT)), (-2)) aside (id) WHERE EXISTS (
+         SELECT 0, NULL, NULL, topic FROM taskmq_paused
+         UNION ALL
+         SELECT aside.id, NULL, NULL, NULL FROM (VALUES (CAST(-1 AS BIGINT)), (-2)) aside (id) WHERE EXISTS (
             SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.id AND m.worker_id <> 0
             AND m.topic IN (SELECT topic FROM lane))
          UNION ALL
-         SELECT 0, NULL, NULL WHERE EXISTS (
+         SELECT 0, NULL, NULL, NULL WHERE EXISTS (
             SELECT 1 FROM lane CROSS JOIN LATERAL (
                 SELECT 1 FROM taskmq_messages m WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority
                 AND m.run_at <= statement_timestamp() LIMIT 1) due
             WHERE lane.priority IS NOT NULL)"),
         Array<Text> = topics,
     )?;
-    let peers = rows.into_iter().map(|(id, beat, lock_free)| Peer { id, beat, lock_free });
-    Ok(crate::broker::look(worker_id, peers))
+    let rows = rows.into_iter().map(|(id, beat, lock_free, paused)| (Peer { id, beat, lock_free }, paused));
+    Ok(crate::broker::look(worker_id, rows))
 }
 
 pub(super) type ClaimedSql =

@@ -148,8 +148,10 @@ macro_rules! by_index {
     };
 }
 
-// Below the macros that it uses.
+// Below the macros that they use.
 mod admin;
+mod diagnosis;
+mod paused;
 
 /// For the connections of a worker. Planning a claim anew would take three times as long as carrying it out, and there
 /// is nothing to be found out: each statement is planned once.
@@ -394,6 +396,10 @@ impl Broker for PgConnection {
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {
         rescue::rescue(self, peer)
+    }
+
+    fn explain_death(&mut self, worker_id: i64, how: &str) -> Result<()> {
+        rescue::explain_death(self, worker_id, how)
     }
 
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {

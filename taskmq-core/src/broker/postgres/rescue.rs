@@ -6,7 +6,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
 use super::claim::{self, ClaimedRow, ClaimedSql, claimed_row};
 use crate::broker::reconcile::plan;
-use crate::broker::{BatchId, Claimed, Leases, Peer, culprit, nobody};
+use crate::broker::{BatchId, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -150,8 +150,9 @@ pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
             execute!(
                 conn, Pg,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                 SELECT id, attempts + suspicions, 'crash', 'the worker process died while it ran this message', ?
+                 SELECT id, attempts + suspicions, 'crash', ?, ?
                  FROM taskmq_messages WHERE id = ?",
+                Text = death_of(peer.id),
                 Text = &label,
                 BigInt = culprit,
             )?;
@@ -179,4 +180,18 @@ pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
         }
         Ok(held.len())
     })
+}
+
+pub(super) fn explain_death(conn: &mut PgConnection, worker_id: i64, how: &str) -> Result<()> {
+    let known = death_of(worker_id);
+    execute!(
+        conn,
+        Pg,
+        "UPDATE taskmq_failures SET error = ?
+         WHERE id > (SELECT max(id) FROM taskmq_failures) - ? AND kind = 'crash' AND error = ?",
+        Text = format!("{known}: {how}"),
+        BigInt = NEW_FAILURES,
+        Text = &known,
+    )?;
+    Ok(())
 }

@@ -9,12 +9,12 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
-use super::json_list;
+use super::{diagnosis, json_list, paused};
 use crate::broker::administration::{
     Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
     Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
 };
-use crate::broker::rows;
+use crate::broker::{Figures, PausedTopic, rows};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result, State};
 
@@ -254,6 +254,22 @@ impl Administration for SqliteConnection {
             write_down(conn, noted, &changed.changed)?;
             Ok(changed)
         })
+    }
+
+    fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {
+        paused::pause(self, topic, actor)
+    }
+
+    fn resume(&mut self, topic: &str, actor: &str) -> Result<bool> {
+        paused::resume(self, topic, actor)
+    }
+
+    fn paused(&mut self) -> Result<Vec<PausedTopic>> {
+        paused::paused(self)
+    }
+
+    fn diagnose(&mut self) -> Result<Figures> {
+        diagnosis::diagnose(self)
     }
 
     fn note(&mut self, note: &Note<'_>) -> Result<NoteId> {

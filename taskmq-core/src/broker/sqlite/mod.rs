@@ -106,6 +106,8 @@ macro_rules! finished {
 // Below the macros that they use.
 mod admin;
 mod claim;
+mod diagnosis;
+mod paused;
 mod rescue;
 mod settle;
 
@@ -340,25 +342,32 @@ impl Broker for SqliteConnection {
 
     /// Whatever is due, a change of the file has told.
     fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
-        let rows: Vec<(i64, Option<i64>)> = load!(
-            self, Sqlite => (BigInt, Nullable<BigInt>),
-            "SELECT id, beat FROM taskmq_workers
+        let rows: Vec<(i64, Option<i64>, Option<String>)> = load!(
+            self, Sqlite => (BigInt, Nullable<BigInt>, Nullable<Text>),
+            "SELECT id, beat, NULL FROM taskmq_workers
              UNION ALL
-             SELECT worker_id, NULL FROM (
+             SELECT worker_id, NULL, NULL FROM (
                 SELECT worker_id FROM taskmq_messages WHERE worker_id <> 0 AND worker_id > 0
                 UNION SELECT worker_id FROM taskmq_claims)
              WHERE worker_id NOT IN (SELECT id FROM taskmq_workers)
              UNION ALL
-             SELECT aside.column1, NULL FROM (VALUES (-1), (-2)) aside WHERE EXISTS (
+             SELECT 0, NULL, topic FROM taskmq_paused
+             UNION ALL
+             SELECT aside.column1, NULL, NULL FROM (VALUES (-1), (-2)) aside WHERE EXISTS (
                 SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.column1 AND m.worker_id <> 0
-                AND m.topic IN (SELECT value FROM json_each(?)))",
+                AND m.topic IN (SELECT value FROM json_each(?) EXCEPT SELECT topic FROM taskmq_paused))",
             Text = json_list(topics)?,
         )?;
-        Ok(super::look(worker_id, rows.into_iter().map(|(id, beat)| Peer { id, beat, lock_free: None })))
+        let rows = rows.into_iter().map(|(id, beat, paused)| (Peer { id, beat, lock_free: None }, paused));
+        Ok(super::look(worker_id, rows))
     }
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {
         rescue::rescue(self, peer)
+    }
+
+    fn explain_death(&mut self, worker_id: i64, how: &str) -> Result<()> {
+        rescue::explain_death(self, worker_id, how)
     }
 
     fn alone_ended(&mut self, worker_id: i64) -> Result<()> {

@@ -10,7 +10,7 @@ use super::claim::{
 };
 use super::json_list;
 use crate::broker::reconcile::plan;
-use crate::broker::{BatchId, Claimed, Leases, Peer, culprit, nobody};
+use crate::broker::{BatchId, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -143,8 +143,9 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
             execute!(
                 conn, Sqlite,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                 SELECT id, attempts + suspicions, 'crash', 'the worker process died while it ran this message', ?
+                 SELECT id, attempts + suspicions, 'crash', ?, ?
                  FROM taskmq_messages WHERE id = ? AND worker_id = ?",
+                Text = death_of(peer.id),
                 Text = &label,
                 BigInt = culprit,
                 BigInt = peer.id,
@@ -175,4 +176,18 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
         }
         Ok(held.len())
     })
+}
+
+pub(super) fn explain_death(conn: &mut SqliteConnection, worker_id: i64, how: &str) -> Result<()> {
+    let known = death_of(worker_id);
+    execute!(
+        conn,
+        Sqlite,
+        "UPDATE taskmq_failures SET error = ?
+         WHERE id > (SELECT max(id) FROM taskmq_failures) - ? AND kind = 'crash' AND error = ?",
+        Text = format!("{known}: {how}"),
+        BigInt = NEW_FAILURES,
+        Text = &known,
+    )?;
+    Ok(())
 }

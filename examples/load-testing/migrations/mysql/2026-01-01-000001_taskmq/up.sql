@@ -84,12 +84,19 @@ CREATE TABLE taskmq_workers (
     alone_with  BIGINT       NULL DEFAULT NULL COMMENT 'the set-aside message that is all it runs'
 ) ENGINE = InnoDB;
 
--- What people did with messages, on the admin page or the command line.
+-- The topics whose messages no worker takes until a person resumes them.
+CREATE TABLE taskmq_paused (
+    topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    since TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    actor VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who paused it'
+) ENGINE = InnoDB;
+
+-- What people did with messages and topics, on the admin page or the command line.
 CREATE TABLE taskmq_audit (
     id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
     at         TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     actor      VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL,
-    action     VARCHAR(20)  CHARACTER SET ascii NOT NULL COMMENT 'produce, retry, cancel, delete, priority, run at',
+    action     VARCHAR(20)  CHARACTER SET ascii NOT NULL COMMENT 'produce, retry, cancel, delete, priority, run at, pause, resume',
     topic      VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL COMMENT 'NULL: of any topic',
     message_id BIGINT       NULL DEFAULT NULL COMMENT 'NULL: more than one',
     details    LONGTEXT     CHARACTER SET utf8mb4 NOT NULL,

@@ -1,0 +1,79 @@
+use taskmq_core::broker::{Action, Note, Noted};
+use taskmq_core::{BrokerConnection, State};
+
+use super::change::{confirm, messages, progress};
+use crate::cli::PurgeArgs;
+use crate::error::{Error, Result};
+use crate::selection::Selection;
+use crate::when::When;
+use crate::{database, output};
+
+pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
+    if let Some(state) = args.state.iter().find(|state| !state.is_finished()) {
+        return Err(Error::Refused(format!(
+            "{state} messages are not finished: purge is for done, dead and cancelled ones; see `taskmq-cli delete`"
+        )));
+    }
+    let mut conn = database::connect(url)?;
+    let now = conn.broker().now()?;
+    let before = args.older_than.map(|age| When::Ago(age).at(now));
+    let mut states = args.state.clone();
+    states.sort_unstable();
+    states.dedup();
+    let selections: Vec<Selection<'_>> = states
+        .iter()
+        .map(|&state| Selection { state, topic: args.topic.as_deref(), finished_before: before })
+        .collect();
+    let mut total = 0;
+    for selection in &selections {
+        selection.each_page(&mut conn, |_, ids| {
+            total += ids.len();
+            Ok(())
+        })?;
+    }
+    if args.dry_run {
+        if args.json {
+            output::json(&[serde_json::json!({ "messages": total })]);
+        } else {
+            say!("would delete {}", messages(total));
+        }
+        return Ok(());
+    }
+    let mut deleted = 0;
+    if total > 0 {
+        confirm(&format!("delete {}", messages(total)), args.yes)?;
+        let names = states.iter().map(State::to_string).collect::<Vec<_>>().join(", ");
+        let details = match before {
+            Some(at) => format!("all {names} that finished before {}", at.to_rfc3339()),
+            None => format!("all {names}"),
+        };
+        let topic = args.topic.as_deref();
+        let action = Action::Delete;
+        let note = conn.broker().note(&Note {
+            actor: "taskmq-cli",
+            action: action.as_str(),
+            topic,
+            message_id: None,
+            details: &details,
+            messages: 0,
+        })?;
+        let bar = progress(total);
+        for selection in &selections {
+            // Each page is a transaction, and noted by it: to stop between two loses nothing.
+            selection.each_page(&mut conn, |conn, ids| {
+                deleted += conn.broker().change(&action, ids, Noted::Under(note))?.changed.len();
+                bar.inc(u64::try_from(ids.len()).unwrap_or_default());
+                Ok(())
+            })?;
+        }
+        bar.finish_and_clear();
+    }
+    if args.json {
+        output::json(&[serde_json::json!({ "deleted": deleted })]);
+    } else if total == 0 {
+        say!("there are no such messages");
+    } else {
+        say!("deleted {}", messages(deleted));
+    }
+    Ok(())
+}

@@ -1,0 +1,171 @@
+//! What the messages and the workers have to do with it.
+
+use std::collections::{BTreeMap, HashSet};
+
+use chrono::{DateTime, TimeDelta, Utc};
+use indicatif::HumanDuration;
+use taskmq_core::broker::{HeldMessage, Place, WorkerEntry};
+use taskmq_core::{AnyConnection, Backend, BrokerConnection, State};
+
+use super::{Finding, Level};
+use crate::error::Result;
+use crate::selection;
+
+/// Lanes and workers are looked at up to this many.
+const MOST: usize = 10_000;
+/// Messages that are due for so long are not only waiting for their turn.
+const STUCK: TimeDelta = TimeDelta::minutes(2);
+/// A worker moves its counter at least every half minute, or every second where there are no locks.
+const STILL: TimeDelta = TimeDelta::seconds(100);
+/// Dead letters of this time are new.
+const LATELY: TimeDelta = TimeDelta::hours(1);
+/// At most so many of them are counted.
+const COUNTED: i64 = 10_000;
+
+/// A topic's messages that nobody holds.
+#[derive(Debug, Default)]
+struct Waiting {
+    due_since: Option<DateTime<Utc>>,
+    later: bool,
+}
+
+pub(super) fn examine(conn: &mut AnyConnection) -> Result<Vec<Finding>> {
+    let backend = conn.backend();
+    let broker = conn.broker();
+    let now = broker.now()?;
+    let workers = broker.workers(i64::try_from(MOST).unwrap_or(i64::MAX))?;
+    let held = broker.held(i64::try_from(MOST).unwrap_or(i64::MAX))?;
+    let paused: HashSet<String> = broker.paused()?.into_iter().map(|paused| paused.topic).collect();
+    let mut topics: BTreeMap<String, Waiting> = BTreeMap::new();
+    for lane in broker.lanes(MOST)? {
+        let count = broker.count_lane(&lane, 1)?;
+        let waiting = topics.entry(lane.topic).or_default();
+        waiting.due_since = [waiting.due_since, count.oldest_due].into_iter().flatten().min();
+        waiting.later |= count.scheduled + count.retrying > 0;
+    }
+    let mut findings = Vec::new();
+    findings.extend(judge_topics(&topics, &workers, &held, &paused, now));
+    findings.extend(judge_workers(backend, &workers, &held, now));
+    let mut span = selection::everything();
+    span.limit = COUNTED;
+    span.from = Place::before(now - LATELY);
+    findings.extend(judge_dead(broker.finished(State::Dead, &span)?.len()));
+    Ok(findings)
+}
+
+fn judge_topics(
+    topics: &BTreeMap<String, Waiting>,
+    workers: &[WorkerEntry],
+    held: &[HeldMessage],
+    paused: &HashSet<String>,
+    now: DateTime<Utc>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    for (topic, waiting) in topics {
+        let consumers = workers.iter().filter(|w| w.topics.split(',').any(|t| t == topic)).count();
+        let due = waiting.due_since.map(|since| now - since);
+        if paused.contains(topic) {
+            findings.push(Finding::new(
+                Level::Remark,
+                "paused",
+                format!("{topic} is paused, and messages of it wait"),
+                "no worker takes them",
+                format!("taskmq-cli resume {topic}, when it is time"),
+            ));
+        } else if consumers == 0 && (due.is_some() || waiting.later) {
+            findings.push(Finding::new(
+                Level::Warning,
+                "no-worker",
+                format!("{topic} has messages, and no running worker consumes it"),
+                "they wait until one comes; or their producer wrote the topic wrongly",
+                "start a worker that has its consumer: cargo run --bin worker",
+            ));
+        } else if let Some(due) = due.filter(|due| *due > STUCK) {
+            let due = HumanDuration(due.to_std().unwrap_or_default());
+            let runs = held.iter().any(|held| held.topic == *topic && held.worker_id.is_some());
+            findings.push(if runs {
+                Finding::new(
+                    Level::Warning,
+                    "backlog",
+                    format!("the oldest message of {topic} has been due for {due}; workers are at it"),
+                    "they do not keep up, or something of higher priority comes first",
+                    "run more workers, or with more --concurrency",
+                )
+            } else {
+                Finding::new(
+                    Level::Error,
+                    "stuck",
+                    format!("a message of {topic} has been due for {due}, {consumers} workers consume it, and none runs it"),
+                    "messages are not run",
+                    "see whether the workers are busy with other topics; read their logs, and start them anew",
+                )
+            });
+        }
+    }
+    let aside = held.iter().filter(|held| held.worker_id.is_none()).count();
+    if aside > 0 {
+        findings.push(Finding::new(
+            Level::Remark,
+            "set-aside",
+            format!("{aside} messages were there when a worker died, and wait to run in small company"),
+            "one of them may be what killed it; this slows their topics down until it is found",
+            "nothing, if it passes; else read the logs of the workers that died",
+        ));
+    }
+    findings
+}
+
+fn judge_workers(
+    backend: Backend,
+    workers: &[WorkerEntry],
+    held: &[HeldMessage],
+    now: DateTime<Utc>,
+) -> Vec<Finding> {
+    let mut findings = Vec::new();
+    let known: HashSet<i64> = workers.iter().map(|worker| worker.id).collect();
+    let strays = held.iter().filter(|held| held.worker_id.is_some_and(|id| !known.contains(&id))).count();
+    if strays > 0 {
+        findings.push(Finding::new(
+            Level::Warning,
+            "held-by-nobody",
+            format!("{strays} messages are leased to workers that are not entered any more"),
+            "they do not run until another worker has given them back",
+            if workers.is_empty() {
+                "start a worker: it gives them back within seconds"
+            } else {
+                "wait some seconds and look again; if they stay, start the workers anew"
+            },
+        ));
+    }
+    // On SQLite the file locks tell, and counters stand still.
+    for worker in workers.iter().filter(|w| backend != Backend::Sqlite && now - w.beat_at > STILL) {
+        let still = HumanDuration((now - worker.beat_at).to_std().unwrap_or_default());
+        findings.push(Finding::new(
+            Level::Warning,
+            "worker-silent",
+            format!("worker {}:{} has given no sign of life for {still}", worker.host, worker.pid),
+            "it is stopped or cut off, and nobody is there to take over what it holds",
+            "see what has become of its process; any other worker takes over from it within seconds",
+        ));
+    }
+    findings
+}
+
+fn judge_dead(lately: usize) -> Option<Finding> {
+    let count = if i64::try_from(lately).is_ok_and(|n| n >= COUNTED) {
+        format!("{lately} or more messages")
+    } else if lately == 1 {
+        "1 message".to_owned()
+    } else {
+        format!("{lately} messages")
+    };
+    (lately > 0).then(|| {
+        Finding::new(
+            Level::Warning,
+            "dead-letters",
+            format!("{count} became dead letters in the last hour"),
+            "they are given up and wait for a person",
+            "taskmq-cli dead shows their errors; taskmq-cli retry revives them once the cause is gone",
+        )
+    })
+}

@@ -1,0 +1,134 @@
+//! The screen on real data.
+
+use diesel::Connection;
+use diesel::connection::SimpleConnection;
+use ratatui::Terminal;
+use ratatui::backend::TestBackend;
+use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
+use taskmq_core::broker::NoteId;
+use taskmq_core::{AnyConnection, Backend, BrokerConnection, State, migration};
+
+use super::app::App;
+use super::screen;
+
+/// Some of everything, and a text that a terminal must not carry out.
+const QUEUE: &str = "INSERT INTO taskmq_messages (topic, payload) VALUES ('mail', '1'), ('mail', '2'), ('play', '3');
+    INSERT INTO taskmq_messages (topic, payload, worker_id) VALUES ('play', '4', 5);
+    INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency) VALUES (5, 'box', 77, '0', 'play', 8);
+    INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, worker_id, attempts, crashes, payload, error)
+    SELECT id + 100, topic, 'dead', 0, run_at, created_at, 0, 3, 0, payload, 'broken' || char(27) || '[2J' FROM taskmq_messages";
+
+struct Watched {
+    _folder: tempfile::TempDir,
+    conn: AnyConnection,
+    app: App,
+}
+
+impl Watched {
+    fn new() -> Self {
+        let folder = tempfile::tempdir().expect("a folder");
+        let url = folder.path().join("app.db").display().to_string();
+        let mut sqlite = diesel::SqliteConnection::establish(&url).expect("a file");
+        sqlite.batch_execute(migration::up(Backend::Sqlite)).expect("tables");
+        sqlite.batch_execute(QUEUE).expect("rows");
+        let mut conn = AnyConnection::establish(&url).expect("connects");
+        let mut app = App::new("SQLite".to_owned());
+        app.look(&mut conn).expect("looks");
+        Self { _folder: folder, conn, app }
+    }
+
+    fn press(&mut self, keys: &str) {
+        for c in keys.chars() {
+            let code = if c == '\t' { KeyCode::Tab } else { KeyCode::Char(c) };
+            self.app.key(KeyEvent::new(code, KeyModifiers::NONE), &mut self.conn).expect("is done");
+        }
+    }
+
+    fn screen(&self, width: u16, height: u16) -> Vec<String> {
+        let mut terminal = Terminal::new(TestBackend::new(width, height)).expect("a terminal");
+        terminal.draw(|frame| screen::draw(frame, &self.app)).expect("draws");
+        let buffer = terminal.backend().buffer();
+        let line = |y| (0..width).map(|x| buffer[(x, y)].symbol()).collect::<String>();
+        (0..height).map(line).collect()
+    }
+
+    fn shows(&self, words: &str) -> bool {
+        self.screen(80, 24).join("\n").contains(words)
+    }
+
+    fn dead(&mut self) -> i64 {
+        self.conn.broker().count_finished(State::Dead, 100).expect("counts").iter().map(|(_, n)| n).sum()
+    }
+}
+
+#[test]
+fn everything_is_on_the_screen_of_any_size() {
+    let watched = Watched::new();
+    for (width, height) in [(80, 24), (200, 60), (100, 20)] {
+        let screen = watched.screen(width, height).join("\n");
+        for words in [
+            "SQLite",
+            "1 worker",
+            "topics 2",
+            "READY",
+            "mail",
+            "play",
+            "workers 1",
+            "box:77",
+            "1/8",
+            "dead letters 4",
+        ] {
+            assert!(screen.contains(words), "{words} in {width}x{height}:\n{screen}");
+        }
+        assert!(screen.contains("broken\\u{1b}") && !screen.contains('\u{1b}'), "{screen}");
+    }
+    // What has no room is left out; nothing panics.
+    for (width, height) in [(1, 1), (20, 5), (40, 12)] {
+        watched.screen(width, height);
+    }
+}
+
+#[test]
+fn a_topic_is_paused_and_resumed_by_a_key() {
+    let mut watched = Watched::new();
+    watched.press("p");
+    assert_eq!(watched.conn.broker().paused().expect("reads")[0].topic, "mail");
+    assert!(watched.shows("mail paused") && watched.shows("mail is paused:"));
+    watched.press("p");
+    assert!(watched.conn.broker().paused().expect("reads").is_empty());
+    watched.press("jp");
+    assert_eq!(watched.conn.broker().paused().expect("reads")[0].topic, "play");
+}
+
+#[test]
+fn dead_letters_are_changed_after_a_question_that_says_how_many() {
+    let mut watched = Watched::new();
+    watched.press("jr");
+    assert!(watched.shows("retry 2 messages, the dead letters of play?"));
+    watched.press("n");
+    assert!(watched.shows("nothing was changed"));
+    assert_eq!(watched.dead(), 4);
+    watched.press("ry");
+    assert!(watched.shows("made due: 2 messages"));
+    assert_eq!(watched.dead(), 2);
+    // Tab, Tab: the list of dead letters.
+    watched.press("\t\td");
+    assert!(watched.shows("delete dead letter 102 of mail?"), "{:#?}", watched.screen(80, 24));
+    watched.press("y");
+    assert_eq!(watched.dead(), 1);
+    let notes = watched.conn.broker().notes(NoteId::MAX, 10).expect("reads");
+    let notes: Vec<_> =
+        notes.iter().map(|n| (&*n.action, n.topic.as_deref(), n.message_id, n.messages)).collect();
+    assert_eq!(notes, [("delete", None, Some(102), 1), ("retry", Some("play"), None, 2)]);
+}
+
+#[test]
+fn keys_are_explained_and_lead_out() {
+    let mut watched = Watched::new();
+    watched.press("?");
+    assert!(watched.shows("pause or resume the selected topic"));
+    watched.press("q");
+    assert!(!watched.app.ends && !watched.shows("pause or resume the selected topic"));
+    watched.press("q");
+    assert!(watched.app.ends);
+}

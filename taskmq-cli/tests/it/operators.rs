@@ -1,0 +1,185 @@
+//! What operators do, on SQLite.
+
+use std::fs;
+
+use crate::database::{execute, migrated};
+
+fn said(host: &crate::host::Host, args: &[&str]) -> String {
+    let out = host.run(args);
+    assert!(out.status.success(), "{args:?}: {}", String::from_utf8_lossy(&out.stderr));
+    String::from_utf8(out.stdout).expect("text")
+}
+
+#[test]
+fn a_topic_is_paused_and_resumed() {
+    let host = migrated();
+    host.run(&["produce", "mail", "1"]);
+    assert_eq!(
+        said(&host, &["pause", "mail"]),
+        "mail paused: what runs is finished, nothing more is begun\n"
+    );
+    assert_eq!(said(&host, &["pause", "mail"]), "mail was paused already\n");
+    assert_eq!(host.json(&["pause", "mail", "--json"])[0]["changed"], false);
+    let note = String::from_utf8(host.run(&["pause", "tpyo"]).stderr).expect("text");
+    assert_eq!(note, "note: tpyo has no messages and no worker\n");
+    host.fails(&["pause", "two words"], "two words");
+    let text = said(&host, &["topics"]);
+    assert!(text.contains("mail is paused since") && text.contains("by taskmq-cli"), "{text}");
+    let topics = host.json(&["topics", "--json"]);
+    assert_eq!(topics[0]["paused"]["actor"], "taskmq-cli", "{topics}");
+    assert_eq!((&topics[1]["topic"], &topics[1]["ready"]), (&"tpyo".into(), &0.into()), "{topics}");
+    assert_eq!(said(&host, &["resume", "mail"]), "mail resumed\n");
+    assert_eq!(said(&host, &["resume", "mail"]), "mail was not paused\n");
+    assert!(host.json(&["topics", "--json"])[0]["paused"].is_null());
+}
+
+const DEAD: &str = "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, finished_at, worker_id, attempts, crashes, payload, error)
+    SELECT value, CASE WHEN value < 700 THEN 'mail' ELSE 'play' END, 'dead', 0, '2026-01-01 00:00:00.000', '2026-01-01 00:00:00.000',
+    strftime('%Y-%m-%d %H:%M:%f', '2026-01-02', '+' || value || ' seconds'), 0, 3, 0, '1',
+    CASE WHEN value % 3 = 0 THEN 'order ' || value || ' was refused' ELSE 'timed out' || char(27) || '[2J' END
+    FROM generate_series(1, 1200)";
+
+/// SQLite as it is compiled in has no series.
+fn dead(host: &crate::host::Host) {
+    let numbers = "(WITH RECURSIVE n (value) AS (SELECT 1 UNION ALL SELECT value + 1 FROM n WHERE value < 1200) SELECT value FROM n)";
+    execute(host, &DEAD.replace("generate_series(1, 1200)", numbers));
+}
+
+#[test]
+fn dead_letters_are_grouped_by_topic_and_error() {
+    let host = migrated();
+    assert_eq!(said(&host, &["dead"]), "no dead letters\n");
+    dead(&host);
+    let groups = host.json(&["dead", "--json"]);
+    let counts: Vec<_> = groups.as_array().expect("an array").iter().map(|g| g["messages"].clone()).collect();
+    assert_eq!(counts, [466, 334, 233, 167]);
+    assert_eq!(groups[2]["error"], "order 699 was refused", "that of the newest");
+    assert_eq!(groups[2]["ids"].as_array().expect("ids").len(), 233);
+    let text = said(&host, &["dead"]);
+    assert!(!text.contains('\u{1b}') && text.contains("timed out\\u{1b}[2J"), "{text}");
+    assert_eq!(host.json(&["dead", "--topic", "play", "--json"]).as_array().expect("an array").len(), 2);
+    let out = host.run(&["dead", "--limit", "5"]);
+    assert!(String::from_utf8_lossy(&out.stderr).contains("newest 5"), "there are more");
+}
+
+#[test]
+fn finished_messages_are_purged_by_state_topic_and_age() {
+    let host = migrated();
+    dead(&host);
+    host.run(&["produce", "mail", "1"]);
+    let count = |more: &[&str]| {
+        host.json(&[&["purge", "--state", "dead", "--dry-run", "--json"], more].concat())[0]["messages"]
+            .clone()
+    };
+    assert_eq!(count(&[]), 1200);
+    assert_eq!(count(&["--topic", "mail"]), 699);
+    execute(
+        &host,
+        "UPDATE taskmq_archive SET finished_at = strftime('%Y-%m-%d %H:%M:%f', 'now') WHERE id > 1000",
+    );
+    assert_eq!(count(&["--older-than", "1h"]), 1000);
+    assert_eq!(host.json(&["purge", "--state", "done,cancelled", "--dry-run", "--json"])[0]["messages"], 0);
+    host.fails(&["purge", "--state", "dead"], "delete 1200 messages: say --yes");
+    host.fails(&["purge", "--state", "ready", "--yes"], "not finished");
+    host.fails(&["purge", "--yes"], "--state");
+    let text = said(&host, &["purge", "--state", "dead", "--older-than", "1h", "--yes"]);
+    assert_eq!(text, "deleted 1000 messages\n");
+    assert_eq!((count(&[]), host.json(&["topics", "--json"])[0]["ready"].clone()), (200.into(), 1.into()));
+    assert_eq!(host.json(&["purge", "--state", "dead", "--yes", "--json"])[0]["deleted"], 200);
+    assert_eq!(said(&host, &["purge", "--state", "dead", "--yes"]), "there are no such messages\n");
+}
+
+#[test]
+fn messages_are_found_by_key_text_and_time() {
+    let host = migrated();
+    host.run(&["produce", "mail", "{\"to\": \"Ann\"}", "--unique", "order:7"]);
+    host.run(&["produce", "mail", "{\"to\": \"order:7\"}"]);
+    host.run(&["produce", "play", "{\"to\": \"Ann\"}"]);
+    execute(&host, "UPDATE taskmq_messages SET created_at = '2026-01-01 00:00:00.000' WHERE id = 2");
+    let found = |args: &[&str]| -> Vec<i64> {
+        let messages = host.json(&[&["messages", "--json"], args].concat());
+        messages.as_array().expect("an array").iter().map(|m| m["id"].as_i64().expect("an id")).collect()
+    };
+    assert_eq!(found(&["--key", "order:7"]), [1]);
+    assert_eq!(found(&["--text", "order:7"]), [2, 1]);
+    assert_eq!(found(&["--text", "Ann", "--topic", "play"]), [3]);
+    assert_eq!(found(&["--text", "ann"]), [0_i64; 0]);
+    assert_eq!(found(&["--before", "2026-01-02"]), [2]);
+    assert_eq!(found(&["--after", "1h"]), [3, 1]);
+    assert_eq!(found(&["--after", "1h", "--limit", "1"]), [3]);
+    assert_eq!(found(&["--after", "1h", "--state", "dead"]), [0_i64; 0]);
+    host.fails(&["messages", "--after", "yesterday"], "2h (two hours ago)");
+}
+
+#[test]
+fn completions_and_manual_pages_name_every_command() {
+    let host = migrated();
+    let help = said(&host, &["--help"]);
+    let commands: Vec<&str> = help
+        .lines()
+        .skip_while(|line| *line != "Commands:")
+        .skip(1)
+        .take_while(|line| !line.is_empty())
+        .filter_map(|line| line.split_whitespace().next())
+        .collect();
+    assert!(commands.contains(&"doctor"), "{help}");
+    said(&host, &["man", "pages/man1"]);
+    for shell in ["bash", "zsh", "fish", "powershell", "elvish"] {
+        let script = said(&host, &["completions", shell]);
+        assert!(commands.iter().all(|command| script.contains(command)), "{shell}");
+    }
+    for command in commands.iter().filter(|command| **command != "help") {
+        let page = host.read(&format!("pages/man1/taskmq-cli-{command}.1"));
+        assert!(page.contains(".SH NAME"), "{page}");
+    }
+    let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md")).expect("a page");
+    for command in commands.iter().filter(|command| **command != "help") {
+        assert!(page.contains(&format!("`{command}")), "docs/cli.md does not name {command}");
+    }
+}
+
+/// In a terminal that the program `script` makes.
+#[cfg(all(target_os = "linux", feature = "watch"))]
+#[test]
+fn the_live_screen_leaves_the_terminal_as_it_was() {
+    use std::io::{Read, Write};
+    use std::process::{Command, Stdio};
+
+    let host = migrated();
+    host.run(&["produce", "mail", "1"]);
+    host.fails(&["watch"], "watch needs a terminal");
+    let command = format!("stty rows 24 cols 80; exec '{}' watch", env!("CARGO_BIN_EXE_taskmq-cli"));
+    for key in [b"q", b"\x03"] {
+        let mut child = Command::new("timeout")
+            .args(["20", "script", "--quiet", "--return", "--command", &command, "/dev/null"])
+            .current_dir(host.path(""))
+            .env_remove("DATABASE_URL")
+            .env("TERM", "xterm")
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .expect("timeout and script, which Debian always has");
+        let (mut stdin, mut stdout) =
+            (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+        let (mut screen, mut bytes, mut typed) = (String::new(), [0; 4096], false);
+        loop {
+            let read = stdout.read(&mut bytes).expect("reads");
+            if read == 0 {
+                break;
+            }
+            screen.push_str(&String::from_utf8_lossy(&bytes[..read]));
+            // What is typed before it listens is lost.
+            if !typed && screen.contains("quit") {
+                stdin.write_all(key).expect("is typed");
+                typed = true;
+            }
+        }
+        assert!(child.wait().expect("ends").success(), "{key:?}: {screen:?}");
+        let left =
+            screen.rsplit_once("\u{1b}[?1049l").map(|(shown, _)| shown).expect("the other screen is left");
+        assert!(
+            left.contains("\u{1b}[?1049h") && screen.contains("\u{1b}[?25h"),
+            "and the cursor shown: {screen:?}"
+        );
+    }
+}

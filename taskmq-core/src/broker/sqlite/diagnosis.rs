@@ -1,0 +1,36 @@
+//! Figures of the file.
+
+use diesel::prelude::*;
+use diesel::sql_types::Text;
+use diesel::sqlite::Sqlite;
+
+use super::{file_of, library_version};
+use crate::Result;
+use crate::broker::diagnosis::{Figures, ServerFigures, SqliteFigures};
+use crate::statement::load;
+
+const INDEXES: [&str; 5] = [
+    "taskmq_messages_ready",
+    "taskmq_messages_held",
+    "taskmq_messages_unique",
+    "taskmq_archive_finished",
+    "taskmq_failures_message",
+];
+
+pub(super) fn diagnose(conn: &mut SqliteConnection) -> Result<Figures> {
+    let indexes: Vec<String> = load!(
+        conn, Sqlite => Text,
+        "SELECT name FROM sqlite_schema WHERE type = 'index' AND name GLOB 'taskmq_*'",
+    )?;
+    let journal: Vec<String> = load!(conn, Sqlite => Text, "PRAGMA journal_mode")?;
+    let mut problems: Vec<String> = load!(conn, Sqlite => Text, "PRAGMA quick_check(20)")?;
+    problems.retain(|problem| problem != "ok");
+    let server = SqliteFigures {
+        version: library_version(conn)?,
+        journal_mode: journal.into_iter().next().unwrap_or_default(),
+        file: file_of(conn)?,
+        problems,
+    };
+    let found = indexes.into_iter().map(|name| (name, true)).collect();
+    Ok(Figures::new(&INDEXES, found, ServerFigures::Sqlite(server)))
+}
