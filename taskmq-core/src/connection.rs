@@ -139,6 +139,17 @@ impl AnyConnection {
         }
     }
 
+    /// Whether a lock on a row excludes everybody else: on a Galera cluster each node has its own.
+    #[cfg(feature = "worker")]
+    pub(crate) fn has_locks_of_all(&mut self) -> crate::Result<bool> {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::Mysql(conn) => Ok(!crate::broker::mysql::is_galera(conn)?),
+            #[allow(unreachable_patterns, reason = "when MariaDB is the only database")]
+            _ => Ok(true),
+        }
+    }
+
     /// Does everything that `ask` asks in one transaction, which has the settings that a worker's session would have.
     #[cfg(feature = "worker")]
     pub(crate) fn without_session<T>(
