@@ -100,7 +100,8 @@ impl AnyConnection {
 
     /// As [`establish`](Self::establish), for claiming and settling: the server ends a transaction in which nothing is
     /// done for five seconds (MySQL cannot), and on PostgreSQL every statement goes by an index, whatever the
-    /// statistics say.
+    /// statistics say. Neither is set where it would be set for others too: see
+    /// [`has_own_session`](Self::has_own_session).
     ///
     /// # Errors
     /// As [`establish`](Self::establish).
@@ -112,13 +113,64 @@ impl AnyConnection {
             Self::Sqlite(_) => {}
             #[cfg(feature = "postgres")]
             Self::Postgres(conn) => {
-                crate::broker::postgres::plan_by_index(conn)?;
-                crate::broker::postgres::end_stalled_transactions(conn, STALLED)?;
+                if crate::broker::postgres::has_own_session(conn)? {
+                    crate::broker::postgres::plan_by_index(conn)?;
+                    crate::broker::postgres::end_stalled_transactions(conn, STALLED)?;
+                }
             }
             #[cfg(feature = "mysql")]
             Self::Mysql(conn) => crate::broker::mysql::end_stalled_transactions(conn, STALLED),
         }
         Ok(conn)
+    }
+
+    /// Whether the server's session is this connection's alone. It is not behind a pooler of PostgreSQL such as
+    /// pgbouncer, whatever its mode: there taskmq prepares no statements, takes no session's locks, listens for
+    /// nothing and changes no setting beyond a transaction.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn has_own_session(&mut self) -> crate::Result<bool> {
+        match self {
+            #[cfg(feature = "postgres")]
+            Self::Postgres(conn) => crate::broker::postgres::has_own_session(conn),
+            #[allow(unreachable_patterns, reason = "when PostgreSQL is the only database")]
+            _ => Ok(true),
+        }
+    }
+
+    /// Whether a lock on a row excludes everybody else: on a Galera cluster each node has its own.
+    #[cfg(feature = "worker")]
+    pub(crate) fn has_locks_of_all(&mut self) -> crate::Result<bool> {
+        match self {
+            #[cfg(feature = "mysql")]
+            Self::Mysql(conn) => Ok(!crate::broker::mysql::is_galera(conn)?),
+            #[allow(unreachable_patterns, reason = "when MariaDB is the only database")]
+            _ => Ok(true),
+        }
+    }
+
+    /// Does everything that `ask` asks in one transaction, which has the settings that a worker's session would have.
+    #[cfg(feature = "worker")]
+    pub(crate) fn without_session<T>(
+        &mut self,
+        ask: impl FnOnce(&mut Self) -> crate::Result<T>,
+    ) -> crate::Result<T> {
+        #[cfg(feature = "postgres")]
+        #[allow(irrefutable_let_patterns, reason = "when PostgreSQL is the only database")]
+        if let Self::Postgres(conn) = self {
+            crate::broker::postgres::begin_planned(conn, STALLED)?;
+        } else {
+            return ask(self);
+        }
+        let answer = ask(self);
+        if answer.is_ok() {
+            self.broker().commit()?;
+        } else {
+            // The first error is the one to tell.
+            let _ = self.broker().rollback();
+        }
+        answer
     }
 
     /// Which database it is connected to.

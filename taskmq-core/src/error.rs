@@ -148,6 +148,11 @@ pub enum Error {
     /// The role of this connection lacks a right.
     #[error("the role of this connection may not do that: {0}; docs/roles.md has what each role needs")]
     Forbidden(#[source] diesel::result::Error),
+    /// The database's disk is full.
+    #[error(
+        "the database's disk is full, so it stores nothing more: make room on it; what was stored before is kept ({0})"
+    )]
+    DiskFull(#[source] diesel::result::Error),
     /// Anything else that the database reports.
     #[error("the database failed: {0}")]
     Database(#[source] diesel::result::Error),
@@ -193,6 +198,7 @@ impl From<diesel::result::Error> for Error {
                 "in a read-only transaction",
                 "attempt to write a readonly database",
                 "in a READ ONLY transaction",
+                "with the --read-only option",
             ]
             .iter()
             .any(|words| text.contains(words))
@@ -201,6 +207,13 @@ impl From<diesel::result::Error> for Error {
             }
             if text.contains("permission denied for") || text.contains("command denied to user") {
                 return Error::Forbidden(error);
+            }
+            if ["database or disk is full", "No space left on device", "Disk full ("]
+                .iter()
+                .any(|words| text.contains(words))
+                || text.starts_with("The table '") && text.ends_with("' is full")
+            {
+                return Error::DiskFull(error);
             }
             let missing = text.contains("no such table")
                 || text.contains("does not exist") && text.contains("relation")

@@ -4,6 +4,7 @@
 #[macro_use]
 mod each_database;
 mod beside;
+mod clocks;
 mod contract;
 mod doctor;
 mod example;
@@ -11,6 +12,7 @@ mod hosts;
 mod outages;
 mod pauses;
 mod poison;
+mod pooler;
 mod processes;
 mod roles;
 mod shutdown;

@@ -39,8 +39,21 @@ impl Workers {
 
     /// One that reaches the database by another way.
     pub(crate) fn start_on(&mut self, url: &str, args: &[&str]) -> usize {
+        self.start_with(url, args, &[])
+    }
+
+    /// One that cannot see the others' lock files, as on a machine of its own.
+    pub(crate) fn start_elsewhere(&mut self, args: &[&str]) -> usize {
+        let temporary = self.folder.path().join(format!("machine-{}", self.children.len()));
+        std::fs::create_dir(&temporary).expect("a folder");
+        let url = self.url.clone();
+        self.start_with(&url, args, &[("TMPDIR", temporary.to_str().expect("a path in UTF-8"))])
+    }
+
+    /// One with more in its environment.
+    pub(crate) fn start_with(&mut self, url: &str, args: &[&str], environment: &[(&str, &str)]) -> usize {
         let mut command = Command::new(env!("CARGO_BIN_EXE_test-worker"));
-        command.args(args);
+        command.args(args).envs(environment.iter().copied());
         self.spawn(url, command)
     }
 

@@ -3,13 +3,14 @@
 use std::path::Path;
 use std::process::{Command, Stdio};
 
-use taskmq_test_servers::{Mariadb, Postgres};
+use taskmq_test_servers::{Mariadb, Pgbouncer, Postgres};
 
 /// Installs what is missing where that is possible, and says how where it is not.
 pub(crate) fn ensure() -> Result<(), String> {
     let missing: Vec<&str> = [
         (Postgres::is_installed(), "postgresql"),
         (Mariadb::is_installed(), "mariadb-server"),
+        (Pgbouncer::is_installed(), "pgbouncer"),
         (answers("pg_config", "--version"), "libpq-dev"),
         (answers("mariadb_config", "--version") || answers("mysql_config", "--version"), "libmariadb-dev"),
         (answers("pkg-config", "--version"), "pkg-config"),
@@ -17,6 +18,7 @@ pub(crate) fn ensure() -> Result<(), String> {
         (answers("pkill", "--version"), "procps"),
         (answers("chromium", "--version"), "chromium"),
         (Path::new("/usr/share/fonts/truetype/wqy").is_dir(), "fonts-wqy-microhei"),
+        (has_libfaketime(), "libfaketime"),
     ]
     .into_iter()
     .filter_map(|(there, package)| (!there).then_some(package))
@@ -43,6 +45,11 @@ pub(crate) fn ensure() -> Result<(), String> {
         Ok(status) if status.success() => Ok(()),
         _ => Err(format!("this failed: {install}")),
     }
+}
+
+fn has_libfaketime() -> bool {
+    let folders = std::fs::read_dir("/usr/lib").into_iter().flatten().flatten();
+    folders.map(|folder| folder.path().join("faketime/libfaketime.so.1")).any(|library| library.is_file())
 }
 
 fn answers(program: &str, argument: &str) -> bool {

@@ -3,6 +3,8 @@ use std::time::{Duration, Instant};
 
 use diesel::Connection;
 use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationHarness};
+#[cfg(feature = "postgres")]
+use taskmq_core::AnyConnection;
 use taskmq_core::Backend;
 
 use crate::error::{Error, Result};
@@ -40,6 +42,13 @@ pub(crate) fn run(url: Option<&str>) -> Result<()> {
         }
         #[cfg(feature = "postgres")]
         Backend::Postgres => {
+            if !AnyConnection::establish(url)?.has_own_session()? {
+                return Err(Error::Refused(
+                    "migrations need a session of their own, which a pooler such as pgbouncer does not give: use a \
+                     DATABASE_URL that leads to PostgreSQL itself"
+                        .to_owned(),
+                ));
+            }
             let mut conn = establish::<diesel::PgConnection>(url)?;
             until_locked(|| {
                 diesel::select(diesel::dsl::sql::<diesel::sql_types::Bool>(

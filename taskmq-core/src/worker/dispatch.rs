@@ -75,7 +75,8 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         link: None,
         holdings: Holdings::default(),
         lanes: Lanes::default(),
-        batches: setup.registry.iter().all(|c| !matches!(c.handler, Handler::Transactional { .. })),
+        batches: setup.locks_of_all
+            && setup.registry.iter().all(|c| !matches!(c.handler, Handler::Transactional { .. })),
         finished: Vec::new(),
         handed_back: Vec::new(),
         failed_settlements: 0,
@@ -192,6 +193,7 @@ impl Dispatcher<'_> {
             }
             self.settle_and_claim()?;
             self.promote()?;
+            self.database_is_back();
             if self.holdings.is_empty() && !self.maybe_due {
                 self.report.idle(&self.worker.topics);
                 if self.setup.until_empty && self.due_at.is_none() && self.nothing_is_left()? {
@@ -220,11 +222,16 @@ impl Dispatcher<'_> {
         self.link = Some(link);
         self.reconcile()?;
         self.maybe_due = true;
+        Ok(())
+    }
+
+    /// Only what was written tells it: a database that takes no writes (its disk is full, it was made read-only) can
+    /// be connected to and read.
+    fn database_is_back(&mut self) {
         if self.retry_at.take().is_some() {
             tracing::info!("the database is back");
         }
         self.reconnect_delay = Duration::from_millis(100);
-        Ok(())
     }
 
     /// A reply may have been lost with the last connection, and what it asked for may even come about later.
@@ -416,7 +423,10 @@ impl Dispatcher<'_> {
             Ok(lost) => return Ok(lost),
             Err(error) => error,
         };
-        if link.call(|broker| broker.schema_version()).is_err() {
+        let worker_id = self.worker.id;
+        if matches!(error, Error::DiskFull(_) | Error::ReadOnly(_))
+            || link.call(move |broker| broker.beat(worker_id)).is_err()
+        {
             return Err(error); // it is the database, and not what is to be written
         }
         match settlements {
@@ -656,11 +666,13 @@ impl Dispatcher<'_> {
             tracing::info!("handed back {} messages that had not begun", self.handed_back.len());
         }
         loop {
-            if self.retry_at.is_none_or(|at| at <= Instant::now())
-                && let Err(error) =
-                    self.connect().and_then(|()| self.note_blame()).and_then(|()| self.exchange(None))
-            {
-                self.lose_connection(&error);
+            if self.retry_at.is_none_or(|at| at <= Instant::now()) {
+                let written =
+                    self.connect().and_then(|()| self.note_blame()).and_then(|()| self.exchange(None));
+                match written {
+                    Ok(_) => self.database_is_back(),
+                    Err(error) => self.lose_connection(&error),
+                }
             }
             if self.liveness.is_lost() {
                 return Err(Error::WorkerLost);

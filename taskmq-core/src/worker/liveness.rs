@@ -217,8 +217,11 @@ impl Keeper {
 
     fn session_on(&self, mut conn: Patient) -> Result<Session> {
         let worker_id = self.worker.id;
+        let own_session = conn.has_own_session();
         let lock = conn.call(move |conn| {
-            end_when_silent(conn)?;
+            if own_session {
+                end_when_silent(conn)?;
+            }
             conn.broker().lock(worker_id)
         })?;
         Ok(Session { conn, since: Instant::now(), lock })

@@ -209,6 +209,21 @@ impl Worker {
             return Err(Error::SchemaVersion { found, needed: migration::SCHEMA_VERSION });
         }
         warn_of_old_sqlite(&mut conn)?;
+        if !conn.has_own_session()? {
+            tracing::warn!(
+                "between this worker and PostgreSQL is a pooler (such as pgbouncer), so it does without a session of its own: \
+                 it looks for new messages itself, up to a second apart when it is idle; the death of a worker on another \
+                 machine is seen after some 6 s; no statement is prepared. A DATABASE_URL that leads to PostgreSQL itself \
+                 has none of this"
+            );
+        }
+        let locks_of_all = conn.has_locks_of_all()?;
+        if !locks_of_all {
+            tracing::warn!(
+                "this server is a node of a Galera cluster, whose nodes share no locks: messages are leased one by one and \
+                 not in batches, which takes longer, and the death of a worker on another machine is seen after some 6 s"
+            );
+        }
         if self.handle_signals {
             stop::enlist(&self.stop);
             stop::on_signals();
@@ -216,6 +231,7 @@ impl Worker {
         let setup = Arc::new(Setup {
             pool: pool::pool(&self.database_url, self.concurrency)?,
             backend: conn.backend(),
+            locks_of_all,
             database_url: self.database_url,
             registry: self.registry,
             concurrency: self.concurrency,
@@ -277,6 +293,9 @@ const BEGIN_AGAIN: Duration = Duration::from_secs(2);
 struct Setup {
     pool: pool::Pool,
     backend: Backend,
+    /// See [`AnyConnection::has_locks_of_all`]. Batches need them: nothing that two claims of the same messages write
+    /// is the same row.
+    locks_of_all: bool,
     database_url: String,
     registry: Registry,
     concurrency: usize,

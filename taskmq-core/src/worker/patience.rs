@@ -24,6 +24,7 @@ pub(super) struct Patient {
     /// Not there while a call is under way.
     conn: Option<AnyConnection>,
     backend: Backend,
+    own_session: bool,
     patience: Duration,
     jobs: Sender<Job>,
 }
@@ -53,7 +54,7 @@ impl Patient {
         let (jobs, queue) = bounded::<Job>(1);
         if backend == Backend::Sqlite {
             let conn = AnyConnection::establish_for_worker(url)?;
-            return Ok(Self { conn: Some(conn), backend, patience, jobs });
+            return Ok(Self { conn: Some(conn), backend, own_session: true, patience, jobs });
         }
         thread::Builder::new()
             .name("taskmq-database".to_owned())
@@ -62,14 +63,24 @@ impl Patient {
         let (reply, established) = bounded(1);
         let to_connect = patience.min(PATIENCE);
         let url = url.to_owned();
-        let job = Box::new(move || drop(reply.send(AnyConnection::establish_for_worker(&url))));
-        jobs.send(job).map_err(|_| gone())?;
-        let conn = established.recv_timeout(to_connect).map_err(|_| Error::Silent(to_connect))??;
-        Ok(Self { conn: Some(conn), backend, patience, jobs })
+        let establish = move || -> Result<(AnyConnection, bool)> {
+            let mut conn = AnyConnection::establish_for_worker(&url)?;
+            let own_session = conn.has_own_session()?;
+            Ok((conn, own_session))
+        };
+        jobs.send(Box::new(move || drop(reply.send(establish())))).map_err(|_| gone())?;
+        let (conn, own_session) =
+            established.recv_timeout(to_connect).map_err(|_| Error::Silent(to_connect))??;
+        Ok(Self { conn: Some(conn), backend, own_session, patience, jobs })
     }
 
     pub(super) fn backend(&self) -> Backend {
         self.backend
+    }
+
+    /// See [`AnyConnection::has_own_session`].
+    pub(super) fn has_own_session(&self) -> bool {
+        self.own_session
     }
 
     /// How long the server may take for each further answer.
@@ -103,8 +114,9 @@ impl Patient {
     ) -> Result<Pending<T>> {
         let mut conn = self.conn.take().ok_or_else(gone)?;
         let (reply, answer) = bounded(1);
+        let own_session = self.own_session;
         let job = Box::new(move || {
-            let answer = ask(&mut conn);
+            let answer = if own_session { ask(&mut conn) } else { conn.without_session(ask) };
             let _ = reply.send((conn, answer));
         });
         self.jobs.send(job).map_err(|_| gone())?;

@@ -78,6 +78,9 @@ pub(super) struct Wake {
     /// Producers tell of new messages.
     #[cfg(feature = "postgres")]
     resting: bool,
+    /// Nobody can tell this worker anything.
+    #[cfg(feature = "postgres")]
+    deaf: bool,
 }
 
 impl Wake {
@@ -94,6 +97,8 @@ impl Wake {
             flow: Flow::default(),
             #[cfg(feature = "postgres")]
             resting: false,
+            #[cfg(feature = "postgres")]
+            deaf: false,
         }
     }
 
@@ -105,8 +110,11 @@ impl Wake {
     pub(super) fn connect(&mut self, conn: &mut Patient) -> Result<()> {
         #[cfg(feature = "postgres")]
         if conn.backend() == Backend::Postgres {
-            conn.call(on_postgres(crate::broker::postgres::listen))?;
             self.resting = false;
+            self.deaf = !conn.has_own_session();
+            if !self.deaf {
+                conn.call(on_postgres(crate::broker::postgres::listen))?;
+            }
         }
         Ok(())
     }
@@ -128,7 +136,7 @@ impl Wake {
     )]
     pub(super) fn rest_or_rise(&mut self, conn: &mut Patient) -> Result<()> {
         #[cfg(feature = "postgres")]
-        if conn.backend() == Backend::Postgres {
+        if conn.backend() == Backend::Postgres && !self.deaf {
             if !self.resting && self.flow.per_second() < FEW {
                 conn.call(on_postgres(crate::broker::postgres::rest))?;
                 self.resting = true;
@@ -159,12 +167,13 @@ impl Wake {
         let quiet = self.quiet();
         match backend {
             #[cfg(feature = "postgres")]
+            Backend::Postgres if self.deaf => query_after(quiet),
+            #[cfg(feature = "postgres")]
             Backend::Postgres if !self.resting => Duration::from_millis(2),
             // Reading a number from shared memory, or what has arrived on the socket: a few microseconds, and no query.
             Backend::Sqlite | Backend::Postgres => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
-            // Each look is a query.
             Backend::Mysql if self.waits => POLL,
-            Backend::Mysql => (quiet / 8).clamp(Duration::from_millis(2), POLL),
+            Backend::Mysql => query_after(quiet),
         }
     }
 
@@ -184,6 +193,11 @@ impl Wake {
             AnyConnection::Mysql(_) => Ok(true),
         }
     }
+}
+
+/// Where each look is a query.
+fn query_after(quiet: Duration) -> Duration {
+    (quiet / 8).clamp(Duration::from_millis(2), POLL)
 }
 
 /// What only PostgreSQL can be asked.

@@ -17,6 +17,7 @@ mod error;
 mod folder;
 mod kind;
 mod mariadb;
+mod pgbouncer;
 mod postgres;
 mod program;
 mod server;
@@ -24,6 +25,7 @@ mod server;
 pub use error::{Error, Result};
 pub use kind::{Durability, Kind, Site};
 pub use mariadb::MariadbKind;
+pub use pgbouncer::Pgbouncer;
 pub use postgres::PostgresKind;
 pub use server::Server;
 

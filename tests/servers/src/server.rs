@@ -126,6 +126,10 @@ impl<K: Kind> Server<K> {
         self.folder.path()
     }
 
+    pub(crate) fn port(&self) -> u16 {
+        self.folder.port()
+    }
+
     fn site(&self) -> Site<'_> {
         Site { folder: self.folder.path(), port: self.folder.port() }
     }

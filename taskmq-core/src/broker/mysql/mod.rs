@@ -124,7 +124,19 @@ pub(crate) fn connect(url: &str) -> Result<MysqlConnection> {
     conn.batch_execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
         .and_then(|()| conn.batch_execute("SET SESSION time_zone = '+00:00'"))
         .map_err(|e| failed(e.to_string()))?;
+    if is_galera(&mut conn).map_err(|e| failed(e.to_string()))? {
+        // Each read sees all that was committed before it on any node: who connects anew may be on another one.
+        conn.batch_execute("SET SESSION wsrep_sync_wait = 1").map_err(|e| failed(e.to_string()))?;
+    }
     Ok(conn)
+}
+
+/// Whether the server is one of several nodes that each take writes. Locks are a node's own there, those on rows too;
+/// what two transactions both write is refused to one of them, as a deadlock, when it commits.
+pub(crate) fn is_galera(conn: &mut MysqlConnection) -> Result<bool> {
+    let found: Vec<(String, String)> =
+        load!(conn, Mysql => (Text, Text), "SHOW SESSION VARIABLES LIKE 'wsrep_on'")?;
+    Ok(found.iter().any(|(_, value)| value == "ON"))
 }
 
 /// Lets the server drop this session when it says nothing for the length of a lease, whatever became of its client.
@@ -350,16 +362,14 @@ impl Broker for MysqlConnection {
     }
 
     fn lock(&mut self, worker_id: i64) -> Result<Lock> {
+        // Others would see this lock free on their nodes, so only the beats count.
+        if is_galera(self)? {
+            return Ok(Lock::Unsupported);
+        }
         let got: QueryResult<Vec<Option<i32>>> = load!(self, Mysql => Nullable<Integer>, "SELECT GET_LOCK(CONCAT('taskmq:', ?), 0)", BigInt = worker_id);
         match got.map(|rows| rows.first().copied().flatten()) {
             Ok(Some(1)) => {}
             Ok(_) => return Ok(Lock::Busy),
-            // A Galera cluster refuses locks (error 1235): then only the beats count.
-            Err(diesel::result::Error::DatabaseError(_, info))
-                if info.message().contains("doesn't yet support") =>
-            {
-                return Ok(Lock::Unsupported);
-            }
             Err(error) => return Err(error.into()),
         }
         execute!(

@@ -17,7 +17,7 @@ use crate::broker::administration::{
 };
 use crate::broker::{Figures, PausedTopic, rows};
 use crate::statement::{execute, load};
-use crate::{MessageId, Result, State};
+use crate::{Error, MessageId, Result, State};
 
 /// Finished messages of a state and a retention, which an index has in this order.
 macro_rules! finished_of {
@@ -31,6 +31,13 @@ macro_rules! finished_of {
 
 impl Administration for PgConnection {
     fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
+        if !super::has_own_session(self)? {
+            return Err(Error::Unsupported(
+                "what limits this connection would go on to the other clients of the pooler that it goes through: use a \
+                 DATABASE_URL that leads to PostgreSQL itself"
+                    .to_owned(),
+            ));
+        }
         // The planner does not know how few rows are asked for, no more than for a worker's statements.
         self.batch_execute(by_index!("SET"))?;
         self.batch_execute(&format!(

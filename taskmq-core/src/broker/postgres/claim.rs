@@ -68,6 +68,16 @@ macro_rules! begin_claim {
 }
 
 pub(super) fn claim(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    if AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?.is_some() {
+        // What else is in the transaction does wait for the disk.
+        return if claim.as_batch {
+            claim_alone_from_now(conn)?;
+            claim_batch(conn, claim)
+        } else {
+            exclude_batch_claims(conn)?;
+            claim_each(conn, claim)
+        };
+    }
     let begin = if claim.as_batch { begin_claim!("exclusive") } else { begin_claim!("shared") };
     AnsiTransactionManager::begin_transaction_sql(conn, begin)?;
     let claimed = if claim.as_batch { claim_batch(conn, claim) } else { claim_each(conn, claim) };

@@ -6,7 +6,7 @@ mod settle;
 
 use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+use diesel::connection::{AnsiTransactionManager, CacheSize, SimpleConnection, TransactionManager};
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
@@ -93,7 +93,7 @@ macro_rules! retentions {
 }
 
 /// Opens a connection; libpq's time-outs, without which a vanished server is waited for two hours, are added where
-/// the URL does not set them.
+/// the URL does not set them. Behind a pooler a statement that was prepared may be on another session by the next time.
 pub(crate) fn connect(url: &str) -> Result<PgConnection> {
     let mut full = url.to_owned();
     for (name, value) in [
@@ -111,8 +111,21 @@ pub(crate) fn connect(url: &str) -> Result<PgConnection> {
     }
     let failed = |reason: String| database_url::cannot_connect(url, &reason);
     let mut conn = PgConnection::establish(&full).map_err(|e| failed(e.to_string()))?;
+    conn.set_prepared_statement_cache_size(CacheSize::Disabled);
     conn.batch_execute("SET TIME ZONE 'UTC'").map_err(|e| failed(e.to_string()))?;
+    if has_own_session(&mut conn).map_err(|e| failed(e.to_string()))? {
+        conn.set_prepared_statement_cache_size(CacheSize::Unbounded);
+    }
     Ok(conn)
+}
+
+/// Whether the server's session is this connection's alone, from beginning to end. A pooler such as pgbouncer lends
+/// sessions that it opened itself, so the application name that `connect` always sends was not there from the
+/// beginning. What is set, locked or listened for on such a session goes on to whoever gets it next.
+pub(crate) fn has_own_session(conn: &mut PgConnection) -> Result<bool> {
+    let own: Vec<bool> =
+        load!(conn, Pg => Bool, "SELECT source = 'client' FROM pg_settings WHERE name = 'application_name'")?;
+    Ok(own.first() == Some(&true))
 }
 
 /// How a worker's statements are planned. Each has one index that serves it, while the statistics of a table that is
@@ -146,6 +159,17 @@ mod paused;
 pub(crate) fn plan_by_index(conn: &mut PgConnection) -> Result<()> {
     conn.batch_execute(concat!(by_index!("SET"), "; SET plan_cache_mode = force_generic_plan"))?;
     Ok(())
+}
+
+/// Where settings would go on to the pooler's other clients they are those of one transaction, and so everything that
+/// a worker asks is one.
+#[cfg(feature = "worker")]
+pub(crate) fn begin_planned(conn: &mut PgConnection, stalled: Duration) -> Result<()> {
+    let begin = format!(
+        concat!("BEGIN; ", by_index!("SET LOCAL"), "; SET LOCAL idle_in_transaction_session_timeout = {}"),
+        stalled.as_millis()
+    );
+    Ok(AnsiTransactionManager::begin_transaction_sql(conn, &begin)?)
 }
 
 /// A worker that is stopped in the middle of a transaction must not keep its locks: all others wait for them.
@@ -340,6 +364,9 @@ impl Broker for PgConnection {
     }
 
     fn lock(&mut self, worker_id: i64) -> Result<Lock> {
+        if !has_own_session(self)? {
+            return Ok(Lock::Unsupported);
+        }
         let got: Vec<bool> = load!(self, Pg => Bool, "SELECT pg_try_advisory_lock(?)", BigInt = worker_id)?;
         if got.first() != Some(&true) {
             return Ok(Lock::Busy);
