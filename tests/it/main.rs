@@ -11,4 +11,5 @@ mod outages;
 mod pauses;
 mod poison;
 mod processes;
+mod schedules;
 mod workers;

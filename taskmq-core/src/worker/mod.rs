@@ -21,6 +21,7 @@ mod sighting;
 mod stop;
 mod supervised;
 mod supervisor;
+mod ticks;
 #[cfg(feature = "mysql")]
 mod waiter;
 mod wake;
@@ -33,8 +34,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::consumer::Handler;
+use crate::broker::ScheduleRecord;
 use crate::consumer::call::States;
+use crate::consumer::{Consumer, Declared, Handler};
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Registry, Result, ids, migration};
 
 pub use args::{LogFormat, WorkerArgs};
@@ -204,7 +206,9 @@ impl Worker {
             stop::enlist(&self.stop);
             stop::on_signals();
         }
+        let schedules = declared_schedules(&self.registry)?;
         let setup = Arc::new(Setup {
+            schedules,
             pool: pool::pool(&self.database_url, self.concurrency)?,
             backend: conn.backend(),
             database_url: self.database_url,
@@ -270,11 +274,26 @@ struct Setup {
     backend: Backend,
     database_url: String,
     registry: Registry,
+    schedules: Arc<[ScheduleRecord]>,
     concurrency: usize,
     shutdown_timeout: Duration,
     until_empty: bool,
     states: Arc<States>,
     stop: Stop,
+}
+
+/// What its consumers declare.
+fn declared_schedules(registry: &Registry) -> Result<Arc<[ScheduleRecord]>> {
+    let declared = |consumer: &Consumer| {
+        let Declared { cron, time_zone, message } = consumer.schedule.clone()?;
+        let schedule = message().schedule(consumer.topic, cron).time_zone(time_zone);
+        let wrong = |error: Error| Error::Consumer {
+            consumer: consumer.name,
+            problem: format!("its schedule: {error}"),
+        };
+        Some(schedule.into_record().map_err(wrong))
+    };
+    registry.iter().filter_map(declared).collect()
 }
 
 impl Setup {

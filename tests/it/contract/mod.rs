@@ -10,6 +10,7 @@ mod paused;
 mod plans;
 mod produce;
 mod rescue;
+mod schedules;
 mod worker;
 
 use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, Share, WorkerIdentity};
