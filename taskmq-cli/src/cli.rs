@@ -53,6 +53,8 @@ pub(crate) enum Command {
     Pause(PauseArgs),
     /// Let workers take messages of a topic again
     Resume(PauseArgs),
+    /// List the schedules and when they tick next; add, pause, resume, run and remove them
+    Schedules(SchedulesArgs),
     /// Examine the database and the queue, and say what is wrong, why it matters and what to do
     ///
     /// Exits with 1 when it finds an error; warnings and remarks are no failure.
@@ -284,6 +286,83 @@ pub(crate) struct PauseArgs {
     /// Print JSON
     #[arg(long)]
     pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct SchedulesArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<ScheduleCommand>,
+
+    /// List so many of the next ticks of each
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) next: u16,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum ScheduleCommand {
+    /// Add a schedule, or change the one of this name; a pause stays
+    Add(AddScheduleArgs),
+    /// Remove a schedule; the messages that it has enqueued stay
+    Remove {
+        /// Its name
+        name: String,
+    },
+    /// Let a schedule tick no more, until it is resumed
+    Pause {
+        /// Its name
+        name: String,
+    },
+    /// Let a schedule tick again, from now on
+    Resume {
+        /// Its name
+        name: String,
+    },
+    /// Enqueue a message of a schedule now, paused or not
+    Run {
+        /// Its name
+        name: String,
+    },
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct AddScheduleArgs {
+    /// Its name
+    pub(crate) name: String,
+
+    /// When it ticks: minute, hour, day of month, month, day of week, as '0 7 * * mon-fri'; or six fields with the second
+    /// first; or @hourly, @daily, @weekly, @monthly, @yearly
+    pub(crate) cron: String,
+
+    /// The topic of its messages
+    pub(crate) topic: String,
+
+    /// Their payload; - reads it from standard input
+    #[arg(value_name = "JSON", required = true)]
+    pub(crate) payload: Option<String>,
+
+    /// In which this is meant, for instance Europe/Berlin
+    #[arg(long, default_value = "UTC")]
+    pub(crate) time_zone: String,
+
+    /// Of its messages, higher first
+    #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
+    pub(crate) priority: i16,
+
+    /// Its messages are dead when this many attempts have failed, whatever their consumer says
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1000))]
+    pub(crate) max_attempts: Option<u16>,
+
+    /// While a live message of the topic has this key, enqueue no other
+    #[arg(long, value_name = "KEY")]
+    pub(crate) unique: Option<String>,
+
+    /// A header for the handler to read
+    #[arg(long, value_name = "NAME=TEXT", value_parser = parse_header)]
+    pub(crate) header: Vec<(String, String)>,
 }
 
 #[derive(Debug, Args)]

@@ -34,6 +34,9 @@ impl Error {
                 | taskmq_core::Error::Key { .. }
                 | taskmq_core::Error::TooLarge { .. }
                 | taskmq_core::Error::Delay { .. }
+                | taskmq_core::Error::Cron { .. }
+                | taskmq_core::Error::TimeZone { .. }
+                | taskmq_core::Error::Schedule { .. }
                 | taskmq_core::Error::NoDatabaseUrl,
             ) => ExitCode::from(2),
             Error::Admin(

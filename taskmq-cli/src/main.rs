@@ -51,6 +51,7 @@ fn run(cli: &Cli) -> error::Result<()> {
         Command::Purge(args) => commands::purge::run(args, url),
         Command::Pause(args) => commands::pause::pause(args, url),
         Command::Resume(args) => commands::pause::resume(args, url),
+        Command::Schedules(args) => commands::schedules::run(args, url),
         Command::Doctor(args) => doctor::run(args, url),
         #[cfg(feature = "watch")]
         Command::Watch => watch::run(url),

@@ -63,6 +63,35 @@ pub enum Error {
         /// The delay that was asked for.
         delay: std::time::Duration,
     },
+    /// A schedule that cannot be stored, or is not there.
+    #[error("schedule {name:?}: {problem}")]
+    Schedule {
+        /// Its name, cut to 100 characters.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
+    /// A cron text that says no times.
+    #[error("cron {cron:?} cannot be used: {problem}")]
+    Cron {
+        /// The text, cut to 100 characters.
+        cron: String,
+        /// Which field is wrong, and what it may be.
+        problem: String,
+    },
+    /// A time zone that is unknown.
+    #[error(
+        "there is no time zone {zone:?}: {}", .meant.map_or_else(
+            || "write its name in the IANA database, as Europe/Berlin or UTC".to_owned(),
+            |meant| format!("do you mean {meant}?")
+        )
+    )]
+    TimeZone {
+        /// The name, cut to 50 characters.
+        zone: String,
+        /// One that it may have been meant for.
+        meant: Option<&'static str>,
+    },
     /// SQLite's one write lock could not be had.
     #[error(
         "the SQLite database is locked by another writer: begin a transaction that will produce with \

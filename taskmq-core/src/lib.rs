@@ -41,6 +41,8 @@ pub mod limits;
 pub mod message;
 pub mod migration;
 pub mod produce;
+#[cfg(feature = "schedules")]
+pub mod schedule;
 mod statement;
 #[cfg(feature = "worker")]
 pub mod worker;

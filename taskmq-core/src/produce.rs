@@ -142,7 +142,7 @@ impl<'a> NewMessage<'a> {
     }
 
     /// Checks everything before anything is written.
-    fn into_record(self) -> Result<MessageRecord> {
+    pub(crate) fn into_record(self) -> Result<MessageRecord> {
         check_topic(&self.topic)?;
         let payload = self.payload.map_err(|source| Error::Encode { what: "the payload", source })?;
         check_json("the payload", &payload)?;

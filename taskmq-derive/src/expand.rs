@@ -144,6 +144,7 @@ fn constructor(function: &ItemFn, options: &Options, handler: &Handler) -> Token
 
 fn settings(options: &Options, handler: &Handler) -> TokenStream {
     let krate = &options.krate;
+    let schedule = schedule(options, handler);
     let max_attempts = options.max_attempts.map(|n| quote!(.max_attempts(#n)));
     let timeout = options.timeout.map(duration).map(|time| quote!(.timeout(#time)));
     let backoff = options.backoff.map(|(first, longest)| {
@@ -162,7 +163,23 @@ fn settings(options: &Options, handler: &Handler) -> TokenStream {
         Parameter::State(ty) => Some(quote!(.needs_state::<#ty>())),
         _ => None,
     });
-    quote!(.at(::core::file!(), ::core::line!()) #max_attempts #timeout #backoff #retention #(#states)*)
+    quote!(.at(::core::file!(), ::core::line!()) #max_attempts #timeout #backoff #retention #schedule #(#states)*)
+}
+
+fn schedule(options: &Options, handler: &Handler) -> Option<TokenStream> {
+    let cron = options.schedule.as_ref()?;
+    let time_zone = options.time_zone.as_ref().map_or_else(|| quote!("UTC"), |zone| quote!(#zone));
+    let ty = &handler.payload;
+    let payload = match &options.payload {
+        Some(payload) => quote!(#payload),
+        // The error about a type without a default points at the type.
+        None => quote_spanned!(ty.span()=> <#ty as ::core::default::Default>::default()),
+    };
+    let unique = options.unique.as_ref().map(|key| quote!(.unique(#key)));
+    Some(quote!(.schedule(#cron, #time_zone, || {
+        let payload: #ty = #payload;
+        Self::message(&payload) #unique
+    })))
 }
 
 fn duration(time: Duration) -> TokenStream {

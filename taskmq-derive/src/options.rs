@@ -9,7 +9,19 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, Result, Token, UnOp};
 
-const KNOWN: [&str; 7] = ["topic", "max_attempts", "timeout", "backoff", "priority", "retention", "crate"];
+const KNOWN: [&str; 11] = [
+    "topic",
+    "max_attempts",
+    "timeout",
+    "backoff",
+    "priority",
+    "retention",
+    "schedule",
+    "time_zone",
+    "payload",
+    "unique",
+    "crate",
+];
 
 pub(crate) struct Options {
     pub(crate) topic: LitStr,
@@ -18,6 +30,10 @@ pub(crate) struct Options {
     pub(crate) backoff: Option<(Duration, Duration)>,
     pub(crate) priority: Option<i16>,
     pub(crate) retention: Option<Retention>,
+    pub(crate) schedule: Option<LitStr>,
+    pub(crate) time_zone: Option<LitStr>,
+    pub(crate) payload: Option<Expr>,
+    pub(crate) unique: Option<LitStr>,
     pub(crate) krate: Path,
 }
 
@@ -47,6 +63,10 @@ pub(crate) fn parse(tokens: TokenStream) -> Result<Options> {
         backoff: None,
         priority: None,
         retention: None,
+        schedule: None,
+        time_zone: None,
+        payload: None,
+        unique: None,
         krate: syn::parse_quote!(::taskmq_core),
     };
     let mut seen: Vec<String> = Vec::new();
@@ -61,6 +81,14 @@ pub(crate) fn parse(tokens: TokenStream) -> Result<Options> {
         seen.push(name);
         if let Err(error) = result {
             add(&mut errors, error);
+        }
+    }
+    for pair in
+        pairs.iter().filter(|pair| ["time_zone", "payload", "unique"].iter().any(|name| pair.name == name))
+    {
+        if !seen.iter().any(|name| name == "schedule") {
+            let message = format!("`{}` is of a schedule, write schedule = \"0 7 * * *\" too", pair.name);
+            add(&mut errors, Error::new(pair.name.span(), message));
         }
     }
     if !seen.iter().any(|name| name == "topic") {
@@ -129,6 +157,19 @@ fn set(options: &mut Options, name: &str, pair: &Pair) -> Result<()> {
                 },
             });
         }
+        "schedule" => {
+            let text = string(expr, "schedule = \"0 7 * * mon-fri\"")?;
+            if text.value().trim().is_empty() {
+                return Err(Error::new(
+                    text.span(),
+                    "the schedule is empty, write for instance \"0 7 * * mon-fri\"",
+                ));
+            }
+            options.schedule = Some(text);
+        }
+        "time_zone" => options.time_zone = Some(string(expr, "time_zone = \"Europe/Berlin\"")?),
+        "payload" => options.payload = Some(expr.clone()),
+        "unique" => options.unique = Some(string(expr, "unique = \"key\"")?),
         unknown => {
             let hint = KNOWN.iter().find(|known| distance(known, unknown) <= 2);
             let hint = hint.map_or_else(String::new, |known| format!(", did you mean `{known}`?"));

@@ -17,4 +17,5 @@ mod processes;
 mod roles;
 mod shutdown;
 mod strays;
+mod schedules;
 mod workers;

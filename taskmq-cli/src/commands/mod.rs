@@ -9,6 +9,7 @@ pub(crate) mod migrate;
 pub(crate) mod pause;
 pub(crate) mod produce;
 pub(crate) mod purge;
+pub(crate) mod schedules;
 pub(crate) mod search;
 pub(crate) mod show;
 pub(crate) mod topics;

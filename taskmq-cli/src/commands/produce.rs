@@ -20,24 +20,7 @@ pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
     if let Some(file) = &args.file {
         return produce_file(args, file, url);
     }
-    let text = match args.payload.as_deref() {
-        Some("-") | None => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(Error::file("standard input"))?;
-            text
-        }
-        Some(text) => text.to_owned(),
-    };
-    let payload = parse(&text).map_err(|reason| {
-        let hint = if cfg!(windows) {
-            "; in cmd.exe write \"{\\\"key\\\": 1}\""
-        } else if text.trim_start().starts_with(|c: char| c.is_alphabetic()) {
-            "; a text is written with double quotes, as '\"text\"'"
-        } else {
-            ""
-        };
-        Error::Json { what: "the payload".to_owned(), reason: reason + hint }
-    })?;
+    let payload = read_payload(args.payload.as_deref())?;
     let mut conn = database::connect(url)?;
     let produced = message(args, &payload).produce(&mut conn)?;
     if args.json {
@@ -52,6 +35,28 @@ pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
         }
     }
     Ok(())
+}
+
+/// As it was written, or from standard input.
+pub(crate) fn read_payload(payload: Option<&str>) -> Result<Box<RawValue>> {
+    let text = match payload {
+        Some("-") | None => {
+            let mut text = String::new();
+            std::io::stdin().read_to_string(&mut text).map_err(Error::file("standard input"))?;
+            text
+        }
+        Some(text) => text.to_owned(),
+    };
+    parse(&text).map_err(|reason| {
+        let hint = if cfg!(windows) {
+            "; in cmd.exe write \"{\\\"key\\\": 1}\""
+        } else if text.trim_start().starts_with(|c: char| c.is_alphabetic()) {
+            "; a text is written with double quotes, as '\"text\"'"
+        } else {
+            ""
+        };
+        Error::Json { what: "the payload".to_owned(), reason: reason + hint }
+    })
 }
 
 fn message<'a>(args: &'a ProduceArgs, payload: &RawValue) -> NewMessage<'a> {

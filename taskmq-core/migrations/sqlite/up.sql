@@ -101,12 +101,33 @@ CREATE TABLE taskmq_paused (
     actor TEXT      NOT NULL -- who paused it
 );
 
--- What people did with messages and topics, on the admin page or the command line.
+-- What enqueues messages by the clock. Each tick is one message, however many workers run.
+-- `INSERT INTO taskmq_schedules (name, topic, payload, cron) VALUES (...)` is a complete schedule.
+CREATE TABLE taskmq_schedules (
+    name            TEXT      NOT NULL PRIMARY KEY CHECK (length(name) BETWEEN 1 AND 100),
+    cron            TEXT      NOT NULL CHECK (length(cron) BETWEEN 1 AND 255),
+    time_zone       TEXT      NOT NULL DEFAULT 'UTC' CHECK (length(time_zone) BETWEEN 1 AND 50),
+    paused          BOOLEAN   NOT NULL DEFAULT FALSE,
+    since           TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')), -- no tick before this counts
+    next_at         TIMESTAMP,                 -- the next tick; NULL: not worked out yet
+    last_at         TIMESTAMP,                 -- the last tick
+    last_message_id BIGINT,                    -- and its message
+    declared_by     BIGINT,                    -- the worker whose consumer declares it; NULL: no consumer does
+    topic           TEXT      NOT NULL CHECK (length(topic) BETWEEN 1 AND 100),
+    priority        SMALLINT  NOT NULL DEFAULT 0,
+    max_attempts    SMALLINT,
+    unique_key      TEXT      CHECK (length(unique_key) BETWEEN 1 AND 255),
+    headers         TEXT      CHECK (headers IS NULL OR json_valid(headers)),
+    payload         TEXT      NOT NULL CHECK (typeof(payload) = 'text' AND json_valid(payload))
+);
+CREATE INDEX taskmq_schedules_next ON taskmq_schedules (next_at) WHERE NOT paused;
+
+-- What people did with messages, topics and schedules, on the admin page or the command line.
 CREATE TABLE taskmq_audit (
     id         INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
     at         TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
     actor      TEXT      NOT NULL,
-    action     TEXT      NOT NULL, -- produce, retry, cancel, delete, priority, run at, pause, resume
+    action     TEXT      NOT NULL, -- produce, retry, cancel, delete, priority, run at, pause, resume, pause schedule, ...
     topic      TEXT,               -- NULL: of any topic
     message_id BIGINT,             -- NULL: more than one
     details    TEXT      NOT NULL,

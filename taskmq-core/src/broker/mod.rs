@@ -16,6 +16,7 @@ mod paused;
 mod reconcile;
 mod rows;
 mod selection;
+mod schedules;
 
 pub use administration::{
     Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
@@ -27,6 +28,7 @@ pub use diagnosis::{
 };
 pub use paused::PausedTopic;
 pub use selection::{Found, Selection, Spot, Walk, error_shape};
+pub use schedules::{Schedule, ScheduleRecord, Schedules};
 
 /// To whom a message goes that is given back: to nobody, or as a suspect, or to run alone.
 macro_rules! nobody {
@@ -46,7 +48,7 @@ use crate::{Backend, MessageId, Produced, Result, Retention, State};
 ///
 /// Each method is its own transaction, except [`produce`](Self::produce) and [`produce_many`](Self::produce_many),
 /// which are one statement each and so join whatever transaction is open.
-pub trait Broker: Administration {
+pub trait Broker: Administration + Schedules {
     /// Which database this is.
     fn backend(&self) -> Backend;
 
@@ -125,7 +127,7 @@ pub trait Broker: Administration {
         claim: Option<&Claim<'_>>,
     ) -> Result<Exchanged>;
 
-    /// Begins the transaction of a transactional consumer; on SQLite it has the write lock from the start.
+    /// Begins a transaction, which on SQLite has the write lock from the start; or, if one is open, a savepoint in it.
     ///
     /// # Errors
     /// What the database reports.
@@ -433,6 +435,8 @@ pub struct Look {
     pub due: bool,
     /// The topics that are paused, in order. What waits of them counts in none of the above.
     pub paused: Vec<String>,
+    /// How long until a schedule is due; `None`: there is none.
+    pub next_tick: Option<Duration>,
 }
 
 /// Another worker, as it looks.
@@ -513,7 +517,9 @@ fn death_of(worker_id: i64) -> String {
 /// An explanation is looked for among so many newest failures, for nothing but their ids is in an index.
 const NEW_FAILURES: i64 = 10_000;
 
-/// In the rows of a look, beside the ids of workers: suspected messages wait,
+/// In the rows of a look, beside the ids of workers: a schedule is due in so many microseconds,
+const TICK: i64 = -3;
+/// suspected messages wait,
 const SUSPECT: i64 = -2;
 /// messages wait to run alone,
 const SET_ASIDE: i64 = -1;
@@ -526,6 +532,7 @@ fn look(worker_id: i64, rows: impl Iterator<Item = (Peer, Option<String>)>) -> L
     for (peer, paused) in rows {
         match peer.id {
             _ if paused.is_some() => look.paused.extend(paused),
+            TICK => look.next_tick = peer.beat.map(|wait| Duration::from_micros(wait.max(0).unsigned_abs())),
             SUSPECT => look.suspects = true,
             SET_ASIDE => look.set_aside = true,
             DUE => look.due = true,

@@ -28,6 +28,10 @@
 //! | `timeout = "30s"` | a longer attempt is given up and counts as failed | none |
 //! | `backoff = "1s..1h"` | the first and the longest delay before a retry; it doubles each time, with jitter | `"1s..1h"` |
 //! | `priority = N` | of the messages that the typed producer makes, -32768 to 32767, higher first | 0 |
+//! | `schedule = "0 7 * * mon-fri"` | produces a message at each of these times, see [`schedule`](crate::schedule) | none |
+//! | `time_zone = "Europe/Berlin"` | in which the schedule is meant | `"UTC"` |
+//! | `payload = expression` | of the messages of the schedule | `Default::default()` |
+//! | `unique = "key"` | the schedule produces none while a message of this key is live | none |
 //! | `retention = "24h"` | how long a done message is kept; `"0s"`: not at all, `"forever"`: until a person deletes it | `"24h"` |
 
 pub(crate) mod call;
@@ -40,7 +44,7 @@ use std::any::{TypeId, type_name};
 use std::fmt;
 use std::time::Duration;
 
-use crate::Backend;
+use crate::{Backend, NewMessage};
 use call::{Call, HandlerResult};
 
 /// A topic's handler and its options; [`task_consumer`](crate::task_consumer) makes one of a function.
@@ -55,6 +59,15 @@ pub struct Consumer {
     pub(crate) backoff: Backoff,
     pub(crate) retention: Retention,
     pub(crate) states: Vec<(TypeId, &'static str)>,
+    pub(crate) schedule: Option<Declared>,
+}
+
+/// A schedule as its consumer declares it.
+#[derive(Clone)]
+pub(crate) struct Declared {
+    pub(crate) cron: &'static str,
+    pub(crate) time_zone: &'static str,
+    pub(crate) message: fn() -> NewMessage<'static>,
 }
 
 /// How the function is called.
@@ -147,6 +160,7 @@ impl Consumer {
             backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(3600) },
             retention: Retention::For(Duration::from_secs(24 * 3600)),
             states: Vec::new(),
+            schedule: None,
         }
     }
 
@@ -202,6 +216,19 @@ impl Consumer {
     #[must_use]
     pub fn retention(mut self, retention: Retention) -> Self {
         self.retention = retention;
+        self
+    }
+
+    /// While a worker runs it, such a message is produced at every tick of this cron text; see
+    /// [`schedule`](crate::schedule). What is wrong with it, the worker says when it starts.
+    #[must_use]
+    pub fn schedule(
+        mut self,
+        cron: &'static str,
+        time_zone: &'static str,
+        message: fn() -> NewMessage<'static>,
+    ) -> Self {
+        self.schedule = Some(Declared { cron, time_zone, message });
         self
     }
 

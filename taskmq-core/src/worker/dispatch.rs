@@ -20,7 +20,8 @@ use super::wake::{POLL, Wake};
 use super::{Ended, Held, Setup, strays, supervised};
 use crate::broker::{Blame, Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
-use crate::{Backend, Error, MessageId, Result};
+use crate::schedule::Ticked;
+use crate::{Backend, Error, MessageId, Result, schedule};
 
 /// While an attempt takes less than this, messages are leased in batches;
 const MOMENTS: Duration = Duration::from_millis(1);
@@ -191,6 +192,7 @@ impl Dispatcher<'_> {
                 self.connection_lost = false;
                 self.patience = PATIENCE;
             }
+            self.tick()?;
             self.settle_and_claim()?;
             self.promote()?;
             self.database_is_back();
@@ -203,6 +205,23 @@ impl Dispatcher<'_> {
         }
         self.wait()?;
         Ok(false)
+    }
+
+    /// Lets the schedules tick that are due.
+    fn tick(&mut self) -> Result<()> {
+        if self.liveness.next_tick.at().is_none_or(|at| at > Instant::now()) {
+            return Ok(());
+        }
+        let topics = self.setup.topics();
+        let link = link_of(&mut self.link)?;
+        let ticked = link.call(move |broker| schedule::tick(broker, &topics)).unwrap_or_else(|error| {
+            // Messages do not wait for schedules; the next look around tells of them again.
+            tracing::warn!("schedules could not tick: {error}");
+            Ticked::default()
+        });
+        self.liveness.next_tick.is_in(ticked.next);
+        self.maybe_due |= ticked.messages > 0;
+        Ok(())
     }
 
     /// Not even what a death has just left.
@@ -572,6 +591,9 @@ impl Dispatcher<'_> {
         } else if !self.finished.is_empty() || self.maybe_due && !full && !self.holds_off() {
             timeout = Duration::ZERO;
         } else if let Some(at) = self.due_at.filter(|_| !full) {
+            timeout = timeout.min(at.saturating_duration_since(Instant::now()));
+        }
+        if let Some(at) = self.liveness.next_tick.at().filter(|_| self.retry_at.is_none()) {
             timeout = timeout.min(at.saturating_duration_since(Instant::now()));
         }
         let deadline = Instant::now() + timeout;

@@ -13,9 +13,10 @@ use super::executors::Event;
 use super::lock_file::{LockFile, LockFiles, Sign};
 use super::patience::Patient;
 use super::sighting::{LEASE, Sighting};
+use super::ticks::NextTick;
 use super::{Setup, stop::Stop, supervised};
-use crate::broker::{Lock, Look, Peer, WorkerIdentity};
-use crate::{AnyConnection, Backend, BrokerConnection, Error, Result};
+use crate::broker::{Lock, Look, Peer, ScheduleRecord, WorkerIdentity};
+use crate::{AnyConnection, Backend, BrokerConnection, Error, Result, schedule};
 
 /// A worker looks around this often. It is all that an idle worker asks of its database, but for the housekeeping, and
 /// together they come to one query a second.
@@ -45,6 +46,7 @@ pub(super) struct Liveness {
     lost: Arc<AtomicBool>,
     pub(super) doubts: Arc<Doubts>,
     pub(super) last_look: Arc<LastLook>,
+    pub(super) next_tick: Arc<NextTick>,
     end: Sender<()>,
     ended: Receiver<()>,
 }
@@ -108,6 +110,7 @@ impl Liveness {
         let lost = Arc::new(AtomicBool::new(false));
         let doubts = Arc::<Doubts>::default();
         let last_look = Arc::new(LastLook::first());
+        let next_tick = Arc::<NextTick>::default();
         let mut keeper = Keeper {
             url: setup.database_url.clone(),
             backend: setup.backend,
@@ -116,6 +119,8 @@ impl Liveness {
             events: events.clone(),
             lost: Arc::clone(&lost),
             doubts: Arc::clone(&doubts),
+            next_tick: Arc::clone(&next_tick),
+            schedules: Arc::clone(&setup.schedules),
             paused: Vec::new(),
             stop: setup.stop.clone(),
             session: None,
@@ -134,7 +139,7 @@ impl Liveness {
                 let _ = over.send(());
             })
             .map_err(|e| Error::Configuration(format!("cannot start the liveness thread: {e}")))?;
-        Ok(Self { lost, doubts, last_look, end, ended })
+        Ok(Self { lost, doubts, last_look, next_tick, end, ended })
     }
 
     /// Whether the others have given this worker up.
@@ -158,6 +163,9 @@ struct Keeper {
     events: Sender<Event>,
     lost: Arc<AtomicBool>,
     doubts: Arc<Doubts>,
+    next_tick: Arc<NextTick>,
+    /// What its consumers declare.
+    schedules: Arc<[ScheduleRecord]>,
     /// The topics that were paused at the last look.
     paused: Vec<String>,
     stop: Stop,
@@ -191,10 +199,12 @@ impl Keeper {
             }
         };
         let (worker, topics) = (Arc::clone(&self.worker), self.topics.clone());
+        let schedules = Arc::clone(&self.schedules);
         let look = conn.call(move |conn| {
             conn.broker().register(&worker)?;
             let look = conn.broker().look(worker.id, &topics)?;
             supervised::explain_deaths(conn, &look.peers)?;
+            schedule::declare(conn.broker(), worker.id, &topics, &schedules, true)?;
             conn.broker().look(worker.id, &topics)
         })?;
         supervised::works_as(self.worker.id);
@@ -302,6 +312,9 @@ impl Keeper {
             self.paused.clone_from(&look.paused);
             let _ = self.events.send(Event::Paused(look.paused.clone()));
         }
+        if self.next_tick.is_in(look.next_tick) {
+            let _ = self.events.send(Event::Wake);
+        }
     }
 
     /// One look around; gives the pause before the next.
@@ -334,6 +347,10 @@ impl Keeper {
         }
         let next = self.watch(&mut session, look.peers)?;
         if keep_house {
+            let (topics, schedules) = (self.topics.clone(), Arc::clone(&self.schedules));
+            session
+                .conn
+                .call(move |conn| schedule::declare(conn.broker(), worker_id, &topics, &schedules, false))?;
             while session.conn.call(|conn| conn.broker().purge(1000))? == 1000 && !self.stop.is_stopping() {}
         }
         self.session = Some(session);

@@ -23,6 +23,7 @@ mod stop;
 mod strays;
 mod supervised;
 mod supervisor;
+mod ticks;
 #[cfg(feature = "mysql")]
 mod waiter;
 mod wake;
@@ -35,8 +36,9 @@ use std::time::Duration;
 
 use clap::Parser;
 
-use crate::consumer::Handler;
+use crate::broker::ScheduleRecord;
 use crate::consumer::call::States;
+use crate::consumer::{Consumer, Declared, Handler};
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Registry, Result, ids, migration};
 
 pub use admin::AdminServer;
@@ -228,7 +230,9 @@ impl Worker {
             stop::enlist(&self.stop);
             stop::on_signals();
         }
+        let schedules = declared_schedules(&self.registry)?;
         let setup = Arc::new(Setup {
+            schedules,
             pool: pool::pool(&self.database_url, self.concurrency)?,
             backend: conn.backend(),
             locks_of_all,
@@ -298,11 +302,26 @@ struct Setup {
     locks_of_all: bool,
     database_url: String,
     registry: Registry,
+    schedules: Arc<[ScheduleRecord]>,
     concurrency: usize,
     shutdown_timeout: Duration,
     until_empty: bool,
     states: Arc<States>,
     stop: Stop,
+}
+
+/// What its consumers declare.
+fn declared_schedules(registry: &Registry) -> Result<Arc<[ScheduleRecord]>> {
+    let declared = |consumer: &Consumer| {
+        let Declared { cron, time_zone, message } = consumer.schedule.clone()?;
+        let schedule = message().schedule(consumer.topic, cron).time_zone(time_zone);
+        let wrong = |error: Error| Error::Consumer {
+            consumer: consumer.name,
+            problem: format!("its schedule: {error}"),
+        };
+        Some(schedule.into_record().map_err(wrong))
+    };
+    registry.iter().filter_map(declared).collect()
 }
 
 impl Setup {

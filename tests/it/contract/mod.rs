@@ -12,6 +12,7 @@ mod plans;
 mod produce;
 mod rescue;
 mod selection;
+mod schedules;
 mod worker;
 
 use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, Share, WorkerIdentity};

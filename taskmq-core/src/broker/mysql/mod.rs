@@ -3,6 +3,7 @@
 
 mod claim;
 mod rescue;
+mod schedules;
 mod settle;
 #[cfg(feature = "worker")]
 mod wait;
@@ -392,6 +393,7 @@ impl Broker for MysqlConnection {
     }
 
     fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
+        let topics = json(topics)?;
         let rows: Vec<LookRow> = load!(
             self, Mysql => (BigInt, Nullable<BigInt>, Nullable<Integer>, Nullable<Text>),
             "WITH RECURSIVE lane AS (
@@ -418,8 +420,14 @@ impl Broker for MysqlConnection {
              SELECT 0, NULL, NULL, NULL FROM DUAL WHERE EXISTS (
                 SELECT 1 FROM lane l STRAIGHT_JOIN taskmq_messages m FORCE INDEX (taskmq_messages_ready)
                 ON m.worker_id = 0 AND m.topic = l.topic AND m.priority = l.priority AND m.run_at <= CURRENT_TIMESTAMP(6)
-                WHERE l.priority IS NOT NULL)",
-            Text = json(topics)?,
+                WHERE l.priority IS NOT NULL)
+             UNION ALL
+             SELECT -3, coalesce(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), tick.next_at), 0), NULL, NULL FROM (
+                SELECT next_at FROM taskmq_schedules WHERE paused = FALSE AND (declared_by IS NULL OR topic IN (
+                    SELECT topic FROM JSON_TABLE(?, '$[*]' COLUMNS (topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) t))
+                ORDER BY next_at LIMIT 1) tick",
+            Text = &topics,
+            Text = &topics,
         )?;
         let peer = |id, beat, free: Option<i32>| Peer { id, beat, lock_free: free.map(|free| free == 1) };
         let rows = rows.into_iter().map(|(id, beat, free, paused)| (peer(id, beat, free), paused));

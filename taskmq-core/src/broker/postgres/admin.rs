@@ -372,7 +372,7 @@ impl Administration for PgConnection {
 }
 
 /// PostgreSQL counts from the year 2000.
-fn timestamp(at: DateTime<Utc>) -> PgTimestamp {
+pub(super) fn timestamp(at: DateTime<Utc>) -> PgTimestamp {
     const UNTIL_2000: i64 = 946_684_800_000_000;
     PgTimestamp(at.timestamp_micros().saturating_sub(UNTIL_2000))
 }

@@ -149,7 +149,12 @@ pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> 
             SELECT 1 FROM lane CROSS JOIN LATERAL (
                 SELECT 1 FROM taskmq_messages m WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority
                 AND m.run_at <= statement_timestamp() LIMIT 1) due
-            WHERE lane.priority IS NOT NULL)"),
+            WHERE lane.priority IS NOT NULL)
+         UNION ALL
+         SELECT -3, coalesce(CAST(extract(epoch FROM tick.next_at - clock_timestamp()) * 1000000 AS BIGINT), 0), NULL, NULL FROM (
+            SELECT s.next_at FROM taskmq_schedules s WHERE NOT s.paused AND (s.declared_by IS NULL OR s.topic = ANY(?))
+            ORDER BY s.next_at NULLS FIRST LIMIT 1) tick"),
+        Array<Text> = topics,
         Array<Text> = topics,
     )?;
     let rows = rows.into_iter().map(|(id, beat, lock_free, paused)| (Peer { id, beat, lock_free }, paused));

@@ -152,6 +152,7 @@ macro_rules! by_index {
 mod admin;
 mod diagnosis;
 mod paused;
+mod schedules;
 
 /// For the connections of a worker. Planning a claim anew would take three times as long as carrying it out, and there
 /// is nothing to be found out: each statement is planned once.

@@ -359,7 +359,7 @@ impl Administration for SqliteConnection {
 }
 
 /// A time in the form in which the tables have it.
-fn text(at: DateTime<Utc>) -> String {
+pub(super) fn text(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
 }
 

@@ -109,6 +109,7 @@ mod claim;
 mod diagnosis;
 mod paused;
 mod rescue;
+mod schedules;
 mod settle;
 
 pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
@@ -296,6 +297,9 @@ impl Broker for SqliteConnection {
     }
 
     fn begin(&mut self) -> Result<()> {
+        if AnsiTransactionManager::transaction_manager_status_mut(self).transaction_depth()?.is_some() {
+            return Ok(AnsiTransactionManager::begin_transaction(self)?);
+        }
         Ok(AnsiTransactionManager::begin_transaction_sql(self, "BEGIN IMMEDIATE")?)
     }
 
@@ -342,6 +346,7 @@ impl Broker for SqliteConnection {
 
     /// Whatever is due, a change of the file has told.
     fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
+        let topics = json_list(topics)?;
         let rows: Vec<(i64, Option<i64>, Option<String>)> = load!(
             self, Sqlite => (BigInt, Nullable<BigInt>, Nullable<Text>),
             "SELECT id, beat, NULL FROM taskmq_workers
@@ -355,8 +360,14 @@ impl Broker for SqliteConnection {
              UNION ALL
              SELECT aside.column1, NULL, NULL FROM (VALUES (-1), (-2)) aside WHERE EXISTS (
                 SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.column1 AND m.worker_id <> 0
-                AND m.topic IN (SELECT value FROM json_each(?) EXCEPT SELECT topic FROM taskmq_paused))",
-            Text = json_list(topics)?,
+                AND m.topic IN (SELECT value FROM json_each(?) EXCEPT SELECT topic FROM taskmq_paused))
+             UNION ALL
+             SELECT -3, coalesce(wait, 0), NULL FROM (
+                SELECT CAST((julianday(next_at) - julianday('now')) * 86400000000 AS INTEGER) AS wait FROM taskmq_schedules
+                WHERE NOT paused AND (declared_by IS NULL OR topic IN (SELECT value FROM json_each(?)))
+                ORDER BY next_at LIMIT 1)",
+            Text = &topics,
+            Text = &topics,
         )?;
         let rows = rows.into_iter().map(|(id, beat, paused)| (Peer { id, beat, lock_free: None }, paused));
         Ok(super::look(worker_id, rows))

@@ -60,6 +60,19 @@ fn transactional(n: u8, _conn: &mut diesel::sqlite::SqliteConnection) -> diesel:
     Ok(n)
 }
 
+#[task_consumer(topic = "hourly", schedule = "@hourly")]
+fn hourly(_nothing: ()) {}
+
+#[task_consumer(
+    topic = "scheduled",
+    priority = 3,
+    schedule = "0 7 * * mon-fri",
+    time_zone = "Europe/Berlin",
+    payload = LoadTest { url: String::from("http://127.0.0.1"), users: 10 },
+    unique = "scheduled"
+)]
+async fn scheduled(_test: LoadTest) {}
+
 mod renamed {
     pub use taskmq_core as queue;
 }
@@ -75,7 +88,7 @@ fn main() {
     let _ = all::message(&LoadTest { url: String::new(), users: 1 }).priority(1);
     assert_eq!(all::TOPIC, "all");
     let registry = Registry::discovered().expect("one consumer for each topic");
-    let topics = ["alias", "all", "asynchronous", "failure", "inside", "made", "nothing", "other-path", "text-error", "transactional"];
+    let topics = ["alias", "all", "asynchronous", "failure", "hourly", "inside", "made", "nothing", "other-path", "scheduled", "text-error", "transactional"];
     assert_eq!(registry.topics(), topics);
     assert!(registry.get("all").is_some_and(|c| c.name().ends_with("::all")));
 }

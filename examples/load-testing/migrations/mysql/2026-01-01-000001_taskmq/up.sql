@@ -97,12 +97,34 @@ CREATE TABLE taskmq_paused (
     actor VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who paused it'
 ) ENGINE = InnoDB;
 
--- What people did with messages and topics, on the admin page or the command line.
+-- What enqueues messages by the clock. Each tick is one message, however many workers run.
+-- `INSERT INTO taskmq_schedules (name, topic, payload, cron) VALUES (...)` is a complete schedule.
+-- Its times are UTC: a TIMESTAMP would end in 2038.
+CREATE TABLE taskmq_schedules (
+    name            VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY CHECK (name <> ''),
+    cron            VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (cron <> ''),
+    time_zone       VARCHAR(50)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'UTC' CHECK (time_zone <> ''),
+    paused          BOOLEAN      NOT NULL DEFAULT FALSE,
+    since           DATETIME(6)  NOT NULL DEFAULT (UTC_TIMESTAMP(6)) COMMENT 'no tick before this counts',
+    next_at         DATETIME(6)  NULL DEFAULT NULL COMMENT 'the next tick; NULL: not worked out yet',
+    last_at         DATETIME(6)  NULL DEFAULT NULL COMMENT 'the last tick',
+    last_message_id BIGINT       NULL DEFAULT NULL COMMENT 'and its message',
+    declared_by     BIGINT       NULL DEFAULT NULL COMMENT 'the worker whose consumer declares it; NULL: no consumer does',
+    topic           VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (topic <> ''),
+    priority        SMALLINT     NOT NULL DEFAULT 0,
+    max_attempts    SMALLINT     NULL DEFAULT NULL,
+    unique_key      VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    headers         LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL CHECK (json_valid(headers)),
+    payload         LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL CHECK (json_valid(payload)),
+    INDEX taskmq_schedules_next (paused, next_at)
+) ENGINE = InnoDB;
+
+-- What people did with messages, topics and schedules, on the admin page or the command line.
 CREATE TABLE taskmq_audit (
     id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
     at         TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     actor      VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL,
-    action     VARCHAR(20)  CHARACTER SET ascii NOT NULL COMMENT 'produce, retry, cancel, delete, priority, run at, pause, resume',
+    action     VARCHAR(20)  CHARACTER SET ascii NOT NULL COMMENT 'produce, retry, cancel, delete, priority, run at, pause, resume, pause schedule, ...',
     topic      VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NULL DEFAULT NULL COMMENT 'NULL: of any topic',
     message_id BIGINT       NULL DEFAULT NULL COMMENT 'NULL: more than one',
     details    LONGTEXT     CHARACTER SET utf8mb4 NOT NULL,

@@ -1,0 +1,143 @@
+use chrono::TimeDelta;
+use taskmq_core::schedule::{self, Schedule};
+use taskmq_core::{AnyConnection, NewMessage, Produced};
+
+use super::produce::read_payload;
+use crate::cli::{AddScheduleArgs, ScheduleCommand, SchedulesArgs};
+use crate::error::Result;
+use crate::{database, output};
+
+const ACTOR: &str = "taskmq-cli";
+
+/// Later than this no worker lets it tick that runs.
+const LATE: TimeDelta = TimeDelta::seconds(10);
+
+pub(crate) fn run(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
+    let Some(command) = &args.command else { return list(args, url) };
+    let mut conn = database::connect(url)?;
+    let mut message_id = None;
+    let (name, done) = match command {
+        ScheduleCommand::Add(add) => {
+            let payload = read_payload(add.payload.as_deref())?;
+            let schedule = message(add, &payload).schedule(&*add.name, &*add.cron);
+            schedule.time_zone(&*add.time_zone).store_noted(&mut conn, ACTOR)?;
+            (&add.name, "is stored")
+        }
+        ScheduleCommand::Remove { name } => {
+            schedule::remove(&mut conn, name, ACTOR)?;
+            (name, "is removed")
+        }
+        ScheduleCommand::Pause { name } => {
+            let changed = schedule::pause(&mut conn, name, ACTOR)?;
+            (name, if changed { "is paused" } else { "was paused already" })
+        }
+        ScheduleCommand::Resume { name } => {
+            let changed = schedule::resume(&mut conn, name, ACTOR)?;
+            (name, if changed { "is resumed" } else { "was not paused" })
+        }
+        ScheduleCommand::Run { name } => {
+            let produced = schedule::run_now(&mut conn, name, ACTOR)?;
+            message_id = Some(produced.id());
+            let new = matches!(produced, Produced::New(_));
+            (name, if new { "runs now" } else { "does not run: a message of its unique key is live" })
+        }
+    };
+    let stored = schedule::list(&mut conn)?.into_iter().find(|schedule| schedule.name == *name);
+    if args.json {
+        let mut rows: Vec<serde_json::Value> = stored.iter().map(|schedule| row(schedule, 1)).collect();
+        if let Some(row) = rows.first_mut().and_then(serde_json::Value::as_object_mut)
+            && let Some(id) = message_id
+        {
+            row.insert("message_id".to_owned(), id.into());
+        }
+        output::json(&rows);
+        return Ok(());
+    }
+    let id = message_id.map_or_else(String::new, |id| format!(" (message {id})"));
+    let next = stored.as_ref().and_then(|schedule| next_of(schedule, 1).pop());
+    let next = match command {
+        ScheduleCommand::Add(_) | ScheduleCommand::Resume { .. } => {
+            next.map_or_else(String::new, |next| format!(", next {next}"))
+        }
+        _ => String::new(),
+    };
+    say!("schedule {} {done}{id}{next}", output::cell(name));
+    Ok(())
+}
+
+fn message<'a>(add: &'a AddScheduleArgs, payload: &serde_json::value::RawValue) -> NewMessage<'a> {
+    let mut message = NewMessage::new(&*add.topic, payload).priority(add.priority);
+    if let Some(attempts) = add.max_attempts {
+        message = message.max_attempts(attempts);
+    }
+    if let Some(key) = &add.unique {
+        message = message.unique(&**key);
+    }
+    add.header.iter().fold(message, |message, (name, text)| message.header(&**name, &**text))
+}
+
+fn list(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
+    let mut conn: AnyConnection = database::connect(url)?;
+    let schedules = schedule::list(&mut conn)?;
+    if args.json {
+        output::json(&schedules.iter().map(|schedule| row(schedule, args.next.into())).collect::<Vec<_>>());
+        return Ok(());
+    }
+    if schedules.is_empty() {
+        say!("no schedules: taskmq-cli schedules add NAME '0 7 * * mon-fri' TOPIC '{{}}'");
+        return Ok(());
+    }
+    let mut rows: Vec<Vec<String>> = Vec::new();
+    for schedule in &schedules {
+        let mut next = next_of(schedule, args.next.into()).into_iter();
+        let last = schedule.last_at.map_or_else(String::new, |last| local(schedule, last));
+        rows.push(vec![
+            output::cell(&schedule.name),
+            output::cell(&schedule.cron),
+            output::cell(&schedule.time_zone),
+            if schedule.paused { "paused".to_owned() } else { next.next().unwrap_or_default() },
+            last,
+            output::cell(&schedule.topic),
+            output::cell(&schedule.payload),
+        ]);
+        rows.extend(next.map(|next| {
+            let mut more = vec![String::new(); 7];
+            more[3] = next;
+            more
+        }));
+    }
+    output::table(&["NAME", "CRON", "TIME ZONE", "NEXT", "LAST", "TOPIC", "PAYLOAD"], &rows, 6);
+    let late: Vec<String> = schedules
+        .iter()
+        .filter(|s| !s.paused && s.next_at.is_some_and(|next| s.seen_at - next > LATE))
+        .map(|s| output::cell(&s.name))
+        .collect();
+    if !late.is_empty() {
+        eprintln!("note: no worker lets these tick, though they are due: {}", late.join(", "));
+    }
+    Ok(())
+}
+
+/// In its own time zone.
+fn next_of(schedule: &Schedule, count: usize) -> Vec<String> {
+    match schedule.upcoming(count) {
+        Ok(ticks) => ticks.into_iter().map(|tick| local(schedule, tick)).collect(),
+        Err(error) => vec![output::cell(&error.to_string())],
+    }
+}
+
+fn local(schedule: &Schedule, time: chrono::DateTime<chrono::Utc>) -> String {
+    schedule.cron().map_or_else(|_| time.format("%F %T +00:00").to_string(), |cron| cron.local(time))
+}
+
+fn row(schedule: &Schedule, next: usize) -> serde_json::Value {
+    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
+    serde_json::json!({
+        "name": schedule.name, "cron": schedule.cron, "time_zone": schedule.time_zone, "paused": schedule.paused,
+        "next": schedule.upcoming(next).unwrap_or_default(), "last": schedule.last_at,
+        "last_message_id": schedule.last_message_id, "declared": schedule.declared_by.is_some(),
+        "topic": schedule.topic, "priority": schedule.priority, "max_attempts": schedule.max_attempts,
+        "unique_key": schedule.unique_key, "headers": schedule.headers.as_deref().map(json),
+        "payload": json(&schedule.payload),
+    })
+}
