@@ -87,7 +87,8 @@ pub(crate) fn parse(tokens: TokenStream) -> Result<Options> {
         pairs.iter().filter(|pair| ["time_zone", "payload", "unique"].iter().any(|name| pair.name == name))
     {
         if !seen.iter().any(|name| name == "schedule") {
-            let message = format!("`{}` is of a schedule, write schedule = \"0 7 * * *\" too", pair.name);
+            let message =
+                format!("`{}` belongs to a schedule, write schedule = \"0 7 * * *\" too", pair.name);
             add(&mut errors, Error::new(pair.name.span(), message));
         }
     }

@@ -15,7 +15,7 @@ mod poison;
 mod pooler;
 mod processes;
 mod roles;
+mod schedules;
 mod shutdown;
 mod strays;
-mod schedules;
 mod workers;

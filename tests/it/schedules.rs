@@ -21,6 +21,7 @@ fn extent() -> (u64, usize) {
     if std::env::var_os("TASKMQ_TEST_LONG").is_some() { (600, 16) } else { (9, 4) }
 }
 
+#[allow(clippy::print_stdout, reason = "figures for who runs it")]
 fn each_second_ticks_once_while_workers_die(db: &TestDatabase) {
     let (seconds, number) = extent();
     let mut conn = db.connect();

@@ -8,3 +8,4 @@ mod init;
 mod operators;
 mod paths;
 mod refusals;
+mod schedules;

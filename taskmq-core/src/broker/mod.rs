@@ -15,8 +15,8 @@ mod groups;
 mod paused;
 mod reconcile;
 mod rows;
-mod selection;
 mod schedules;
+mod selection;
 
 pub use administration::{
     Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
@@ -27,8 +27,8 @@ pub use diagnosis::{
     Transaction,
 };
 pub use paused::PausedTopic;
-pub use selection::{Found, Selection, Spot, Walk, error_shape};
 pub use schedules::{Schedule, ScheduleRecord, Schedules};
+pub use selection::{Found, Selection, Spot, Walk, error_shape};
 
 /// To whom a message goes that is given back: to nobody, or as a suspect, or to run alone.
 macro_rules! nobody {

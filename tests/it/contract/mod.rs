@@ -11,8 +11,8 @@ mod paused;
 mod plans;
 mod produce;
 mod rescue;
-mod selection;
 mod schedules;
+mod selection;
 mod worker;
 
 use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, Share, WorkerIdentity};

@@ -168,7 +168,6 @@ fn ticks_are_those_that_a_clock_on_the_wall_shows() {
     let last_year = if long { 2040 } else { 2027 };
     let seed = std::env::var("TASKMQ_TEST_SEED").ok().and_then(|seed| seed.parse().ok());
     let seed = seed.unwrap_or_else(|| fastrand::u64(..));
-    println!("TASKMQ_TEST_SEED={seed}");
     let mut random = fastrand::Rng::with_seed(seed);
     for zone in ZONES {
         let tz: Tz = zone.parse().expect("a time zone");
@@ -190,7 +189,7 @@ fn ticks_are_those_that_a_clock_on_the_wall_shows() {
             for (cron, oracle) in &patterns {
                 let expected: Vec<_> = oracle.ticks(&shown).into_iter().filter(|tick| *tick > from).collect();
                 let ticks: Vec<_> = cron.upcoming(from).take_while(|tick| *tick <= until).collect();
-                assert_eq!(ticks, expected, "{cron:?} around {day}");
+                assert_eq!(ticks, expected, "{cron:?} around {day}, TASKMQ_TEST_SEED={seed}");
                 assert!(ticks.windows(2).all(|two| two[0] < two[1]), "{cron:?}: {ticks:?}");
             }
         }
@@ -207,7 +206,7 @@ fn changes(tz: Tz, first_year: i32, last_year: i32) -> BTreeSet<NaiveDate> {
     let mut at = tz.with_ymd_and_hms(first_year, 1, 1, 12, 0, 0).earliest().expect("a noon");
     let mut days = BTreeSet::new();
     while at.year() <= last_year {
-        let next = at.clone() + Duration::hours(24);
+        let next = at + Duration::hours(24);
         if next.naive_local() - at.naive_local() != Duration::hours(24) {
             days.insert(next.date_naive());
         }
