@@ -35,10 +35,11 @@ macro_rules! micros {
     };
 }
 
-/// Every message that is leased with its batch: `leased.id`, and its claim's own columns.
+/// Every message that is leased with its batch: `leased.id`, and its claim's own columns. Only of a number that is known
+/// to be one does SQLite make an index for the join; it would walk the whole list for each message otherwise.
 macro_rules! leased {
     () => {
-        "(SELECT leased.value AS id, claim.worker_id, claim.claimed_at
+        "(SELECT CAST(leased.value AS INTEGER) AS id, claim.worker_id, claim.claimed_at
           FROM taskmq_claims claim, json_each(claim.message_ids) leased) leased"
     };
 }
