@@ -122,7 +122,7 @@ fn each_role(roles: &Roles) {
         ("producer", "UPDATE taskmq_messages SET priority = 1"),
         ("producer", "DELETE FROM taskmq_messages"),
         ("producer", "SELECT id FROM taskmq_archive"),
-        ("worker", "SELECT id FROM taskmq_audit"),
+        ("worker", "SELECT details FROM taskmq_audit"),
         ("worker", "DROP TABLE taskmq_messages"),
         ("worker", "DELETE FROM taskmq_schema"),
         ("reader", "INSERT INTO taskmq_messages (topic, payload) VALUES ('t', '1')"),

@@ -61,18 +61,15 @@ fn schedules_are_added_listed_changed_and_removed() {
 fn what_cannot_be_scheduled_is_explained_and_refused() {
     let host = migrated();
     let add = |cron: &'static str, payload: &'static str| ["schedules", "add", "s", cron, "report", payload];
-    host.refuses(&add("0 25 * * *", "1"), "its hour is \"25\": write 0 to 23");
-    host.refuses(&add("0 7 * *", "1"), "it has 4 fields");
-    host.refuses(&add("0 0 30 2 *", "1"), "there is no such day");
-    host.refuses(&add("@daily", "oops"), "the payload is no JSON");
-    host.refuses(
-        &[&add("@daily", "1")[..], &["--time-zone", "berlin"]].concat(),
-        "do you mean Europe/Berlin?",
-    );
-    host.refuses(&["schedules", "add", "two words", "@daily", "report", "1"], "schedule \"two words\"");
-    host.refuses(&["schedules", "add", "s", "@daily", "two words", "1"], "topic \"two words\"");
+    host.fails(&add("0 25 * * *", "1"), "its hour is \"25\": write 0 to 23");
+    host.fails(&add("0 7 * *", "1"), "it has 4 fields");
+    host.fails(&add("0 0 30 2 *", "1"), "there is no such day");
+    host.fails(&add("@daily", "oops"), "the payload is no JSON");
+    host.fails(&[&add("@daily", "1")[..], &["--time-zone", "berlin"]].concat(), "do you mean Europe/Berlin?");
+    host.fails(&["schedules", "add", "two words", "@daily", "report", "1"], "schedule \"two words\"");
+    host.fails(&["schedules", "add", "s", "@daily", "two words", "1"], "topic \"two words\"");
     for command in ["pause", "resume", "run", "remove"] {
-        host.refuses(&["schedules", command, "s"], "schedule \"s\": there is none of this name");
+        host.fails(&["schedules", command, "s"], "schedule \"s\": there is none of this name");
     }
     assert_eq!(host.json(&["schedules", "--json"]), json!([]));
 }
