@@ -131,6 +131,10 @@ pub(crate) struct ProduceArgs {
     #[arg(long, value_name = "KEY", conflicts_with = "file")]
     pub(crate) unique: Option<String>,
 
+    /// Of the topic's messages with this key one runs at a time, in order
+    #[arg(long, value_name = "KEY")]
+    pub(crate) ordering_key: Option<String>,
+
     /// A header for the handler to read
     #[arg(long, value_name = "NAME=TEXT", value_parser = parse_header)]
     pub(crate) header: Vec<(String, String)>,

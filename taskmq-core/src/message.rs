@@ -110,6 +110,8 @@ pub struct Message {
     pub worker_id: Option<i64>,
     /// At most one live message of its topic has this key.
     pub unique_key: Option<String>,
+    /// Of the messages of its topic that share this key one runs at a time.
+    pub ordering_key: Option<String>,
     /// The headers, a JSON object.
     pub headers: Option<Box<serde_json::value::RawValue>>,
     /// The payload, as it was produced.

@@ -84,6 +84,7 @@ pub struct NewMessage<'a> {
     delay: Duration,
     max_attempts: Option<u16>,
     unique_key: Option<Cow<'a, str>>,
+    ordering_key: Option<Cow<'a, str>>,
     headers: BTreeMap<Cow<'a, str>, Cow<'a, str>>,
 }
 
@@ -97,6 +98,7 @@ impl<'a> NewMessage<'a> {
             delay: Duration::ZERO,
             max_attempts: None,
             unique_key: None,
+            ordering_key: None,
             headers: BTreeMap::new(),
         }
     }
@@ -126,6 +128,24 @@ impl<'a> NewMessage<'a> {
         self
     }
 
+    /// Messages of the topic that share this key run one at a time and in order (by priority, then the time they became
+    /// due, then id), while others go past them. One that fails keeps its turn until it is done or dead.
+    ///
+    /// ```no_run
+    /// # #[cfg(feature = "sqlite")] {
+    /// # use diesel::prelude::*;
+    /// # let mut conn = SqliteConnection::establish("app.db").unwrap();
+    /// use taskmq_core::NewMessage;
+    /// NewMessage::new("bookings", &-20).ordering_key("account 7").produce(&mut conn)?;
+    /// NewMessage::new("bookings", &30).ordering_key("account 7").produce(&mut conn)?;
+    /// # }
+    /// # Ok::<(), taskmq_core::Error>(())
+    /// ```
+    pub fn ordering_key(mut self, key: impl Into<Cow<'a, str>>) -> Self {
+        self.ordering_key = Some(key.into());
+        self
+    }
+
     /// A name and a text that the handler can read from its [`Context`](crate::Context).
     pub fn header(mut self, name: impl Into<Cow<'a, str>>, text: impl Into<Cow<'a, str>>) -> Self {
         self.headers.insert(name.into(), text.into());
@@ -152,6 +172,9 @@ impl<'a> NewMessage<'a> {
         if let Some(key) = &self.unique_key {
             check_key("the unique key", key)?;
         }
+        if let Some(key) = &self.ordering_key {
+            check_key("the ordering key", key)?;
+        }
         let headers = if self.headers.is_empty() {
             None
         } else {
@@ -167,6 +190,7 @@ impl<'a> NewMessage<'a> {
             delay_micros: i64::try_from(self.delay.as_micros()).unwrap_or(i64::MAX),
             max_attempts: self.max_attempts.map(|n| i16::try_from(n).unwrap_or(i16::MAX)),
             unique_key: self.unique_key.map(Cow::into_owned),
+            ordering_key: self.ordering_key.map(Cow::into_owned),
             headers,
         })
     }
@@ -181,6 +205,7 @@ pub struct MessageRecord {
     pub(crate) delay_micros: i64,
     pub(crate) max_attempts: Option<i16>,
     pub(crate) unique_key: Option<String>,
+    pub(crate) ordering_key: Option<String>,
     pub(crate) headers: Option<String>,
 }
 
@@ -188,7 +213,7 @@ impl MessageRecord {
     /// Whether it differs from the other in its payload at most, and neither has a key or headers: whole batches of
     /// such messages are stored by a shorter statement.
     pub(crate) fn is_alike(&self, other: &Self) -> bool {
-        let plain = |m: &Self| m.unique_key.is_none() && m.headers.is_none();
+        let plain = |m: &Self| m.unique_key.is_none() && m.ordering_key.is_none() && m.headers.is_none();
         plain(self)
             && plain(other)
             && self.topic == other.topic

@@ -131,7 +131,8 @@ pub(crate) fn run(
     let claim = Claim { worker_id: worker.id, topics: &topics, limit: 1, as_batch: false, after: &[] };
     let claimed = conn.broker().claim(&claim).expect("claims").remove(0);
     if let Some(outcome) = outcome {
-        let settlement = Settlement { id: claimed.id, attempt: claimed.attempt, batch: None, outcome };
+        let settlement =
+            Settlement { id: claimed.id, attempt: claimed.attempt, batch: None, ordered: false, outcome };
         assert!(conn.broker().settle(worker, &[settlement]).expect("settles").is_empty());
     }
     claimed.id

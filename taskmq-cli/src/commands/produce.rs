@@ -67,6 +67,9 @@ fn message<'a>(args: &'a ProduceArgs, payload: &RawValue) -> NewMessage<'a> {
     if let Some(key) = &args.unique {
         message = message.unique(&**key);
     }
+    if let Some(key) = &args.ordering_key {
+        message = message.ordering_key(&**key);
+    }
     args.header.iter().fold(message, |message, (name, text)| message.header(&**name, &**text))
 }
 

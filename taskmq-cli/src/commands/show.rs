@@ -43,6 +43,9 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     if let Some(key) = message.unique_key {
         line("unique key", key);
     }
+    if let Some(key) = message.ordering_key {
+        line("ordering key", key);
+    }
     if let Some(headers) = message.headers {
         line("headers", headers.get().to_owned());
     }

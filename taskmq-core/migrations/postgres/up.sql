@@ -10,7 +10,7 @@ CREATE TABLE taskmq_messages (
     created_at   TIMESTAMPTZ NOT NULL DEFAULT statement_timestamp()
                  CHECK (created_at BETWEEN '1970-01-01 00:00:00+00' AND '9999-12-31 23:59:59+00'),
     claimed_at   TIMESTAMPTZ,
-    worker_id    BIGINT      NOT NULL DEFAULT 0, -- 0: nobody's; -1: to run alone; -2: suspected; else the worker that leased it
+    worker_id    BIGINT      NOT NULL DEFAULT 0, -- 0: nobody's; -1: to run alone; -2: suspected; below: in a line of taskmq_turns; else the worker that leased it
     attempts     INTEGER     NOT NULL DEFAULT 0, -- begun, the one under way included
     priority     SMALLINT    NOT NULL DEFAULT 0,
     crashes      SMALLINT    NOT NULL DEFAULT 0, -- attempts proven to have ended their whole process
@@ -34,6 +34,7 @@ CREATE TABLE taskmq_messages (
 -- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
 CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, id) WHERE worker_id = 0;
 CREATE INDEX taskmq_messages_held ON taskmq_messages (worker_id) WHERE worker_id <> 0;
+CREATE INDEX taskmq_messages_in_line ON taskmq_messages (worker_id, priority DESC, run_at, id) WHERE worker_id < -2;
 CREATE UNIQUE INDEX taskmq_messages_unique ON taskmq_messages (topic, unique_key) WHERE unique_key IS NOT NULL;
 
 -- Leases of whole batches, one row for all messages that a claim brought; they last moments. What takes longer is
@@ -50,6 +51,17 @@ CREATE TABLE taskmq_claims (
 );
 -- Compressing a list of numbers that lives for moments is not worth the time.
 ALTER TABLE taskmq_claims ALTER COLUMN message_ids SET STORAGE EXTERNAL;
+
+-- Whose turn it is of the messages that share an ordering key: one row for each key of which a claim has met any. The
+-- others of the key stand in its line, out of the way of claims, with -2 - id for their worker_id.
+CREATE TABLE taskmq_turns (
+    id           BIGINT GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    topic        TEXT   NOT NULL,
+    ordering_key TEXT   NOT NULL,
+    message_id   BIGINT NOT NULL
+);
+CREATE UNIQUE INDEX taskmq_turns_key ON taskmq_turns (topic, ordering_key);
+CREATE INDEX taskmq_turns_message ON taskmq_turns (message_id);
 
 -- Finished messages: done ones for keep_seconds (NULL: for ever), dead and cancelled ones until a person deletes them.
 CREATE TABLE taskmq_archive (

@@ -5,5 +5,6 @@ DROP TABLE taskmq_paused;
 DROP TABLE taskmq_workers;
 DROP TABLE taskmq_failures;
 DROP TABLE taskmq_archive;
+DROP TABLE taskmq_turns;
 DROP TABLE taskmq_claims;
 DROP TABLE taskmq_messages;

@@ -38,6 +38,14 @@ macro_rules! nobody {
 }
 use nobody;
 
+/// Back to where claims meet it, if it stands in the line of an ordering key: its place there may not be right any more.
+macro_rules! out_of_line {
+    () => {
+        "worker_id = CASE WHEN worker_id < -2 THEN 0 ELSE worker_id END"
+    };
+}
+use out_of_line;
+
 use std::time::Duration;
 
 use crate::message::{FailedAttempt, Message, TopicStats};
@@ -71,6 +79,7 @@ pub trait Broker: Administration + Schedules {
     fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize>;
 
     /// Leases due messages to a worker: within a topic by priority, then due time, then id; topics in the order given.
+    /// Of those that share an ordering key only the one whose turn it is.
     /// Nothing is leased to a worker that has no row in `taskmq_workers`.
     ///
     /// # Errors
@@ -208,6 +217,13 @@ pub trait Broker: Administration + Schedules {
     /// What the database reports.
     fn deregister(&mut self, worker_id: i64) -> Result<()>;
 
+    /// Mends the lines of ordering keys that a person broke, who deleted a message by hand whose turn it was: calls up
+    /// the next ones. Says how many.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn mend_lines(&mut self) -> Result<usize>;
+
     /// Deletes up to `limit` done messages whose retention is over, and says how many.
     ///
     /// # Errors
@@ -319,6 +335,8 @@ pub struct Exchanged {
     pub lost: Vec<MessageId>,
     /// The newly leased messages.
     pub claimed: Vec<Claimed>,
+    /// So many more that are due wait for the turn of their ordering key; others may be due behind them.
+    pub in_line: usize,
 }
 
 /// A leased message.
@@ -338,6 +356,8 @@ pub struct Claimed {
     pub crashes: i16,
     /// Its own bound on attempts.
     pub max_attempts: Option<i16>,
+    /// Of the messages that share this key one runs at a time.
+    pub ordering_key: Option<String>,
     /// Its headers, a JSON object.
     pub headers: Option<String>,
     /// Its payload, JSON.
@@ -353,8 +373,17 @@ pub struct Settlement {
     pub attempt: i32,
     /// The batch whose lease it shares.
     pub batch: Option<BatchId>,
+    /// It has an ordering key: when it is done or dead, it is the turn of the next message of that key.
+    pub ordered: bool,
     /// How it ended.
     pub outcome: Outcome,
+}
+
+impl Settlement {
+    /// Whether the message ends, and others have waited for that.
+    fn ends_turn(&self) -> bool {
+        self.ordered && matches!(self.outcome, Outcome::Done { .. } | Outcome::Dead { .. })
+    }
 }
 
 /// How an attempt ended.

@@ -12,7 +12,7 @@ use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::{MessageId, State};
 
 /// id, topic, state, priority, attempts, crashes, max_attempts, created, run_at, claimed, finished, worker, unique_key,
-/// headers, payload, result, error.
+/// ordering_key, headers, payload, result, error.
 pub(super) type MessageSql = (
     BigInt,
     Text,
@@ -26,6 +26,7 @@ pub(super) type MessageSql = (
     Nullable<BigInt>,
     Nullable<BigInt>,
     BigInt,
+    Nullable<Text>,
     Nullable<Text>,
     Nullable<Text>,
     Text,
@@ -48,6 +49,7 @@ pub(super) type MessageRow = (
     i64,
     Option<String>,
     Option<String>,
+    Option<String>,
     String,
     Option<String>,
     Option<String>,
@@ -68,6 +70,7 @@ pub(super) fn message(row: MessageRow) -> Message {
         finished,
         worker,
         unique_key,
+        ordering_key,
         headers,
         payload,
         result,
@@ -87,6 +90,7 @@ pub(super) fn message(row: MessageRow) -> Message {
         finished_at: finished.map(time),
         worker_id: (worker > 0).then_some(worker),
         unique_key,
+        ordering_key,
         headers: headers.map(json),
         payload: json(payload),
         result: result.map(json),

@@ -161,6 +161,7 @@ impl Schedule {
             delay_micros: 0,
             max_attempts: self.max_attempts,
             unique_key: self.unique_key.clone(),
+            ordering_key: None,
             headers: Some(headers),
         })
     }

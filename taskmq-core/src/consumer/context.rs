@@ -24,6 +24,7 @@ pub struct Context {
     pub(crate) attempt: u32,
     pub(crate) max_attempts: u32,
     pub(crate) worker_id: i64,
+    pub(crate) ordering_key: Option<String>,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) cancellation: Cancellation,
 }
@@ -47,6 +48,11 @@ impl Context {
     /// The message's topic.
     pub fn topic(&self) -> &'static str {
         self.topic
+    }
+
+    /// The key of which no other message runs at the same time.
+    pub fn ordering_key(&self) -> Option<&str> {
+        self.ordering_key.as_deref()
     }
 
     /// The headers that its producer gave it.

@@ -333,7 +333,7 @@ impl Dispatcher<'_> {
         let order = Order { worker_id: self.worker.id, topics: shares.clone(), limit, as_batch, after };
         let began = Instant::now();
         self.wake.rest_or_rise(link_of(&mut self.link)?.conn())?;
-        let claimed = self.exchange(Some(order))?;
+        let Exchanged { claimed, in_line, .. } = self.exchange(Some(order))?;
         self.pace.brought(&shares, &claimed);
         if self.setup.backend == Backend::Postgres {
             self.lanes.claimed(&claimed, began.elapsed(), !going_on);
@@ -350,7 +350,7 @@ impl Dispatcher<'_> {
                 self.maybe_due = false;
             } else {
                 self.look_for_due()?;
-                self.maybe_due &= brought > 0;
+                self.maybe_due &= brought + in_line > 0;
             }
         }
         Ok(())
@@ -379,9 +379,9 @@ impl Dispatcher<'_> {
     }
 
     /// Settles what has ended, and claims if there is a claim.
-    fn exchange(&mut self, order: Option<Order>) -> Result<Vec<Claimed>> {
+    fn exchange(&mut self, order: Option<Order>) -> Result<Exchanged> {
         if self.finished.is_empty() && self.handed_back.is_empty() && order.is_none() {
-            return Ok(Vec::new());
+            return Ok(Exchanged::default());
         }
         let finished = self.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
         for settlement in finished.chain(&mut self.handed_back) {
@@ -390,7 +390,7 @@ impl Dispatcher<'_> {
         let finished = self.finished.iter().filter_map(|f| f.settlement.as_ref());
         let settlements: Vec<Settlement> = finished.chain(&self.handed_back).cloned().collect();
         let ended = self.holdings.ended_by(&settlements);
-        let Exchanged { lost, claimed } = if self.failed_settlements < 2 {
+        let exchanged = if self.failed_settlements < 2 {
             let link = link_of(&mut self.link)?;
             link.exchange(&self.worker, settlements, ended, order)
                 .inspect_err(|_| self.failed_settlements += 1)?
@@ -401,7 +401,7 @@ impl Dispatcher<'_> {
         };
         self.failed_settlements = 0;
         self.silences = 0;
-        let lost: Held = lost.into_iter().collect();
+        let lost: Held = exchanged.lost.iter().copied().collect();
         for settlement in self.handed_back.drain(..) {
             self.holdings.remove(settlement.id);
         }
@@ -420,7 +420,7 @@ impl Dispatcher<'_> {
             self.alone = None;
             self.note_blame()?;
         }
-        Ok(claimed)
+        Ok(exchanged)
     }
 
     /// Tells the others whom to blame for this worker's death, when that has changed.
@@ -574,6 +574,7 @@ impl Dispatcher<'_> {
                     id: claimed.id,
                     attempt: claimed.attempt,
                     batch: claimed.batch,
+                    ordered: claimed.ordering_key.is_some(),
                     outcome: Outcome::Dead { kind: None, error },
                 }),
             });
@@ -640,6 +641,7 @@ impl Dispatcher<'_> {
         match event {
             Event::Finished(finished) => {
                 self.pace.count(finished.topic, finished.took);
+                self.maybe_due |= self.holdings.is_ordered(finished.id);
                 self.finished.push(finished);
             }
             Event::Due => self.maybe_due = true,

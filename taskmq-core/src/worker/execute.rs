@@ -60,8 +60,9 @@ fn transactional(
     conn.broker().begin().map_err(Failure::from)?;
     let ended = guarded(|| run(call, conn)).and_then(|result| {
         let outcome = Outcome::Done { result, retention: consumer.retention };
+        let ordered = claimed.ordering_key.is_some();
         let settlement =
-            Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, outcome };
+            Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, ordered, outcome };
         if conn.broker().ack(worker, &settlement)? {
             Ok(conn.broker().commit()?)
         } else {

@@ -380,7 +380,7 @@ impl Shared {
 fn settlement(context: &Context, outcome: Outcome) -> Settlement {
     let attempt = i32::try_from(context.attempt()).unwrap_or(i32::MAX);
     // Whether it is leased with a batch still, the dispatching thread knows.
-    Settlement { id: context.id(), attempt, batch: None, outcome }
+    Settlement { id: context.id(), attempt, batch: None, ordered: context.ordering_key().is_some(), outcome }
 }
 
 /// The context of an attempt, and the flag that cancels it.
@@ -393,6 +393,7 @@ pub(super) fn context(claimed: &Claimed, consumer: &Consumer, worker_id: i64) ->
         attempt: u32::try_from(claimed.attempt).unwrap_or(1),
         max_attempts: max_attempts.max(1),
         worker_id,
+        ordering_key: claimed.ordering_key.clone(),
         // Another program may have stored headers that are no texts; they are not worth a dead letter.
         headers: claimed
             .headers

@@ -19,6 +19,8 @@ struct Held {
     topic: &'static str,
     attempt: i32,
     batch: Option<BatchId>,
+    /// Whether others may wait for its end.
+    ordered: bool,
 }
 
 #[derive(Debug)]
@@ -67,7 +69,8 @@ impl Holdings {
     }
 
     pub(super) fn add(&mut self, claimed: &Claimed, topic: &'static str) {
-        self.messages.insert(claimed.id, Held { topic, attempt: claimed.attempt, batch: claimed.batch });
+        let Claimed { id, attempt, batch, .. } = *claimed;
+        self.messages.insert(id, Held { topic, attempt, batch, ordered: claimed.ordering_key.is_some() });
         *self.topics.entry(topic).or_default() += 1;
         if let Some(batch) = claimed.batch {
             self.batches.entry(batch).or_insert_with(|| Batch { left: 0, since: Instant::now() }).left += 1;
@@ -87,7 +90,13 @@ impl Holdings {
     /// The settlement that gives a message back unused.
     pub(super) fn hand_back(&self, id: MessageId) -> Option<Settlement> {
         let held = self.messages.get(&id)?;
-        Some(Settlement { id, attempt: held.attempt, batch: held.batch, outcome: Outcome::HandBack })
+        let Held { attempt, batch, ordered, .. } = *held;
+        Some(Settlement { id, attempt, batch, ordered, outcome: Outcome::HandBack })
+    }
+
+    /// Whether others may wait for the end of this one.
+    pub(super) fn is_ordered(&self, id: MessageId) -> bool {
+        self.messages.get(&id).is_some_and(|held| held.ordered)
     }
 
     /// The batch that a message is leased with by now.

@@ -46,7 +46,9 @@ impl Lanes {
         }
         if from_the_beginnings {
             let explained = EACH * u32::try_from(claimed.len()).unwrap_or(u32::MAX);
-            let slow = took > SLOW + explained && !self.positions.is_empty();
+            // Messages whose turn has come stand before where claims go on.
+            let ordered = claimed.iter().any(|message| message.ordering_key.is_some());
+            let slow = took > SLOW + explained && !self.positions.is_empty() && !ordered;
             self.go_on_until = slow.then(|| Instant::now() + (10 * took).min(LONGEST));
         }
     }
@@ -65,6 +67,7 @@ mod tests {
             lane: (priority, due),
             crashes: 0,
             max_attempts: None,
+            ordering_key: None,
             headers: None,
             payload: "1".to_owned(),
         }

@@ -86,11 +86,13 @@ impl Link {
             Some(second) => second,
             second => second.insert(Patient::establish(&self.url, self.patience)?),
         };
+        let claimer = Arc::clone(&worker);
         let settling = second.begin(move |conn: &mut AnyConnection| {
             conn.broker().exchange(&worker, &settlements, &ended, None)
         })?;
-        let claimed = self.conn.call(move |conn| conn.broker().claim(&order.claim()));
+        let claimed =
+            self.conn.call(move |conn| conn.broker().exchange(&claimer, &[], &[], Some(&order.claim())));
         // If only the claim came through, its messages are handed back once the connection is made anew.
-        Ok(Exchanged { lost: second.end(settling)?.lost, claimed: claimed? })
+        Ok(Exchanged { lost: second.end(settling)?.lost, ..claimed? })
     }
 }

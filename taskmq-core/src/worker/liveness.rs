@@ -351,6 +351,13 @@ impl Keeper {
             session
                 .conn
                 .call(move |conn| schedule::declare(conn.broker(), worker_id, &topics, &schedules, false))?;
+            let mended = session.conn.call(|conn| conn.broker().mend_lines())?;
+            if mended > 0 {
+                tracing::warn!(
+                    "{mended} messages were called up whose ordering keys waited for messages that are gone"
+                );
+                let _ = self.events.send(Event::Due);
+            }
             while session.conn.call(|conn| conn.broker().purge(1000))? == 1000 && !self.stop.is_stopping() {}
         }
         self.session = Some(session);

@@ -157,6 +157,7 @@ mod tests {
             lane: (0, 0),
             crashes: 0,
             max_attempts: None,
+            ordering_key: None,
             headers: None,
             payload: "1".to_owned(),
         }

@@ -7,6 +7,7 @@ mod dead;
 mod fencing;
 mod inputs;
 mod lost_replies;
+mod ordering;
 mod paused;
 mod plans;
 mod produce;
@@ -59,5 +60,6 @@ fn done(claimed: &Claimed) -> Settlement {
 }
 
 fn end(claimed: &Claimed, outcome: Outcome) -> Settlement {
-    Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, outcome }
+    let ordered = claimed.ordering_key.is_some();
+    Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, ordered, outcome }
 }

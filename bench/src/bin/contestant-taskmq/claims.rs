@@ -87,6 +87,7 @@ fn run(arguments: &Arguments) -> Result {
                 id: message.id,
                 attempt: message.attempt,
                 batch: message.batch,
+                ordered: false,
                 outcome: Outcome::Done { result: None, retention: Retention::None },
             })
             .collect();

@@ -9,12 +9,13 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::claim::{claim_lock, leased, next_lane};
+use super::turns::pass_turns;
 use super::{diagnosis, json, last_id, paused, transaction};
 use crate::broker::administration::{
     Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
     Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
 };
-use crate::broker::{Figures, PausedTopic, rows};
+use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result, State};
 
@@ -127,7 +128,7 @@ impl Administration for MysqlConnection {
         let held = load!(
             self, Mysql => rows::HeldSql,
             concat!("SELECT id, topic, worker_id, 0, ", micros!("run_at"), ", ", micros!("claimed_at"), "
-             FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id < 0 OR worker_id > 0
+             FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id IN (-1, -2) OR worker_id > 0
              UNION ALL
              SELECT m.id, m.topic, leased.worker_id, 1, ", micros!("m.run_at"), ", ", micros!("leased.claimed_at"), "
              FROM (SELECT ids.id, claim.worker_id, claim.claimed_at
@@ -257,8 +258,14 @@ impl Administration for MysqlConnection {
                     make_due(conn, &live)?;
                     sorted.revived(&revive(conn, &finished)?);
                 }
-                Action::Cancel => cancel(conn, &live)?,
-                Action::Delete => delete(conn, &live, &finished)?,
+                Action::Cancel => {
+                    cancel(conn, &live)?;
+                    pass_turns(conn, &sorted.live)?;
+                }
+                Action::Delete => {
+                    delete(conn, &live, &finished)?;
+                    pass_turns(conn, &sorted.live)?;
+                }
                 Action::Priority(priority) => {
                     execute!(
                         conn,
@@ -266,7 +273,8 @@ impl Administration for MysqlConnection {
                         concat!(
                             "UPDATE ",
                             listed!(),
-                            " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id SET m.priority = ?"
+                            " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id SET m.priority = ?, ",
+                            out_of_line!()
                         ),
                         Text = &live,
                         SmallInt = *priority,
@@ -280,7 +288,8 @@ impl Administration for MysqlConnection {
                             "UPDATE ",
                             listed!(),
                             " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
-                         SET m.run_at = greatest(CAST(? AS DATETIME(6)), CURRENT_TIMESTAMP(6))"
+                         SET m.run_at = greatest(CAST(? AS DATETIME(6)), CURRENT_TIMESTAMP(6)), ",
+                            out_of_line!()
                         ),
                         Text = &live,
                         Text = text(*at),

@@ -6,52 +6,99 @@ use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
+use super::turns::take_turns;
 use super::{json, last_id};
 use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result};
 
-pub(super) type ClaimedSql = (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text);
+pub(super) type ClaimedSql =
+    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Nullable<Text>, Text);
 
-pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String);
+pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, Option<String>, String);
 
 /// The row is read before it is leased, so the attempt that begins is one more than it has.
 pub(super) fn claimed_row(
-    (id, topic, attempts, crashes, max_attempts, headers, payload): ClaimedRow,
+    (id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload): ClaimedRow,
 ) -> Claimed {
     let attempt = attempts.saturating_add(1);
-    Claimed { id, topic, attempt, batch: None, lane: (0, 0), crashes, max_attempts, headers, payload }
+    let (batch, lane) = (None, (0, 0));
+    Claimed { id, topic, attempt, batch, lane, crashes, max_attempts, ordering_key, headers, payload }
 }
 
-pub(super) fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+/// What a claim got hold of.
+#[derive(Default)]
+pub(super) struct Taken {
+    pub(super) claimed: Vec<Claimed>,
+    /// So many wait for the turn of their ordering key.
+    pub(super) in_line: usize,
+    /// It met others with an ordering key, which it left for [`claim_in_turn`].
+    pub(super) ordered: bool,
+}
+
+pub(super) fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Taken> {
     claim_lock(conn, claim.as_batch)?;
     if !worker_exists(conn, claim.worker_id)? {
-        return Ok(Vec::new());
+        return Ok(Taken::default());
     }
+    if claim.as_batch {
+        let picked = pick(conn, claim)?;
+        let (ordered, plain) = partition(read(conn, &picked)?);
+        let mut claimed = claim_batch(conn, claim.worker_id, plain)?;
+        let (in_turn, in_line) = take_turns(conn, claim.worker_id, ordered)?;
+        claimed.extend(in_turn);
+        return Ok(Taken { claimed, in_line, ordered: false });
+    }
+    let (ordered, plain) = partition(lock_due(conn, claim)?);
+    let claimed = lease(conn, claim.worker_id, plain)?;
+    Ok(Taken { claimed, in_line: 0, ordered: !ordered.is_empty() })
+}
+
+/// The messages with an ordering key that come first, each with a lease of its own if it is its turn. A transaction
+/// that nobody else claims in.
+pub(super) fn claim_in_turn(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
+    claim_lock(conn, true)?;
+    if !worker_exists(conn, claim.worker_id)? {
+        return Ok((Vec::new(), 0));
+    }
+    let picked = pick(conn, claim)?;
+    let (ordered, _) = partition(read(conn, &picked)?);
+    take_turns(conn, claim.worker_id, ordered)
+}
+
+/// Those with an ordering key, and those without.
+fn partition(met: Vec<Claimed>) -> (Vec<Claimed>, Vec<Claimed>) {
+    met.into_iter().partition(|message| message.ordering_key.is_some())
+}
+
+/// Goes through the lanes of a claim, the highest priority of each topic first; `take` gives what it takes of one.
+fn through_lanes<T>(
+    conn: &mut MysqlConnection,
+    claim: &Claim<'_>,
+    take: impl Fn(&mut MysqlConnection, &str, i16, i64, &HashSet<MessageId>) -> Result<Vec<T>>,
+) -> Result<Vec<T>> {
     let leased = leased(conn)?;
-    let mut claimed: Vec<Claimed> = Vec::new();
-    let mut picked: Vec<MessageId> = Vec::new();
+    let mut taken = Vec::new();
     'topics: for Share { topic, limit } in claim.topics {
         let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
         while let Some(priority) = lane {
-            let room = claim.limit - row_count(claimed.len() + picked.len());
+            let room = claim.limit - row_count(taken.len());
             if room <= 0 {
                 break 'topics;
             }
-            let room = room.min(*limit);
-            if claim.as_batch {
-                picked.extend(pick_lane(conn, topic, priority, room, &leased)?);
-            } else {
-                claimed.extend(lock_lane(conn, topic, priority, room, &leased)?);
-            }
+            taken.extend(take(conn, topic, priority, room.min(*limit), &leased)?);
             lane = next_lane(conn, topic, i32::from(priority))?;
         }
     }
-    if claim.as_batch {
-        claim_batch(conn, claim.worker_id, &picked)
-    } else {
-        lease(conn, claim.worker_id, claimed)
-    }
+    Ok(taken)
+}
+
+fn pick(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<MessageId>> {
+    through_lanes(conn, claim, pick_lane)
+}
+
+fn lock_due(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+    through_lanes(conn, claim, lock_lane)
 }
 
 /// Claims of batches exclude each other and claims of single messages, which share: what a batch leases is written
@@ -105,7 +152,7 @@ pub(super) fn lock_lane(
 ) -> Result<Vec<Claimed>> {
     let due: Vec<ClaimedRow> = load!(
         conn, Mysql => ClaimedSql,
-        "SELECT id, topic, attempts, crashes, max_attempts, headers, payload
+        "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload
          FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
          WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= CURRENT_TIMESTAMP(6)
          ORDER BY run_at, id LIMIT ? FOR UPDATE SKIP LOCKED",
@@ -117,33 +164,44 @@ pub(super) fn lock_lane(
     Ok(due.into_iter().map(claimed_row).filter(|c| !leased.contains(&c.id)).take(room).collect())
 }
 
-/// One lease for all of them.
-pub(super) fn claim_batch(
-    conn: &mut MysqlConnection,
-    worker_id: i64,
-    picked: &[MessageId],
-) -> Result<Vec<Claimed>> {
+/// The messages of these ids, as they are ordered.
+fn read(conn: &mut MysqlConnection, picked: &[MessageId]) -> Result<Vec<Claimed>> {
     if picked.is_empty() {
         return Ok(Vec::new());
     }
-    let list = json(picked)?;
     let mut rows: Vec<(i64, ClaimedRow)> = load!(
         conn, Mysql => (BigInt, ClaimedSql),
-        "SELECT picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers, m.payload
+        "SELECT picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload
          FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, id BIGINT PATH '$')) picked
          STRAIGHT_JOIN taskmq_messages m ON m.id = picked.id",
-        Text = &list,
+        Text = json(picked)?,
     )?;
     rows.sort_unstable_by_key(|row| row.0);
+    Ok(rows.into_iter().map(|row| claimed_row(row.1)).collect())
+}
+
+/// One lease for all of them.
+fn claim_batch(
+    conn: &mut MysqlConnection,
+    worker_id: i64,
+    mut messages: Vec<Claimed>,
+) -> Result<Vec<Claimed>> {
+    if messages.is_empty() {
+        return Ok(messages);
+    }
+    let ids: Vec<MessageId> = messages.iter().map(|m| m.id).collect();
     execute!(
         conn,
         Mysql,
         "INSERT INTO taskmq_claims (worker_id, message_ids) VALUES (?, ?)",
         BigInt = worker_id,
-        Text = &list,
+        Text = json(&ids)?,
     )?;
     let batch = last_id(conn)?;
-    Ok(rows.into_iter().map(|row| Claimed { batch: Some(batch), ..claimed_row(row.1) }).collect())
+    for message in &mut messages {
+        message.batch = Some(batch);
+    }
+    Ok(messages)
 }
 
 pub(super) fn batches_of(conn: &mut MysqlConnection, worker_id: i64) -> Result<Vec<BatchId>> {

@@ -5,6 +5,7 @@ mod claim;
 mod rescue;
 mod schedules;
 mod settle;
+mod turns;
 #[cfg(feature = "worker")]
 mod wait;
 
@@ -16,7 +17,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use serde::Serialize;
 
-use self::claim::{claim_in, end_batches, leased, lock_batches, next_lane, promote_in, row_count};
+use self::claim::{
+    Taken, claim_in, claim_in_turn, claim_lock, end_batches, leased, lock_batches, next_lane, promote_in,
+    row_count,
+};
 use self::settle::{lock_held, settle_done, settle_in};
 #[cfg(feature = "worker")]
 pub(crate) use self::wait::{has_newer, newest, wait_for_newer};
@@ -75,7 +79,7 @@ macro_rules! live {
             micros!("m.run_at"),
             " AS due, ",
             micros!("coalesce(leased.claimed_at, m.claimed_at)"),
-            " AS claimed, CAST(NULL AS SIGNED), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.headers, m.payload,
+            " AS claimed, CAST(NULL AS SIGNED), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.ordering_key, m.headers, m.payload,
             CAST(NULL AS CHAR) AS result, CAST(NULL AS CHAR) AS error"
         )
     };
@@ -93,7 +97,7 @@ macro_rules! finished {
             micros!("claimed_at"),
             ", ",
             micros!("finished_at"),
-            ", worker_id, unique_key, headers, payload, result, error"
+            ", worker_id, unique_key, ordering_key, headers, payload, result, error"
         )
     };
 }
@@ -102,13 +106,14 @@ macro_rules! finished {
 /// go through that of the database, which may be latin1.
 macro_rules! many {
     () => {
-        "taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
+        "taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
          SELECT topic, priority,
                 IF(delay_micros = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + delay_micros / 1000000)),
-                max_attempts, unique_key, headers, payload
+                max_attempts, unique_key, ordering_key, headers, payload
          FROM JSON_TABLE(?, '$[*]' COLUMNS (
             topic VARCHAR(100) PATH '$.topic', priority SMALLINT PATH '$.priority', delay_micros BIGINT PATH '$.delay_micros',
             max_attempts SMALLINT PATH '$.max_attempts', unique_key VARCHAR(255) CHARACTER SET utf8mb4 PATH '$.unique_key',
+            ordering_key VARCHAR(255) CHARACTER SET utf8mb4 PATH '$.ordering_key',
             headers LONGTEXT CHARACTER SET utf8mb4 PATH '$.headers', payload LONGTEXT CHARACTER SET utf8mb4 PATH '$.payload')) m"
     };
 }
@@ -171,6 +176,19 @@ fn transaction<T>(
     }
 }
 
+/// If a claim met ordering keys, another transaction is for them: to exclude the other claims in the same one, two that
+/// already share would wait for each other.
+fn with_turns(conn: &mut MysqlConnection, claim: &Claim<'_>, taken: Taken) -> Result<(Vec<Claimed>, usize)> {
+    let Taken { mut claimed, in_line, ordered } = taken;
+    if !ordered {
+        return Ok((claimed, in_line));
+    }
+    let rest = Claim { limit: claim.limit.saturating_sub(row_count(claimed.len())), ..*claim };
+    let (in_turn, in_line) = transaction(conn, |conn| claim_in_turn(conn, &rest))?;
+    claimed.extend(in_turn);
+    Ok((claimed, in_line))
+}
+
 /// Errors 1213, 1205 and 1020; Diesel has no kinds for them, so the server's words decide.
 fn is_conflict(error: &Error) -> bool {
     let Error::Database(diesel::result::Error::DatabaseError(_, info)) = error else { return false };
@@ -201,14 +219,15 @@ impl Broker for MysqlConnection {
             // Adding to the Unix time and not to the session's local time: a summer-time change would shift the delay.
             let stored = execute!(
                 self, Mysql,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
-                 VALUES (?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, ?, ?, ?)",
+                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
+                 VALUES (?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, ?, ?, ?, ?)",
                 Text = &message.topic,
                 SmallInt = message.priority,
                 BigInt = message.delay_micros,
                 BigInt = message.delay_micros,
                 Nullable<SmallInt> = message.max_attempts,
                 Nullable<Text> = message.unique_key.as_deref(),
+                Nullable<Text> = message.ordering_key.as_deref(),
                 Nullable<Text> = message.headers.as_deref(),
                 Text = &message.payload,
             );
@@ -259,7 +278,8 @@ impl Broker for MysqlConnection {
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-        transaction(self, |conn| claim_in(conn, claim))
+        let taken = transaction(self, |conn| claim_in(conn, claim))?;
+        Ok(with_turns(self, claim, taken)?.0)
     }
 
     fn promote(&mut self, worker_id: i64, batch: BatchId, ids: &[MessageId], ends: bool) -> Result<bool> {
@@ -316,11 +336,21 @@ impl Broker for MysqlConnection {
         ended: &[BatchId],
         claim: Option<&Claim<'_>>,
     ) -> Result<Exchanged> {
-        transaction(self, |conn| {
+        let (lost, taken) = transaction(self, |conn| {
+            if let Some(claim) = claim
+                && settlements.iter().any(Settlement::ends_turn)
+            {
+                // Before the locks of turns, for who claims has them in this order.
+                claim_lock(conn, claim.as_batch)?;
+            }
             let lost = settle_in(conn, worker, settlements, ended)?;
-            let claimed = claim.map_or(Ok(Vec::new()), |claim| claim_in(conn, claim))?;
-            Ok(Exchanged { lost, claimed })
-        })
+            Ok((lost, claim.map_or(Ok(Taken::default()), |claim| claim_in(conn, claim))?))
+        })?;
+        let (claimed, in_line) = match claim {
+            Some(claim) => with_turns(self, claim, taken)?,
+            None => (taken.claimed, taken.in_line),
+        };
+        Ok(Exchanged { lost, claimed, in_line })
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -332,6 +362,9 @@ impl Broker for MysqlConnection {
             return Ok(false);
         }
         settle_done(self, worker, &[settlement])?;
+        if settlement.ends_turn() {
+            turns::pass_turns(self, &[settlement.id])?;
+        }
         Ok(true)
     }
 
@@ -456,6 +489,10 @@ impl Broker for MysqlConnection {
     fn deregister(&mut self, worker_id: i64) -> Result<()> {
         execute!(self, Mysql, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
         Ok(())
+    }
+
+    fn mend_lines(&mut self) -> Result<usize> {
+        transaction(self, turns::mend_lines)
     }
 
     fn purge(&mut self, limit: i64) -> Result<usize> {

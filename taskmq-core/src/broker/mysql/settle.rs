@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::claim::{end_batches, lock_batches, promote_in, release};
 use super::json;
+use super::turns::pass_turns;
 use crate::broker::groups::Groups;
 use crate::broker::{BatchId, Outcome, Settlement, WorkerIdentity, nobody};
 use crate::statement::{execute, load};
@@ -86,6 +87,7 @@ pub(super) fn settle_in(
         .iter()
         .partition(|s| s.batch.map_or_else(|| single.contains(&s.id), |batch| has(batch, s.id)));
     settle_done(conn, worker, &held)?;
+    let turns: Vec<MessageId> = held.iter().filter(|s| s.ends_turn()).map(|s| s.id).collect();
     let mut groups = Groups::default();
     for settlement in held.iter().filter(|s| !matches!(s.outcome, Outcome::Done { .. })) {
         match settlement.batch {
@@ -102,6 +104,7 @@ pub(super) fn settle_in(
             settle_other(conn, worker, settlement)?;
         }
     }
+    pass_turns(conn, &turns)?;
     let ended: Vec<BatchId> = ended.iter().copied().filter(|batch| batches.contains_key(batch)).collect();
     end_batches(conn, &ended)?;
     if lost.is_empty() {

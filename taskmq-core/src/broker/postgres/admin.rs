@@ -10,12 +10,13 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
 
 use super::claim::exclude_batch_claims;
+use super::turns::pass_turns;
 use super::{diagnosis, paused};
 use crate::broker::administration::{
     Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
     Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
 };
-use crate::broker::{Figures, PausedTopic, rows};
+use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
@@ -161,7 +162,7 @@ impl Administration for PgConnection {
         let held = load!(
             self, Pg => rows::HeldSql,
             concat!("SELECT id, topic, worker_id, 0, ", micros!("run_at"), ", ", micros!("claimed_at"), "
-             FROM taskmq_messages WHERE worker_id <> 0
+             FROM taskmq_messages WHERE worker_id <> 0 AND worker_id >= -2
              UNION ALL
              SELECT m.id, m.topic, leased.worker_id, 1, ", micros!("m.run_at"), ", ", micros!("leased.claimed_at"), "
              FROM (SELECT unnest(message_ids) AS id, worker_id, claimed_at FROM taskmq_claims) leased
@@ -291,13 +292,19 @@ impl Administration for PgConnection {
                     let revived = revive(conn, &sorted.finished)?;
                     sorted.revived(&revived);
                 }
-                Action::Cancel => cancel(conn, &sorted.live)?,
-                Action::Delete => delete(conn, &sorted.live, &sorted.finished)?,
+                Action::Cancel => {
+                    cancel(conn, &sorted.live)?;
+                    pass_turns(conn, &sorted.live)?;
+                }
+                Action::Delete => {
+                    delete(conn, &sorted.live, &sorted.finished)?;
+                    pass_turns(conn, &sorted.live)?;
+                }
                 Action::Priority(priority) => {
                     execute!(
                         conn,
                         Pg,
-                        "UPDATE taskmq_messages SET priority = ? WHERE id = ANY(?)",
+                        concat!("UPDATE taskmq_messages SET priority = ?, ", out_of_line!(), " WHERE id = ANY(?)"),
                         SmallInt = *priority,
                         Array<BigInt> = &sorted.live,
                     )?;
@@ -306,7 +313,7 @@ impl Administration for PgConnection {
                     execute!(
                         conn,
                         Pg,
-                        "UPDATE taskmq_messages SET run_at = greatest(?, statement_timestamp()) WHERE id = ANY(?)",
+                        concat!("UPDATE taskmq_messages SET run_at = greatest(?, statement_timestamp()), ", out_of_line!(), " WHERE id = ANY(?)"),
                         Timestamptz = timestamp(*at),
                         Array<BigInt> = &sorted.live,
                     )?;

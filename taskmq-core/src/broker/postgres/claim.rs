@@ -9,6 +9,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text, Timestamptz};
 
+use super::turns::take_turns;
 use crate::broker::{BatchId, Claim, Claimed, Look, Peer};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
@@ -67,21 +68,49 @@ macro_rules! begin_claim {
     };
 }
 
-pub(super) fn claim(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+/// Gives also how many wait for the turn of their ordering key.
+pub(super) fn claim(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
     if AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?.is_some() {
         // What else is in the transaction does wait for the disk.
+        claim_alone_from_now(conn)?;
         return if claim.as_batch {
-            claim_alone_from_now(conn)?;
             claim_batch(conn, claim)
         } else {
-            exclude_batch_claims(conn)?;
-            claim_each(conn, claim)
+            let each = claim_each(conn, claim)?;
+            with_turns(each, claim, |rest| claim_in_turn(conn, rest))
         };
     }
-    let begin = if claim.as_batch { begin_claim!("exclusive") } else { begin_claim!("shared") };
+    if claim.as_batch {
+        return in_claim(conn, begin_claim!("exclusive"), |conn| claim_batch(conn, claim));
+    }
+    let each = in_claim(conn, begin_claim!("shared"), |conn| claim_each(conn, claim))?;
+    with_turns(each, claim, |rest| {
+        in_claim(conn, begin_claim!("exclusive"), |conn| claim_in_turn(conn, rest))
+    })
+}
+
+/// If a claim met ordering keys, another is for them.
+fn with_turns(
+    (mut claimed, ordered): (Vec<Claimed>, bool),
+    claim: &Claim<'_>,
+    in_turn: impl FnOnce(&Claim<'_>) -> Result<(Vec<Claimed>, usize)>,
+) -> Result<(Vec<Claimed>, usize)> {
+    if !ordered {
+        return Ok((claimed, 0));
+    }
+    let limit = claim.limit.saturating_sub(i64::try_from(claimed.len()).unwrap_or(i64::MAX));
+    let (in_turn, in_line) = in_turn(&Claim { limit, ..*claim })?;
+    claimed.extend(in_turn);
+    Ok((claimed, in_line))
+}
+
+fn in_claim<T>(
+    conn: &mut PgConnection,
+    begin: &str,
+    claim: impl FnOnce(&mut PgConnection) -> Result<T>,
+) -> Result<T> {
     AnsiTransactionManager::begin_transaction_sql(conn, begin)?;
-    let claimed = if claim.as_batch { claim_batch(conn, claim) } else { claim_each(conn, claim) };
-    match claimed {
+    match claim(conn) {
         Ok(claimed) => {
             AnsiTransactionManager::commit_transaction(conn)?;
             Ok(claimed)
@@ -161,12 +190,23 @@ pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> 
     Ok(crate::broker::look(worker_id, rows))
 }
 
-pub(super) type ClaimedSql =
-    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, SmallInt, Timestamptz);
-pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, i16, PgTimestamp);
+pub(super) type ClaimedSql = (
+    BigInt,
+    Text,
+    Integer,
+    SmallInt,
+    Nullable<SmallInt>,
+    Nullable<Text>,
+    Nullable<Text>,
+    Text,
+    SmallInt,
+    Timestamptz,
+);
+pub(super) type ClaimedRow =
+    (i64, String, i32, i16, Option<i16>, Option<String>, Option<String>, String, i16, PgTimestamp);
 
 pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
-    let (id, topic, attempt, crashes, max_attempts, headers, payload, priority, due) = row;
+    let (id, topic, attempt, crashes, max_attempts, ordering_key, headers, payload, priority, due) = row;
     Claimed {
         id,
         topic,
@@ -175,6 +215,7 @@ pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
         lane: (priority, due.0),
         crashes,
         max_attempts,
+        ordering_key,
         headers,
         payload,
     }
@@ -223,34 +264,56 @@ macro_rules! due_messages {
     };
 }
 
-/// A lease for each message. MATERIALIZED, for otherwise the planner may run the inner query again and lease more than
-/// the limit; and an array of ids, for that is a condition of the primary key's index.
+/// A lease for each message, but none for those with an ordering key, of which one row tells that there are such.
+/// MATERIALIZED, for otherwise the planner may run the inner query again and lease more than the limit; and an array of
+/// ids, for that is a condition of the primary key's index.
 macro_rules! claim_each {
     ($lanes:expr) => {
         concat!("WITH ", $lanes, ", picked AS MATERIALIZED (
-            SELECT due.id FROM ", due_messages!("m.id", " FOR UPDATE SKIP LOCKED"), "
+            SELECT due.* FROM ", due_messages!("m.id, m.ordering_key", " FOR UPDATE SKIP LOCKED"), "
+         ), leased AS (
+            UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
+            WHERE m.id = ANY(ARRAY(SELECT id FROM picked WHERE ordering_key IS NULL))
+            RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers::text, m.payload::text,
+                m.priority, m.run_at
          )
-         UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
-         WHERE m.id = ANY(ARRAY(SELECT id FROM picked))
-         RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text, m.priority, m.run_at")
+         SELECT * FROM leased
+         UNION ALL
+         (SELECT id, '', 0, 0::smallint, NULL, ordering_key, NULL, '', 0::smallint, statement_timestamp()
+          FROM picked WHERE ordering_key IS NOT NULL LIMIT 1)")
     };
 }
 
-/// One lease for all. A nested loop with the one row of the claim keeps the order that the rows were picked in.
+/// Those with an ordering key of the messages that come first, unleased.
+macro_rules! pick_ordered {
+    ($lanes:expr) => {
+        concat!("WITH ", $lanes, ", picked AS MATERIALIZED (
+            SELECT due.* FROM ", due_messages!(
+                "m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload, m.priority, m.run_at", ""), "
+         )
+         SELECT id, topic, attempts + 1, crashes, max_attempts, ordering_key, headers::text, payload::text, priority, run_at
+         FROM picked WHERE ordering_key IS NOT NULL")
+    };
+}
+
+/// One lease for all, but for those with an ordering key. No join, which might change the order that the rows were
+/// picked in.
 macro_rules! claim_batch {
     ($lanes:expr) => {
         concat!("WITH ", $lanes, ", picked AS MATERIALIZED (
             SELECT due.* FROM ", due_messages!(
-                "m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers, m.payload, m.priority, m.run_at", ""), "
+                "m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload, m.priority, m.run_at", ""), "
          ), batch AS (
-            INSERT INTO taskmq_claims (worker_id, message_ids) SELECT ?, array_agg(id) FROM picked HAVING count(*) > 0 RETURNING id
+            INSERT INTO taskmq_claims (worker_id, message_ids)
+            SELECT ?, array_agg(id) FROM picked WHERE ordering_key IS NULL HAVING count(*) > 0 RETURNING id
          )
-         SELECT batch.id, picked.id, topic, attempts + 1, crashes, max_attempts, headers::text, payload::text, priority, run_at
-         FROM picked CROSS JOIN batch")
+         SELECT CASE WHEN ordering_key IS NULL THEN (SELECT batch.id FROM batch) END, id, topic, attempts + 1, crashes, max_attempts,
+            ordering_key, headers::text, payload::text, priority, run_at FROM picked")
     };
 }
 
-fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
+/// Gives also whether it met a message with an ordering key, which it leaves alone.
+fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, bool)> {
     let rows: Vec<ClaimedRow> = if claim.after.is_empty() {
         load!(
             conn, Pg => ClaimedSql,
@@ -276,7 +339,10 @@ fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>
             BigInt = claim.worker_id,
         )?
     };
-    Ok(in_order(rows, &topics(claim)))
+    let met = rows.len();
+    let leased: Vec<ClaimedRow> = rows.into_iter().filter(|row| row.5.is_none()).collect();
+    let ordered = leased.len() < met;
+    Ok((in_order(leased, &topics(claim)), ordered))
 }
 
 /// By topics as these are ordered, priority and when they were due, for RETURNING promises no order.
@@ -288,10 +354,38 @@ pub(super) fn in_order(rows: Vec<ClaimedRow>, topics: &[&str]) -> Vec<Claimed> {
 }
 
 /// The claim lock is held.
-pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-    let rows: Vec<(BatchId, ClaimedRow)> = if claim.after.is_empty() {
+fn claim_in_turn(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
+    let rows: Vec<ClaimedRow> = if claim.after.is_empty() {
         load!(
-            conn, Pg => (BigInt, ClaimedSql),
+            conn, Pg => ClaimedSql,
+            pick_ordered!(all_lanes!()),
+            Array<Text> = topics(claim),
+            Array<BigInt> = shares(claim),
+            BigInt = claim.worker_id,
+            BigInt = claim.limit,
+        )?
+    } else {
+        let (topics, priorities, dues, ids, most) = columns(claim);
+        load!(
+            conn, Pg => ClaimedSql,
+            pick_ordered!(given_lanes!()),
+            Array<Text> = topics,
+            Array<SmallInt> = priorities,
+            Array<Timestamptz> = dues,
+            Array<BigInt> = ids,
+            Array<BigInt> = most,
+            BigInt = claim.worker_id,
+            BigInt = claim.limit,
+        )?
+    };
+    take_turns(conn, claim.worker_id, rows.into_iter().map(claimed_row).collect())
+}
+
+/// The claim lock is held. Gives also how many wait for the turn of their ordering key.
+pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
+    let rows: Vec<(Option<BatchId>, ClaimedRow)> = if claim.after.is_empty() {
+        load!(
+            conn, Pg => (Nullable<BigInt>, ClaimedSql),
             claim_batch!(all_lanes!()),
             Array<Text> = topics(claim),
             Array<BigInt> = shares(claim),
@@ -302,7 +396,7 @@ pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<
     } else {
         let (topics, priorities, dues, ids, most) = columns(claim);
         load!(
-            conn, Pg => (BigInt, ClaimedSql),
+            conn, Pg => (Nullable<BigInt>, ClaimedSql),
             claim_batch!(given_lanes!()),
             Array<Text> = topics,
             Array<SmallInt> = priorities,
@@ -314,7 +408,12 @@ pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<
             BigInt = claim.worker_id,
         )?
     };
-    Ok(rows.into_iter().map(|(batch, row)| Claimed { batch: Some(batch), ..claimed_row(row) }).collect())
+    let claimed = rows.into_iter().map(|(batch, row)| Claimed { batch, ..claimed_row(row) });
+    let (ordered, mut claimed): (Vec<Claimed>, Vec<Claimed>) =
+        claimed.partition(|message| message.ordering_key.is_some());
+    let (in_turn, in_line) = take_turns(conn, claim.worker_id, ordered)?;
+    claimed.extend(in_turn);
+    Ok((claimed, in_line))
 }
 
 fn topics<'a>(claim: &Claim<'a>) -> Vec<&'a str> {

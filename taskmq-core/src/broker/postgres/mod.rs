@@ -3,6 +3,7 @@
 mod claim;
 mod rescue;
 mod settle;
+mod turns;
 
 use std::time::Duration;
 
@@ -57,7 +58,7 @@ macro_rules! live {
             micros!("m.run_at"),
             ", ",
             micros!("coalesce(leased.claimed_at, m.claimed_at)"),
-            ", CAST(NULL AS BIGINT), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.headers::text, m.payload::text,
+            ", CAST(NULL AS BIGINT), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.ordering_key, m.headers::text, m.payload::text,
             CAST(NULL AS TEXT), CAST(NULL AS TEXT)"
         )
     };
@@ -75,7 +76,7 @@ macro_rules! finished {
             micros!("claimed_at"),
             ", ",
             micros!("finished_at"),
-            ", worker_id, unique_key, headers::text, payload::text, result::text, error"
+            ", worker_id, unique_key, ordering_key, headers::text, payload::text, result::text, error"
         )
     };
 }
@@ -232,8 +233,8 @@ impl Broker for PgConnection {
         loop {
             let stored: Vec<i64> = load!(
                 self, Pg => BigInt,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
-                 VALUES (?, ?, statement_timestamp() + ? * interval '1 microsecond', ?, ?, ?::json, ?::json)
+                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
+                 VALUES (?, ?, statement_timestamp() + ? * interval '1 microsecond', ?, ?, ?, ?::json, ?::json)
                  ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
                  RETURNING id",
                 Text = &message.topic,
@@ -241,6 +242,7 @@ impl Broker for PgConnection {
                 BigInt = message.delay_micros,
                 Nullable<SmallInt> = message.max_attempts,
                 Nullable<Text> = message.unique_key.as_deref(),
+                Nullable<Text> = message.ordering_key.as_deref(),
                 Nullable<Text> = message.headers.as_deref(),
                 Text = &message.payload,
             )?;
@@ -276,23 +278,24 @@ impl Broker for PgConnection {
         let column = |of: fn(&MessageRecord) -> Option<&str>| messages.iter().map(of).collect::<Vec<_>>();
         Ok(execute!(
             self, Pg,
-            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
+            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
              SELECT topic, priority, statement_timestamp() + delay * interval '1 microsecond', max_attempts, unique_key,
-                    headers::json, payload::json
-             FROM unnest(?, ?, ?, ?, ?, ?, ?) AS m (topic, priority, delay, max_attempts, unique_key, headers, payload)
+                    ordering_key, headers::json, payload::json
+             FROM unnest(?, ?, ?, ?, ?, ?, ?, ?) AS m (topic, priority, delay, max_attempts, unique_key, ordering_key, headers, payload)
              ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING",
             Array<Nullable<Text>> = column(|m| Some(&m.topic)),
             Array<SmallInt> = messages.iter().map(|m| m.priority).collect::<Vec<_>>(),
             Array<BigInt> = messages.iter().map(|m| m.delay_micros).collect::<Vec<_>>(),
             Array<Nullable<SmallInt>> = messages.iter().map(|m| m.max_attempts).collect::<Vec<_>>(),
             Array<Nullable<Text>> = column(|m| m.unique_key.as_deref()),
+            Array<Nullable<Text>> = column(|m| m.ordering_key.as_deref()),
             Array<Nullable<Text>> = column(|m| m.headers.as_deref()),
             Array<Nullable<Text>> = column(|m| Some(&m.payload)),
         )?)
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-        claim::claim(self, claim)
+        Ok(claim::claim(self, claim)?.0)
     }
 
     fn promote(&mut self, worker_id: i64, batch: BatchId, ids: &[MessageId], ends: bool) -> Result<bool> {
@@ -334,7 +337,11 @@ impl Broker for PgConnection {
     fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
         // The handler has run its own statements by now.
         self.batch_execute(by_index!("SET LOCAL"))?;
-        Ok(!settle::done(self, worker, &[settlement])?.is_empty())
+        let held = !settle::done(self, worker, &[settlement])?.is_empty();
+        if held && settlement.ends_turn() {
+            turns::pass_turns(self, &[settlement.id])?;
+        }
+        Ok(held)
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -417,6 +424,10 @@ impl Broker for PgConnection {
     fn deregister(&mut self, worker_id: i64) -> Result<()> {
         execute!(self, Pg, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
         Ok(())
+    }
+
+    fn mend_lines(&mut self) -> Result<usize> {
+        self.transaction(turns::mend_lines)
     }
 
     fn purge(&mut self, limit: i64) -> Result<usize> {

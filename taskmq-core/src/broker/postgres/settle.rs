@@ -1,6 +1,6 @@
 //! Ending attempts. Every write checks the lease.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -8,6 +8,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 use serde::Serialize;
 
 use super::claim::{self, unheld};
+use super::turns::pass_turns;
 use crate::broker::groups::{DoneGroup, Groups};
 use crate::broker::{BatchId, Claim, Exchanged, Outcome, Settlement, WorkerIdentity, nobody};
 use crate::statement::load;
@@ -48,20 +49,24 @@ pub(super) fn exchange(
 ) -> Result<Exchanged> {
     let sorted = Sorted::of(settlements, ended);
     let batch_claim = claim.filter(|claim| claim.as_batch);
-    let (mut written, mut claimed) = match (&batch_claim, sorted.statements()) {
-        (None, 0) => (Vec::new(), Vec::new()),
+    let (mut written, (mut claimed, mut in_line)) = match (&batch_claim, sorted.statements()) {
+        (None, 0) => (Vec::new(), (Vec::new(), 0)),
         // One statement is a transaction, too.
-        (None, 1) => (sorted.write(conn, worker)?, Vec::new()),
+        (None, 1) => (sorted.write(conn, worker)?, (Vec::new(), 0)),
         (Some(claim), 0) => (Vec::new(), claim::claim(conn, claim)?),
         _ => conn.transaction(|conn| {
+            if batch_claim.is_some() && !sorted.turns.is_empty() {
+                // Before the locks of turns, for who claims has them in this order.
+                claim::claim_alone_from_now(conn)?;
+            }
             let written = sorted.write(conn, worker)?;
-            let Some(claim) = batch_claim else { return Ok((written, Vec::new())) };
+            let Some(claim) = batch_claim else { return Ok((written, (Vec::new(), 0))) };
             claim::claim_alone_from_now(conn)?;
             Ok::<_, Error>((written, claim::claim_batch(conn, claim)?))
         })?,
     };
     if let Some(claim) = claim.filter(|claim| !claim.as_batch) {
-        claimed = claim::claim(conn, claim)?;
+        (claimed, in_line) = claim::claim(conn, claim)?;
     }
     let mut lost = Vec::new();
     if written.len() < settlements.len() {
@@ -71,7 +76,7 @@ pub(super) fn exchange(
         written = settled_before(conn, worker.id, &unwritten)?;
         lost = unwritten.into_iter().map(|s| s.id).filter(|id| !written.contains(id)).collect();
     }
-    Ok(Exchanged { lost, claimed })
+    Ok(Exchanged { lost, claimed, in_line })
 }
 
 /// Settlements by the statement that writes them.
@@ -81,6 +86,8 @@ struct Sorted<'a> {
     failed: Vec<&'a Settlement>,
     handed_back: Vec<&'a Settlement>,
     ended: &'a [BatchId],
+    /// Whose turn of an ordering key may be over.
+    turns: Vec<MessageId>,
 }
 
 impl<'a> Sorted<'a> {
@@ -91,6 +98,7 @@ impl<'a> Sorted<'a> {
             failed: Vec::new(),
             handed_back: Vec::new(),
             ended,
+            turns: settlements.iter().filter(|s| s.ends_turn()).map(|s| s.id).collect(),
         };
         for settlement in settlements {
             match (settlement.batch, &settlement.outcome) {
@@ -105,7 +113,8 @@ impl<'a> Sorted<'a> {
 
     /// How many statements [`write`](Self::write) takes; two stand for "more than one".
     fn statements(&self) -> usize {
-        let many = !self.failed.is_empty()
+        let many = !self.turns.is_empty()
+            || !self.failed.is_empty()
             || !self.batches.failed.is_empty()
             || !self.batches.handed_back.is_empty();
         let [batches, done, handed_back] =
@@ -117,7 +126,7 @@ impl<'a> Sorted<'a> {
 
     /// Gives the ids of those whose lease still held.
     fn write(self, conn: &mut PgConnection, worker: &WorkerIdentity) -> Result<Vec<MessageId>> {
-        let Sorted { batches, done, mut failed, handed_back, ended } = self;
+        let Sorted { batches, done, mut failed, handed_back, ended, mut turns } = self;
         let mut written = Vec::new();
         for group in batches.failed {
             if claim::promote(conn, worker.id, group.batch, &group.ids())? {
@@ -138,6 +147,11 @@ impl<'a> Sorted<'a> {
         }
         if !done.is_empty() {
             written.extend(self::done(conn, worker, &done)?);
+        }
+        if !turns.is_empty() {
+            let written: HashSet<MessageId> = written.iter().copied().collect();
+            turns.retain(|id| written.contains(id));
+            pass_turns(conn, &turns)?;
         }
         let mut ended = ended.to_vec();
         for (at, group) in batches.done.iter().enumerate() {

@@ -9,12 +9,13 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
+use super::turns::pass_turns;
 use super::{diagnosis, json_list, paused};
 use crate::broker::administration::{
     Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
     Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
 };
-use crate::broker::{Figures, PausedTopic, rows};
+use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
@@ -154,7 +155,7 @@ impl Administration for SqliteConnection {
         let held = load!(
             self, Sqlite => rows::HeldSql,
             concat!("SELECT id, topic, worker_id, 0, ", micros!("run_at"), ", ", micros!("claimed_at"), "
-             FROM taskmq_messages WHERE worker_id <> 0
+             FROM taskmq_messages WHERE worker_id <> 0 AND worker_id >= -2
              UNION ALL
              SELECT m.id, m.topic, leased.worker_id, 1, ", micros!("m.run_at"), ", ", micros!("leased.claimed_at"), "
              FROM ", leased!(), " CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = leased.id AND m.worker_id = 0
@@ -280,20 +281,38 @@ impl Administration for SqliteConnection {
                     make_due(conn, &live)?;
                     sorted.revived(&revive(conn, &finished)?);
                 }
-                Action::Cancel => cancel(conn, &live)?,
-                Action::Delete => delete(conn, &live, &finished)?,
+                Action::Cancel => {
+                    cancel(conn, &live)?;
+                    pass_turns(conn, &sorted.live)?;
+                }
+                Action::Delete => {
+                    delete(conn, &live, &finished)?;
+                    pass_turns(conn, &sorted.live)?;
+                }
                 Action::Priority(priority) => {
                     execute!(
-                        conn, Sqlite,
-                        "UPDATE taskmq_messages SET priority = ? WHERE id IN (SELECT value FROM json_each(?))",
+                        conn,
+                        Sqlite,
+                        concat!(
+                            "UPDATE taskmq_messages SET priority = ?, ",
+                            out_of_line!(),
+                            " WHERE id IN (SELECT value FROM json_each(?))"
+                        ),
                         SmallInt = *priority,
                         Text = &live,
                     )?;
                 }
                 Action::RunAt(at) => {
                     execute!(
-                        conn, Sqlite,
-                        concat!("UPDATE taskmq_messages SET run_at = max(?, ", now!(), ") WHERE id IN (SELECT value FROM json_each(?))"),
+                        conn,
+                        Sqlite,
+                        concat!(
+                            "UPDATE taskmq_messages SET run_at = max(?, ",
+                            now!(),
+                            "), ",
+                            out_of_line!(),
+                            " WHERE id IN (SELECT value FROM json_each(?))"
+                        ),
                         Text = text(*at),
                         Text = &live,
                     )?;

@@ -5,24 +5,28 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::json_list;
+use super::turns::take_turns;
 use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
 pub(super) type ClaimedSql =
-    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, Text);
+    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Nullable<Text>, Text, Text);
 
-pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, String);
+pub(super) type ClaimedRow =
+    (i64, String, i32, i16, Option<i16>, Option<String>, Option<String>, String, String);
 
 pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
-    let (id, topic, attempt, crashes, max_attempts, headers, payload, _run_at) = row;
-    Claimed { id, topic, attempt, batch: None, lane: (0, 0), crashes, max_attempts, headers, payload }
+    let (id, topic, attempt, crashes, max_attempts, ordering_key, headers, payload, _run_at) = row;
+    let (batch, lane) = (None, (0, 0));
+    Claimed { id, topic, attempt, batch, lane, crashes, max_attempts, ordering_key, headers, payload }
 }
 
-pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-    let mut claimed = Vec::new();
+/// Gives also how many wait for the turn of their ordering key.
+pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
+    let mut claimed: Vec<Claimed> = Vec::new();
     if !worker_exists(conn, claim.worker_id)? {
-        return Ok(claimed);
+        return Ok((claimed, 0));
     }
     note_leased(conn)?;
     'topics: for Share { topic, limit } in claim.topics {
@@ -41,6 +45,11 @@ pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result
             lane = next_lane(conn, topic, i32::from(priority))?;
         }
     }
+    let (ordered, mut claimed): (Vec<Claimed>, Vec<Claimed>) =
+        claimed.into_iter().partition(|message| message.ordering_key.is_some());
+    let met = ordered.len();
+    let in_turn = take_turns(conn, claim.worker_id, ordered)?;
+    let in_line = met - in_turn.len();
     if claim.as_batch && !claimed.is_empty() {
         let ids: Vec<MessageId> = claimed.iter().map(|c| c.id).collect();
         let batch: Vec<BatchId> = load!(
@@ -53,7 +62,8 @@ pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result
             message.batch = batch.first().copied();
         }
     }
-    Ok(claimed)
+    claimed.extend(in_turn);
+    Ok((claimed, in_line))
 }
 
 pub(super) fn worker_exists(conn: &mut SqliteConnection, worker_id: i64) -> Result<bool> {
@@ -99,7 +109,7 @@ pub(super) fn claim_lane(
         concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
          WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
                       AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?)
-         RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
+         RETURNING id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload, run_at"),
         BigInt = worker_id,
         Text = topic,
         SmallInt = priority,
@@ -110,7 +120,7 @@ pub(super) fn claim_lane(
 
 /// By when they were due, for RETURNING promises no order.
 pub(super) fn in_order(mut rows: Vec<ClaimedRow>) -> Vec<Claimed> {
-    rows.sort_by(|a, b| (&a.7, a.0).cmp(&(&b.7, b.0)));
+    rows.sort_by(|a, b| (&a.8, a.0).cmp(&(&b.8, b.0)));
     rows.into_iter().map(claimed_row).collect()
 }
 
@@ -123,7 +133,7 @@ pub(super) fn pick_lane(
 ) -> Result<Vec<Claimed>> {
     let rows: Vec<ClaimedRow> = load!(
         conn, Sqlite => ClaimedSql,
-        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, headers, payload, '' FROM taskmq_messages
+        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, ordering_key, headers, payload, '' FROM taskmq_messages
          WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
          AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?"),
         Text = topic,

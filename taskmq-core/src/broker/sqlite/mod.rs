@@ -82,7 +82,7 @@ macro_rules! live {
             micros!("m.run_at"),
             ", ",
             micros!("coalesce(leased.claimed_at, m.claimed_at)"),
-            ", NULL, coalesce(leased.worker_id, m.worker_id), m.unique_key, m.headers, m.payload, NULL, NULL"
+            ", NULL, coalesce(leased.worker_id, m.worker_id), m.unique_key, m.ordering_key, m.headers, m.payload, NULL, NULL"
         )
     };
 }
@@ -99,7 +99,7 @@ macro_rules! finished {
             micros!("claimed_at"),
             ", ",
             micros!("finished_at"),
-            ", worker_id, unique_key, headers, payload, result, error"
+            ", worker_id, unique_key, ordering_key, headers, payload, result, error"
         )
     };
 }
@@ -112,6 +112,7 @@ mod paused;
 mod rescue;
 mod schedules;
 mod settle;
+mod turns;
 
 pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     let failed = |reason: String| Error::Connect { database: format!("the SQLite file {url}"), reason };
@@ -176,8 +177,8 @@ impl Broker for SqliteConnection {
         loop {
             let stored: Vec<i64> = load!(
                 self, Sqlite => BigInt,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
-                 VALUES (?, ?, strftime('%Y-%m-%d %H:%M:%f', 'now', ?), ?, ?, ?, ?)
+                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
+                 VALUES (?, ?, strftime('%Y-%m-%d %H:%M:%f', 'now', ?), ?, ?, ?, ?, ?)
                  ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
                  RETURNING id",
                 Text = &message.topic,
@@ -185,6 +186,7 @@ impl Broker for SqliteConnection {
                 Text = &delay,
                 Nullable<SmallInt> = message.max_attempts,
                 Nullable<Text> = message.unique_key.as_deref(),
+                Nullable<Text> = message.ordering_key.as_deref(),
                 Nullable<Text> = message.headers.as_deref(),
                 Text = &message.payload,
             )?;
@@ -223,10 +225,10 @@ impl Broker for SqliteConnection {
             .map_err(|source| Error::Encode { what: "the messages", source })?;
         Ok(execute!(
             self, Sqlite,
-            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, headers, payload)
+            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
              SELECT value ->> 'topic', value ->> 'priority',
                     strftime('%Y-%m-%d %H:%M:%f', 'now', ((value ->> 'delay_micros') / 1000000.0) || ' seconds'),
-                    value ->> 'max_attempts', value ->> 'unique_key', value ->> 'headers', value ->> 'payload'
+                    value ->> 'max_attempts', value ->> 'unique_key', value ->> 'ordering_key', value ->> 'headers', value ->> 'payload'
              FROM json_each(?) WHERE true
              ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING",
             Text = records,
@@ -234,7 +236,7 @@ impl Broker for SqliteConnection {
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-        self.immediate_transaction(|conn| claim_in(conn, claim))
+        self.immediate_transaction(|conn| Ok(claim_in(conn, claim)?.0))
     }
 
     fn promote(&mut self, worker_id: i64, batch: BatchId, ids: &[MessageId], ends: bool) -> Result<bool> {
@@ -292,8 +294,8 @@ impl Broker for SqliteConnection {
         self.immediate_transaction(|conn| {
             let lost = settle_in(conn, worker, settlements)?;
             end_batches(conn, worker.id, ended)?;
-            let claimed = claim.map_or(Ok(Vec::new()), |claim| claim_in(conn, claim))?;
-            Ok(Exchanged { lost, claimed })
+            let (claimed, in_line) = claim.map_or(Ok((Vec::new(), 0)), |claim| claim_in(conn, claim))?;
+            Ok(Exchanged { lost, claimed, in_line })
         })
     }
 
@@ -305,7 +307,11 @@ impl Broker for SqliteConnection {
     }
 
     fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
-        settle_one(self, worker, settlement)
+        let held = settle_one(self, worker, settlement)?;
+        if held && settlement.ends_turn() {
+            turns::pass_turns(self, &[settlement.id])?;
+        }
+        Ok(held)
     }
 
     fn commit(&mut self) -> Result<()> {
@@ -396,6 +402,10 @@ impl Broker for SqliteConnection {
     fn deregister(&mut self, worker_id: i64) -> Result<()> {
         execute!(self, Sqlite, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
         Ok(())
+    }
+
+    fn mend_lines(&mut self) -> Result<usize> {
+        self.immediate_transaction(turns::mend_lines)
     }
 
     fn purge(&mut self, limit: i64) -> Result<usize> {

@@ -84,7 +84,7 @@ pub(super) fn claim_alone(
         let rows: Vec<ClaimedRow> = load!(
             conn, Sqlite => ClaimedSql,
             concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
-             WHERE id = ? RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
+             WHERE id = ? RETURNING id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload, run_at"),
             BigInt = worker_id,
             BigInt = id,
         )?;
@@ -109,7 +109,7 @@ pub(super) fn claim_suspects(
              WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = -2 AND worker_id <> 0
                           AND topic IN (SELECT value FROM json_each(?)) AND run_at <= ", now!(), "
                           ORDER BY priority DESC, run_at, id LIMIT ?)
-             RETURNING id, topic, attempts, crashes, max_attempts, headers, payload, run_at"),
+             RETURNING id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload, run_at"),
             BigInt = worker_id,
             Text = &topics,
             BigInt = limit,

@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::{batches_of, promote_in, release};
+use super::turns::pass_turns;
 use super::{delay_modifier, json_list};
 use crate::broker::groups::{DoneGroup, Groups};
 use crate::broker::{Outcome, Settlement, WorkerIdentity, nobody};
@@ -20,17 +21,21 @@ pub(super) fn settle_in(
     settlements: &[Settlement],
 ) -> Result<Vec<MessageId>> {
     let mut lost = Vec::new();
+    let mut turns = Vec::new();
     let mut groups = Groups::default();
     let batches =
         if settlements.iter().any(|s| s.batch.is_some()) { batches_of(conn, worker.id)? } else { Vec::new() };
     for settlement in settlements {
         match settlement.batch.filter(|batch| batches.contains(batch)) {
             Some(batch) => groups.add(batch, settlement),
-            None if settlement.batch.is_none() && settle_one(conn, worker, settlement)? => {}
+            None if settlement.batch.is_none() && settle_one(conn, worker, settlement)? => {
+                turns.extend(settlement.ends_turn().then_some(settlement.id));
+            }
             None if settled_before(conn, worker.id, settlement)? => {}
             None => lost.push(settlement.id),
         }
     }
+    pass_turns(conn, &turns)?;
     for group in groups.done {
         settle_done(conn, &group)?;
     }

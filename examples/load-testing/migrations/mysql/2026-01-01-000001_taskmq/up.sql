@@ -9,7 +9,7 @@ CREATE TABLE taskmq_messages (
     run_at       TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     created_at   TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     claimed_at   TIMESTAMP(6) NULL DEFAULT NULL,
-    worker_id    BIGINT       NOT NULL DEFAULT 0 COMMENT '0: nobody''s; -1: to run alone; -2: suspected; else the worker that leased it',
+    worker_id    BIGINT       NOT NULL DEFAULT 0 COMMENT '0: nobody''s; -1: to run alone; -2: suspected; below: in a line of taskmq_turns; else the worker that leased it',
     attempts     INTEGER      NOT NULL DEFAULT 0 COMMENT 'begun, the one under way included',
     crashes      SMALLINT     NOT NULL DEFAULT 0 COMMENT 'attempts proven to have ended their whole process',
     suspicions   SMALLINT     NOT NULL DEFAULT 0 COMMENT 'times it was one of several that a dying process held',
@@ -36,6 +36,17 @@ CREATE TABLE taskmq_claims (
     worker_id   BIGINT       NOT NULL,
     claimed_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     message_ids LONGTEXT     CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'a JSON array'
+) ENGINE = InnoDB;
+
+-- Whose turn it is of the messages that share an ordering key: one row for each key of which a claim has met any. The
+-- others of the key stand in its line, out of the way of claims, with -2 - id for their worker_id.
+CREATE TABLE taskmq_turns (
+    id           BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    message_id   BIGINT       NOT NULL,
+    UNIQUE INDEX taskmq_turns_key (topic, ordering_key),
+    INDEX taskmq_turns_message (message_id)
 ) ENGINE = InnoDB;
 
 -- Finished messages: done ones for keep_seconds (NULL: for ever), dead and cancelled ones until a person deletes them.
