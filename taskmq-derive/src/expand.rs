@@ -151,6 +151,7 @@ fn settings(options: &Options, handler: &Handler) -> TokenStream {
         let (first, longest) = (duration(first), duration(longest));
         quote!(.backoff(#first, #longest))
     });
+    let ageing = options.ageing.map(duration).map(|time| quote!(.ageing(#time)));
     let retention = options.retention.as_ref().map(|retention| match retention {
         Retention::None => quote!(.retention(#krate::Retention::None)),
         Retention::For(time) => {
@@ -163,7 +164,7 @@ fn settings(options: &Options, handler: &Handler) -> TokenStream {
         Parameter::State(ty) => Some(quote!(.needs_state::<#ty>())),
         _ => None,
     });
-    quote!(.at(::core::file!(), ::core::line!()) #max_attempts #timeout #backoff #retention #schedule #(#states)*)
+    quote!(.at(::core::file!(), ::core::line!()) #max_attempts #timeout #backoff #ageing #retention #schedule #(#states)*)
 }
 
 fn schedule(options: &Options, handler: &Handler) -> Option<TokenStream> {

@@ -9,12 +9,13 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, Result, Token, UnOp};
 
-const KNOWN: [&str; 11] = [
+const KNOWN: [&str; 12] = [
     "topic",
     "max_attempts",
     "timeout",
     "backoff",
     "priority",
+    "ageing",
     "retention",
     "schedule",
     "time_zone",
@@ -29,6 +30,7 @@ pub(crate) struct Options {
     pub(crate) timeout: Option<Duration>,
     pub(crate) backoff: Option<(Duration, Duration)>,
     pub(crate) priority: Option<i16>,
+    pub(crate) ageing: Option<Duration>,
     pub(crate) retention: Option<Retention>,
     pub(crate) schedule: Option<LitStr>,
     pub(crate) time_zone: Option<LitStr>,
@@ -62,6 +64,7 @@ pub(crate) fn parse(tokens: TokenStream) -> Result<Options> {
         timeout: None,
         backoff: None,
         priority: None,
+        ageing: None,
         retention: None,
         schedule: None,
         time_zone: None,
@@ -147,6 +150,14 @@ fn set(options: &mut Options, name: &str, pair: &Pair) -> Result<()> {
         "backoff" => options.backoff = Some(backoff(&string(expr, "backoff = \"1s..1h\"")?)?),
         "priority" => {
             options.priority = Some(integer(expr, i64::from(i16::MIN), i64::from(i16::MAX))? as i16)
+        }
+        "ageing" => {
+            let text = string(expr, "ageing = \"1m\"")?;
+            let time = duration(&text)?;
+            if time.is_zero() {
+                return Err(Error::new(text.span(), "the time is zero, leave the option out for no ageing"));
+            }
+            options.ageing = Some(time);
         }
         "retention" => {
             let text = string(expr, "retention = \"24h\"")?;

@@ -127,7 +127,7 @@ pub(crate) fn run(
     topic: &str,
     outcome: Option<Outcome>,
 ) -> MessageId {
-    let topics = [Share { topic, limit: 1 }];
+    let topics = [Share { topic, limit: 1, ageing: None }];
     let claim = Claim { worker_id: worker.id, topics: &topics, limit: 1, as_batch: false, after: &[] };
     let claimed = conn.broker().claim(&claim).expect("claims").remove(0);
     if let Some(outcome) = outcome {

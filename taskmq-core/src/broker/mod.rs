@@ -12,6 +12,8 @@ pub(crate) mod sqlite;
 mod administration;
 mod diagnosis;
 mod groups;
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
+mod lanes;
 mod paused;
 mod reconcile;
 mod rows;
@@ -292,6 +294,9 @@ pub struct Share<'a> {
     pub topic: &'a str,
     /// At most how many of each of its priorities.
     pub limit: i64,
+    /// The time in which the first waiting message of a priority comes to count as one of the next higher priority;
+    /// `None`: higher ones always come first.
+    pub ageing: Option<Duration>,
 }
 
 /// A place in a lane (the messages of a topic that have the same priority).

@@ -28,6 +28,7 @@
 //! | `timeout = "30s"` | a longer attempt is given up and counts as failed | none |
 //! | `backoff = "1s..1h"` | the first and the longest delay before a retry; it doubles each time, with jitter | `"1s..1h"` |
 //! | `priority = N` | of the messages that the typed producer makes, -32768 to 32767, higher first | 0 |
+//! | `ageing = "1m"` | each minute that messages of a priority wait counts as one priority more | none: higher ones always come first |
 //! | `schedule = "0 7 * * mon-fri"` | produces a message at each of these times, see [`schedule`](crate::schedule) | none |
 //! | `time_zone = "Europe/Berlin"` | in which the schedule is meant | `"UTC"` |
 //! | `payload = expression` | of the messages of the schedule | `Default::default()` |
@@ -57,6 +58,7 @@ pub struct Consumer {
     pub(crate) max_attempts: u16,
     pub(crate) timeout: Option<Duration>,
     pub(crate) backoff: Backoff,
+    pub(crate) ageing: Option<Duration>,
     pub(crate) retention: Retention,
     pub(crate) states: Vec<(TypeId, &'static str)>,
     pub(crate) schedule: Option<Declared>,
@@ -158,6 +160,7 @@ impl Consumer {
             max_attempts: 20,
             timeout: None,
             backoff: Backoff { first: Duration::from_secs(1), longest: Duration::from_secs(3600) },
+            ageing: None,
             retention: Retention::For(Duration::from_secs(24 * 3600)),
             states: Vec::new(),
             schedule: None,
@@ -209,6 +212,15 @@ impl Consumer {
         // What is beyond could not be scattered without an overflow, nor stored.
         let [first, longest] = [first, longest].map(|delay| delay.min(crate::limits::MAX_DELAY));
         self.backoff = Backoff { first, longest };
+        self
+    }
+
+    /// Each time as long as this that the oldest message of a priority has been due counts as one priority more, so that
+    /// low ones are not kept waiting for ever: with 1 minute, one of priority 0 comes before fresh ones of priority 10 after
+    /// ten minutes. At least a millisecond. Default: none, higher priorities always come first.
+    #[must_use]
+    pub fn ageing(mut self, time: Duration) -> Self {
+        self.ageing = Some(time.max(Duration::from_millis(1)));
         self
     }
 

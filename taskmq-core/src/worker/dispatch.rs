@@ -322,9 +322,12 @@ impl Dispatcher<'_> {
         let topics = self.topics_in_turn();
         self.maybe_due &= !topics.is_empty();
         let wanted = self.pace.room(self.holdings.len() - self.finished.len()).min(BATCH);
-        let shares = self.pace.shares(&topics, &self.holdings, self.finished.len(), wanted);
+        let mut shares = self.pace.shares(&topics, &self.holdings, self.finished.len(), wanted);
         if shares.is_empty() {
             return self.exchange(None).map(drop);
+        }
+        for share in &mut shares {
+            share.ageing = self.setup.registry.get(share.topic).and_then(|consumer| consumer.ageing);
         }
         let as_batch = self.batches && self.pace.is_below(MOMENTS);
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);

@@ -77,7 +77,7 @@ impl Pace {
             *numbers.entry(&message.topic).or_default() += 1;
         }
         // A claim that is full before it comes to a topic tells nothing of it.
-        for Share { topic, limit } in shares {
+        for Share { topic, limit, .. } in shares {
             match numbers.get(topic) {
                 Some(number) if number >= limit => self.plentiful.insert(topic),
                 Some(_) => self.plentiful.remove(topic),
@@ -113,7 +113,7 @@ impl Pace {
             let ahead = (left / self.seconds_of(topic).max(1e-9)) as usize;
             let light = ((BYTES / self.bytes_of(topic)) as usize).max(idle);
             let limit = i64::try_from(ahead.max(idle).min(light).min(part)).unwrap_or(i64::MAX);
-            Share { topic, limit }
+            Share { topic, limit, ageing: None }
         };
         topics.iter().map(share).filter(|share| share.limit > 0).collect()
     }

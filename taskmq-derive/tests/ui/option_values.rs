@@ -6,6 +6,7 @@ use taskmq_core::task_consumer;
     timeout = "0s",
     backoff = "1h..1s",
     priority = 40000,
+    ageing = "0s",
     retention = "a while"
 )]
 fn play(_n: u32) {}

@@ -47,7 +47,7 @@ fn everything(limit: i64) -> Span {
 }
 
 fn claim_batch(broker: &mut dyn Broker, worker: &WorkerIdentity, limit: i64) -> Vec<Claimed> {
-    let topics = [Share { topic: "t", limit }];
+    let topics = [Share { topic: "t", limit, ageing: None }];
     broker
         .claim(&Claim { worker_id: worker.id, topics: &topics, limit, as_batch: true, after: &[] })
         .expect("claims")

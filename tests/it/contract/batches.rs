@@ -135,7 +135,7 @@ fn one_commit_acknowledges_a_batch_and_claims_the_next(db: &TestDatabase) {
     let settlements: Vec<Settlement> = first.iter().map(done).collect();
     let claim = Claim {
         worker_id: w.id,
-        topics: &[Share { topic: "t", limit: 3 }],
+        topics: &[Share { topic: "t", limit: 3, ageing: None }],
         limit: 3,
         as_batch: true,
         after: &[],

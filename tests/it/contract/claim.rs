@@ -1,9 +1,10 @@
 use std::time::Duration;
 
-use taskmq_core::{BrokerConnection, NewMessage, produce, produce_many};
+use taskmq_core::broker::{Claim, Outcome, Share};
+use taskmq_core::{BrokerConnection, MessageId, NewMessage, produce, produce_many};
 use taskmq_tests::databases::TestDatabase;
 
-use super::{claim, ids, worker};
+use super::{claim, end, ids, worker};
 
 each_database! {
     higher_priority_first_then_first_in_first_out,
@@ -12,6 +13,7 @@ each_database! {
     two_workers_never_get_the_same_message,
     nothing_is_leased_to_a_worker_that_is_not_entered,
     a_claim_never_exceeds_its_limit,
+    with_ageing_a_low_priority_does_not_wait_for_ever,
 }
 
 fn higher_priority_first_then_first_in_first_out(db: &TestDatabase) {
@@ -104,5 +106,34 @@ fn a_claim_never_exceeds_its_limit(db: &TestDatabase) {
     let w = worker(&mut conn, 1);
     for expected in [25, 25, 10, 0] {
         assert_eq!(claim(conn.broker(), &w, &["t", "u"], 25).len(), expected);
+    }
+}
+
+fn with_ageing_a_low_priority_does_not_wait_for_ever(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    db.execute(
+        "INSERT INTO taskmq_messages (topic, payload, run_at) VALUES ('t', '1', '2026-01-01 00:00:00')",
+    );
+    let low = conn.broker().newest(MessageId::MAX, 1).expect("reads")[0].id;
+    let high = NewMessage::new("t", &1).priority(100).produce(&mut conn).expect("produces").id();
+    let lower = NewMessage::new("t", &1).priority(-100).produce(&mut conn).expect("produces").id();
+    let mut order = |ageing: Option<Duration>, as_batch| {
+        let topics = [Share { topic: "t", limit: 1, ageing }];
+        let claim = Claim { worker_id: w.id, topics: &topics, limit: 2, as_batch, after: &[] };
+        let claimed = conn.broker().claim(&claim).expect("claims");
+        let back: Vec<_> = claimed.iter().map(|c| end(c, Outcome::HandBack)).collect();
+        assert!(conn.broker().settle(&w, &back).expect("hands back").is_empty());
+        claimed.iter().map(|c| c.id).collect::<Vec<_>>()
+    };
+    let day = Duration::from_secs(86_400);
+    for as_batch in [true, false] {
+        assert_eq!(order(None, as_batch), [high, low]);
+        assert_eq!(order(Some(1000 * day), as_batch), [high, low], "it has not waited long enough");
+        let aged = order(Some(day), as_batch);
+        assert!(aged.contains(&low) && aged.contains(&high) && !aged.contains(&lower));
+        if as_batch {
+            assert_eq!(aged, [low, high], "more than a hundred days count more than a priority of a hundred");
+        }
     }
 }

@@ -31,7 +31,7 @@ fn identity(id: i64) -> WorkerIdentity {
 }
 
 fn claim(broker: &mut dyn Broker, worker: &WorkerIdentity, topics: &[&str], limit: i64) -> Vec<Claimed> {
-    let topics: Vec<Share<'_>> = topics.iter().map(|topic| Share { topic, limit }).collect();
+    let topics: Vec<Share<'_>> = topics.iter().map(|topic| Share { topic, limit, ageing: None }).collect();
     broker
         .claim(&Claim { worker_id: worker.id, topics: &topics, limit, as_batch: false, after: &[] })
         .expect("claims")
@@ -41,7 +41,7 @@ fn claim_batch(broker: &mut dyn Broker, worker: &WorkerIdentity, limit: i64) -> 
     let claimed = broker
         .claim(&Claim {
             worker_id: worker.id,
-            topics: &[Share { topic: "t", limit }],
+            topics: &[Share { topic: "t", limit, ageing: None }],
             limit,
             as_batch: true,
             after: &[],

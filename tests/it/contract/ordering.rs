@@ -35,7 +35,7 @@ fn keyed(conn: &mut AnyConnection, payload: &str, key: &str) -> MessageId {
 
 /// What a claim of each kind brings, the messages of its batch first.
 fn claim_as(conn: &mut AnyConnection, worker: &WorkerIdentity, limit: i64, as_batch: bool) -> Vec<Claimed> {
-    let topics = [Share { topic: "t", limit }];
+    let topics = [Share { topic: "t", limit, ageing: None }];
     conn.broker()
         .claim(&Claim { worker_id: worker.id, topics: &topics, limit, as_batch, after: &[] })
         .expect("claims")

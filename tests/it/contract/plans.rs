@@ -94,7 +94,7 @@ fn claims_read_little(conn: &mut AnyConnection, as_batch: bool, round: i32) {
     let read = measured(conn, 3, |conn| {
         let claim = Claim {
             worker_id: 1,
-            topics: &[Share { topic: "t", limit: TAKEN }],
+            topics: &[Share { topic: "t", limit: TAKEN, ageing: None }],
             limit: TAKEN,
             as_batch,
             after: &[],

@@ -74,7 +74,7 @@ fn run(arguments: &Arguments) -> Result {
     let mut micros = Vec::new();
     for _ in 0..arguments.claims {
         let begin = Instant::now();
-        let topics = [Share { topic: TOPIC, limit }];
+        let topics = [Share { topic: TOPIC, limit, ageing: None }];
         let claim = Claim { worker_id: worker.id, topics: &topics, limit, as_batch: true, after: &[] };
         let claimed = conn.broker().claim(&claim)?;
         micros.push(u64::try_from(begin.elapsed().as_micros())?);

@@ -4,10 +4,11 @@ use std::collections::HashSet;
 
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
+use diesel::sql_types::{BigInt, Double, Integer, Nullable, SmallInt, Text};
 
 use super::turns::take_turns;
 use super::{json, last_id};
+use crate::broker::lanes::Lanes;
 use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result};
@@ -79,15 +80,14 @@ fn through_lanes<T>(
 ) -> Result<Vec<T>> {
     let leased = leased(conn)?;
     let mut taken = Vec::new();
-    'topics: for Share { topic, limit } in claim.topics {
-        let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
-        while let Some(priority) = lane {
+    'topics: for Share { topic, limit, ageing } in claim.topics {
+        let mut lanes = Lanes::of(*ageing, || aged_lanes(conn, topic))?;
+        while let Some(priority) = lanes.next(|below| next_lane(conn, topic, below))? {
             let room = claim.limit - row_count(taken.len());
             if room <= 0 {
                 break 'topics;
             }
             taken.extend(take(conn, topic, priority, room.min(*limit), &leased)?);
-            lane = next_lane(conn, topic, i32::from(priority))?;
         }
     }
     Ok(taken)
@@ -308,6 +308,25 @@ pub(super) fn next_lane(conn: &mut MysqlConnection, topic: &str, below: i32) -> 
         Integer = below,
     )?;
     Ok(found.first().copied())
+}
+
+/// Each priority of the topic, and for how many seconds its first message has been due.
+fn aged_lanes(conn: &mut MysqlConnection, topic: &str) -> Result<Vec<(i16, f64)>> {
+    let mut lanes = Vec::new();
+    let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
+    while let Some(priority) = lane {
+        let waited: Vec<f64> = load!(
+            conn, Mysql => Double,
+            "SELECT TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6)) / 1e6
+             FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+             WHERE worker_id = 0 AND topic = ? AND priority = ? ORDER BY run_at LIMIT 1",
+            Text = topic,
+            SmallInt = priority,
+        )?;
+        lanes.extend(waited.first().map(|waited| (priority, *waited)));
+        lane = next_lane(conn, topic, i32::from(priority))?;
+    }
+    Ok(lanes)
 }
 
 pub(super) fn ids(list: &str) -> Result<Vec<MessageId>> {

@@ -7,7 +7,7 @@ use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::data_types::PgTimestamp;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text, Timestamptz};
+use diesel::sql_types::{Array, BigInt, Bool, Double, Integer, Nullable, SmallInt, Text, Timestamptz};
 
 use super::turns::take_turns;
 use crate::broker::{BatchId, Claim, Claimed, Look, Peer};
@@ -225,8 +225,13 @@ pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
 macro_rules! all_lanes {
     () => {
         concat!(lanes!(), ", source AS (
-            SELECT lane.topic, lane.priority, lane.place, share.most, '-infinity'::timestamptz AS due, CAST(0 AS BIGINT) AS id
-            FROM lane JOIN unnest(?) WITH ORDINALITY AS share (most, place) ON share.place = lane.place WHERE lane.priority IS NOT NULL
+            SELECT lane.topic, lane.priority, lane.place, share.most, '-infinity'::timestamptz AS due, CAST(0 AS BIGINT) AS id,
+                lane.priority + CASE WHEN share.ageing IS NULL THEN 0 ELSE coalesce(extract(epoch FROM statement_timestamp() - (
+                    SELECT m.run_at FROM taskmq_messages m
+                    WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority ORDER BY m.run_at LIMIT 1
+                ))::float8 / share.ageing, 0) END AS rank
+            FROM lane JOIN unnest(?, ?) WITH ORDINALITY AS share (most, ageing, place) ON share.place = lane.place
+            WHERE lane.priority IS NOT NULL
          )")
     };
 }
@@ -235,7 +240,7 @@ macro_rules! all_lanes {
 macro_rules! given_lanes {
     () => {
         "RECURSIVE source AS (
-            SELECT topic, priority, min(place) OVER (PARTITION BY topic) AS place, most, due, id
+            SELECT topic, priority, min(place) OVER (PARTITION BY topic) AS place, most, due, id, priority AS rank
             FROM unnest(?, ?, ?, ?, ?) WITH ORDINALITY AS t (topic, priority, due, id, most, place)
          )"
     };
@@ -245,7 +250,7 @@ macro_rules! given_lanes {
 macro_rules! due_messages {
     ($columns:literal, $lock:literal) => {
         concat!(
-            "(SELECT topic, priority, most, due, id FROM source ORDER BY place, priority DESC) l
+            "(SELECT topic, priority, most, due, id FROM source ORDER BY place, rank DESC) l
              CROSS JOIN LATERAL (
                 SELECT ",
             $columns,
@@ -320,6 +325,7 @@ fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed
             claim_each!(all_lanes!()),
             Array<Text> = topics(claim),
             Array<BigInt> = shares(claim),
+            Array<Nullable<Double>> = ageings(claim),
             BigInt = claim.worker_id,
             BigInt = claim.limit,
             BigInt = claim.worker_id,
@@ -361,6 +367,7 @@ fn claim_in_turn(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Clai
             pick_ordered!(all_lanes!()),
             Array<Text> = topics(claim),
             Array<BigInt> = shares(claim),
+            Array<Nullable<Double>> = ageings(claim),
             BigInt = claim.worker_id,
             BigInt = claim.limit,
         )?
@@ -389,6 +396,7 @@ pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<
             claim_batch!(all_lanes!()),
             Array<Text> = topics(claim),
             Array<BigInt> = shares(claim),
+            Array<Nullable<Double>> = ageings(claim),
             BigInt = claim.worker_id,
             BigInt = claim.limit,
             BigInt = claim.worker_id,
@@ -422,6 +430,10 @@ fn topics<'a>(claim: &Claim<'a>) -> Vec<&'a str> {
 
 fn shares(claim: &Claim<'_>) -> Vec<i64> {
     claim.topics.iter().map(|share| share.limit).collect()
+}
+
+fn ageings(claim: &Claim<'_>) -> Vec<Option<f64>> {
+    claim.topics.iter().map(|share| share.ageing.map(|time| time.as_secs_f64())).collect()
 }
 
 type Columns<'a> = (Vec<&'a str>, Vec<i16>, Vec<PgTimestamp>, Vec<MessageId>, Vec<i64>);

@@ -1,11 +1,12 @@
 //! Leasing: whole batches with one row, or message by message.
 
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
+use diesel::sql_types::{BigInt, Double, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::json_list;
 use super::turns::take_turns;
+use crate::broker::lanes::Lanes;
 use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
@@ -29,9 +30,9 @@ pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result
         return Ok((claimed, 0));
     }
     note_leased(conn)?;
-    'topics: for Share { topic, limit } in claim.topics {
-        let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
-        while let Some(priority) = lane {
+    'topics: for Share { topic, limit, ageing } in claim.topics {
+        let mut lanes = Lanes::of(*ageing, || aged_lanes(conn, topic))?;
+        while let Some(priority) = lanes.next(|below| next_lane(conn, topic, below))? {
             let room = claim.limit - i64::try_from(claimed.len()).unwrap_or(i64::MAX);
             if room <= 0 {
                 break 'topics;
@@ -42,7 +43,6 @@ pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result
             } else {
                 claim_lane(conn, claim.worker_id, topic, priority, room)?
             });
-            lane = next_lane(conn, topic, i32::from(priority))?;
         }
     }
     let (ordered, mut claimed): (Vec<Claimed>, Vec<Claimed>) =
@@ -95,6 +95,24 @@ pub(super) fn next_lane(conn: &mut SqliteConnection, topic: &str, below: i32) ->
         Integer = below,
     )?;
     Ok(found.first().copied())
+}
+
+/// Each priority of the topic, and for how many seconds its first message has been due.
+fn aged_lanes(conn: &mut SqliteConnection, topic: &str) -> Result<Vec<(i16, f64)>> {
+    let mut lanes = Vec::new();
+    let mut lane = next_lane(conn, topic, i32::from(i16::MAX) + 1)?;
+    while let Some(priority) = lane {
+        let waited: Vec<f64> = load!(
+            conn, Sqlite => Double,
+            "SELECT (julianday('now') - julianday(run_at)) * 86400.0 FROM taskmq_messages
+             WHERE worker_id = 0 AND topic = ? AND priority = ? ORDER BY run_at LIMIT 1",
+            Text = topic,
+            SmallInt = priority,
+        )?;
+        lanes.extend(waited.first().map(|waited| (priority, *waited)));
+        lane = next_lane(conn, topic, i32::from(priority))?;
+    }
+    Ok(lanes)
 }
 
 pub(super) fn claim_lane(

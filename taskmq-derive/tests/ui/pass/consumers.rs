@@ -18,7 +18,7 @@ pub struct LoadTest {
 pub struct App;
 
 /// Documented.
-#[task_consumer(topic = "all", max_attempts = 3, timeout = "1m 30s", backoff = "2s..10m", priority = -5, retention = "forever")]
+#[task_consumer(topic = "all", max_attempts = 3, timeout = "1m 30s", backoff = "2s..10m", priority = -5, ageing = "5m", retention = "forever")]
 pub fn all(ctx: &Context, LoadTest { url, users }: LoadTest, app: &App) -> Result<(String, u32), std::io::Error> {
     let _ = app;
     Ok((url, users + ctx.attempt()))
