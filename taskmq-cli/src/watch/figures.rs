@@ -76,6 +76,11 @@ pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
             None => topic.ready += 1,
         }
     }
+    for waiting in broker.in_line(None, COUNTED)? {
+        let topic = topics.entry(waiting.topic).or_default();
+        topic.ready += 1;
+        topic.oldest_due = Some(topic.oldest_due.map_or(waiting.run_at, |oldest| oldest.min(waiting.run_at)));
+    }
     for (topic, count) in broker.count_finished(State::Dead, COUNTED)? {
         topics.entry(topic).or_default().dead = count;
     }

@@ -79,6 +79,12 @@ pub trait Administration: sealed::Sealed {
     /// What the database reports.
     fn held(&mut self, limit: i64) -> Result<Vec<HeldMessage>>;
 
+    /// Up to `limit` messages that are due but wait for the turn of their ordering key, those behind this place, or all.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn in_line(&mut self, behind: Option<InLine>, limit: i64) -> Result<Vec<LineMessage>>;
+
     /// Up to `limit` messages, live or finished, with ids below this one, the highest id first.
     ///
     /// # Errors
@@ -266,6 +272,26 @@ pub struct HeldMessage {
     pub run_at: DateTime<Utc>,
     /// When it was leased.
     pub claimed_at: Option<DateTime<Utc>>,
+}
+
+/// A place in the line of an ordering key. Places have an order of their own, which is not that of the turns.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub struct InLine {
+    /// Which line.
+    pub line: i64,
+    /// Which message.
+    pub id: MessageId,
+}
+
+/// A message that waits for the turn of its ordering key.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct LineMessage {
+    /// Where it stands.
+    pub place: InLine,
+    /// Its topic.
+    pub topic: String,
+    /// Since when it is due.
+    pub run_at: DateTime<Utc>,
 }
 
 /// When a message was produced.

@@ -21,8 +21,8 @@ mod schedules;
 mod selection;
 
 pub use administration::{
-    Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
-    Noted, Place, ProducedMessage, Refusal, Span, Summary, WorkerEntry,
+    Action, Administration, Changed, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage,
+    Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Refusal, Span, Summary, WorkerEntry,
 };
 pub use diagnosis::{
     Figures, MysqlFigures, PostgresFigures, ReplicationSlot, ServerFigures, SqliteFigures, TableFigures,

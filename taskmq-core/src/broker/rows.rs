@@ -6,7 +6,8 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::administration::{
-    FinishedMessage, HeldMessage, LaneCount, NoteEntry, Place, ProducedMessage, Summary, WorkerEntry,
+    FinishedMessage, HeldMessage, InLine, LaneCount, LineMessage, NoteEntry, Place, ProducedMessage, Summary,
+    WorkerEntry,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::{MessageId, State};
@@ -161,6 +162,18 @@ pub(super) fn held(
         run_at,
         claimed_at,
     }
+}
+
+/// line, id, topic, run_at.
+pub(super) type LineSql = (BigInt, BigInt, Text, BigInt);
+
+pub(super) fn in_line((line, id, topic, run_at): (i64, MessageId, String, i64)) -> LineMessage {
+    LineMessage { place: InLine { line, id }, topic, run_at: time(run_at) }
+}
+
+/// Behind this place in the order of `worker_id` and id.
+pub(super) fn behind(place: Option<InLine>) -> (i64, MessageId) {
+    place.map_or((i64::MIN, 0), |place| (place.line, place.id))
 }
 
 /// id, topic, created.

@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use taskmq_core::broker::{Action, Claim, Claimed, Noted, Outcome, Peer, Share, WorkerIdentity};
+use taskmq_core::broker::{Action, Claim, Claimed, LineMessage, Noted, Outcome, Peer, Share, WorkerIdentity};
 use taskmq_core::worker::Ended;
 use taskmq_core::{
     AnyConnection, BrokerConnection, Context, MessageId, NewMessage, Registry, State, Worker, produce_many,
@@ -224,6 +224,17 @@ fn a_long_line_does_not_keep_others_waiting(db: &TestDatabase) {
     assert_eq!(conn.broker().next_due(&["t"]).expect("looks"), None);
     let stats = conn.broker().topics().expect("reads").remove(0);
     assert_eq!((stats.running, stats.ready), (2, 2999));
+    let mut lines: Vec<LineMessage> = Vec::new();
+    loop {
+        let behind = lines.last().map(|message| message.place);
+        let next = conn.broker().in_line(behind, 700).expect("reads");
+        if next.is_empty() {
+            break;
+        }
+        lines.extend(next);
+    }
+    let waiting: HashSet<MessageId> = lines.iter().map(|message| message.place.id).collect();
+    assert_eq!((lines.len(), waiting.len()), (2999, 2999));
 }
 
 /// Claims and settles until `all` are done; tells which ran, and that no two of a key did at once.

@@ -12,8 +12,8 @@ use super::claim::{claim_lock, leased, next_lane};
 use super::turns::pass_turns;
 use super::{diagnosis, json, last_id, paused, transaction};
 use crate::broker::administration::{
-    Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
-    Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
+    Action, Administration, Changed, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage,
+    Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
 };
 use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
@@ -138,6 +138,20 @@ impl Administration for MysqlConnection {
             BigInt = limit,
         )?;
         Ok(held.into_iter().map(rows::held).collect())
+    }
+
+    fn in_line(&mut self, behind: Option<InLine>, limit: i64) -> Result<Vec<LineMessage>> {
+        let (line, id) = rows::behind(behind);
+        let messages = load!(
+            self, Mysql => rows::LineSql,
+            concat!("SELECT worker_id, id, topic, ", micros!("run_at"), " FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+             WHERE worker_id < -2 AND (worker_id > ? OR worker_id = ? AND id > ?) ORDER BY worker_id, id LIMIT ?"),
+            BigInt = line,
+            BigInt = line,
+            BigInt = id,
+            BigInt = limit,
+        )?;
+        Ok(messages.into_iter().map(rows::in_line).collect())
     }
 
     fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {

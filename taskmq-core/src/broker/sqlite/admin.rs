@@ -12,8 +12,8 @@ use super::claim::next_lane;
 use super::turns::pass_turns;
 use super::{diagnosis, json_list, paused};
 use crate::broker::administration::{
-    Action, Administration, Changed, FinishedMessage, HeldMessage, Lane, LaneCount, Note, NoteEntry, NoteId,
-    Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
+    Action, Administration, Changed, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage,
+    Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
 };
 use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
@@ -163,6 +163,19 @@ impl Administration for SqliteConnection {
             BigInt = limit,
         )?;
         Ok(held.into_iter().map(rows::held).collect())
+    }
+
+    fn in_line(&mut self, behind: Option<InLine>, limit: i64) -> Result<Vec<LineMessage>> {
+        let (line, id) = rows::behind(behind);
+        let messages = load!(
+            self, Sqlite => rows::LineSql,
+            concat!("SELECT worker_id, id, topic, ", micros!("run_at"), " FROM taskmq_messages
+             WHERE worker_id < -2 AND (worker_id, id) > (?, ?) ORDER BY worker_id, id LIMIT ?"),
+            BigInt = line,
+            BigInt = id,
+            BigInt = limit,
+        )?;
+        Ok(messages.into_iter().map(rows::in_line).collect())
     }
 
     fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {
