@@ -101,6 +101,14 @@ fn sql_stores_only_what_a_worker_can_run(db: &TestDatabase) {
     for (column, value) in everywhere.iter().chain(only) {
         assert!(insert(&mut conn, column, value).is_err(), "{column} = {value}");
     }
+    // Nor can it make one of a message that taskmq stored.
+    let id = NewMessage::new("t", &1).header("a", "b").produce(&mut conn).expect("produces").id();
+    for (column, value) in everywhere.iter().chain(only) {
+        let changed =
+            try_execute(&mut conn, &format!("UPDATE taskmq_messages SET {column} = {value} WHERE id = {id}"));
+        assert!(changed.is_err(), "{column} = {value}");
+    }
+    try_execute(&mut conn, &format!("DELETE FROM taskmq_messages WHERE id = {id}")).expect("deletes");
     for column in ["topic", "unique_key", "ordering_key"] {
         let longest = if column == "topic" { 100 } else { 255 };
         let (fits, long) = (format!("'{}'", "x".repeat(longest)), format!("'{}'", "x".repeat(longest + 1)));

@@ -177,8 +177,8 @@ impl Broker for SqliteConnection {
         loop {
             let stored: Vec<i64> = load!(
                 self, Sqlite => BigInt,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
-                 VALUES (?, ?, strftime('%Y-%m-%d %H:%M:%f', 'now', ?), ?, ?, ?, ?, ?)
+                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, checked, payload)
+                 VALUES (?, ?, strftime('%Y-%m-%d %H:%M:%f', 'now', ?), ?, ?, ?, ?, TRUE, ?)
                  ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
                  RETURNING id",
                 Text = &message.topic,
@@ -210,8 +210,8 @@ impl Broker for SqliteConnection {
             // LIMIT keeps SQLite from working the times out again for each message.
             return Ok(execute!(
                 self, Sqlite,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, created_at, max_attempts, payload)
-                 SELECT ?, ?, time.due, time.now, ?, message.value
+                "INSERT INTO taskmq_messages (topic, priority, run_at, created_at, max_attempts, checked, payload)
+                 SELECT ?, ?, time.due, time.now, ?, TRUE, message.value
                  FROM (SELECT strftime('%Y-%m-%d %H:%M:%f', 'now', ?) AS due, strftime('%Y-%m-%d %H:%M:%f', 'now') AS now LIMIT 1) time
                  CROSS JOIN json_each(?) message",
                 Text = &first.topic,
@@ -225,10 +225,11 @@ impl Broker for SqliteConnection {
             .map_err(|source| Error::Encode { what: "the messages", source })?;
         Ok(execute!(
             self, Sqlite,
-            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
+            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, checked, payload)
              SELECT value ->> 'topic', value ->> 'priority',
                     strftime('%Y-%m-%d %H:%M:%f', 'now', ((value ->> 'delay_micros') / 1000000.0) || ' seconds'),
-                    value ->> 'max_attempts', value ->> 'unique_key', value ->> 'ordering_key', value ->> 'headers', value ->> 'payload'
+                    value ->> 'max_attempts', value ->> 'unique_key', value ->> 'ordering_key', value ->> 'headers',
+                    TRUE, value ->> 'payload'
              FROM json_each(?) WHERE true
              ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING",
             Text = records,

@@ -6,24 +6,25 @@
 CREATE TABLE taskmq_messages (
     id           INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
     topic        TEXT      NOT NULL
-                 CHECK (topic > '' AND topic < x'' AND length(topic) <= 100 AND topic NOT GLOB '*[^.-:A-Z_a-z-]*'),
+                 CHECK (checked OR topic > '' AND topic < x'' AND length(topic) <= 100 AND topic NOT GLOB '*[^.-:A-Z_a-z-]*'),
     priority     SMALLINT  NOT NULL DEFAULT 0
-                 CHECK (priority BETWEEN -32768 AND 32767 AND priority = CAST(priority AS INTEGER)),
+                 CHECK (checked OR priority BETWEEN -32768 AND 32767 AND priority = CAST(priority AS INTEGER)),
     run_at       TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
-                 CHECK (run_at < x'' AND run_at GLOB '????-??-?? ??:??:??*' AND julianday(run_at) IS NOT NULL
+                 CHECK (checked OR run_at < x'' AND run_at GLOB '????-??-?? ??:??:??*' AND julianday(run_at) IS NOT NULL
                         AND (length(run_at) <= 23 OR run_at NOT GLOB '*:*:*:*')), -- UTC: no offset behind it
     created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
-                 CHECK (julianday(created_at) IS NOT NULL),
+                 CHECK (checked OR julianday(created_at) IS NOT NULL),
     claimed_at   TIMESTAMP,
     worker_id    BIGINT    NOT NULL DEFAULT 0, -- 0: nobody's; -1: to run alone; -2: suspected; below: in a line of taskmq_turns; else the worker that leased it
     attempts     INTEGER   NOT NULL DEFAULT 0, -- begun, the one under way included
     crashes      SMALLINT  NOT NULL DEFAULT 0, -- attempts proven to have ended their whole process
     suspicions   SMALLINT  NOT NULL DEFAULT 0, -- times it was one of several that a dying process held
-    max_attempts SMALLINT  CHECK (max_attempts BETWEEN 1 AND 32767), -- NULL: what its consumer says
-    unique_key   TEXT      CHECK (length(unique_key) BETWEEN 1 AND 255 AND unique_key < x'' AND unique_key NOT GLOB '* '),
-    ordering_key TEXT      CHECK (length(ordering_key) BETWEEN 1 AND 255 AND ordering_key < x'' AND ordering_key NOT GLOB '* '),
-    headers      TEXT      CHECK (headers IS NULL OR headers < x'' AND json_valid(headers)),
-    payload      TEXT      NOT NULL CHECK (typeof(payload) = 'text' AND json_valid(payload)),
+    max_attempts SMALLINT  CHECK (checked OR max_attempts BETWEEN 1 AND 32767), -- NULL: what its consumer says
+    unique_key   TEXT      CHECK (checked OR length(unique_key) BETWEEN 1 AND 255 AND unique_key < x'' AND unique_key NOT GLOB '* '),
+    ordering_key TEXT      CHECK (checked OR length(ordering_key) BETWEEN 1 AND 255 AND ordering_key < x'' AND ordering_key NOT GLOB '* '),
+    headers      TEXT      CHECK (checked OR headers IS NULL OR headers < x'' AND json_valid(headers)),
+    checked      BOOLEAN   NOT NULL DEFAULT FALSE CHECK (checked IN (FALSE, TRUE)), -- by taskmq, before it was stored: the rules hold
+    payload      TEXT      NOT NULL CHECK (checked OR typeof(payload) = 'text' AND json_valid(payload)),
     -- Room to count on.
     CHECK (worker_id <> 0
            OR attempts BETWEEN 0 AND 1000000000 AND crashes BETWEEN 0 AND 10000 AND suspicions BETWEEN 0 AND 10000)
@@ -33,6 +34,13 @@ CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, 
 CREATE INDEX taskmq_messages_held ON taskmq_messages (worker_id) WHERE worker_id <> 0;
 CREATE INDEX taskmq_messages_in_line ON taskmq_messages (worker_id, priority DESC, run_at, id) WHERE worker_id < -2;
 CREATE UNIQUE INDEX taskmq_messages_unique ON taskmq_messages (topic, unique_key) WHERE unique_key IS NOT NULL;
+
+-- What is changed has to be looked at again.
+CREATE TRIGGER taskmq_messages_changed
+AFTER UPDATE OF topic, priority, run_at, created_at, max_attempts, unique_key, ordering_key, headers, payload ON taskmq_messages
+WHEN NEW.checked BEGIN
+    UPDATE taskmq_messages SET checked = FALSE WHERE id = NEW.id;
+END;
 
 -- Leases of whole batches, one row for all messages that a claim brought; they last moments. What takes longer is
 -- leased message by message, in taskmq_messages.worker_id.
