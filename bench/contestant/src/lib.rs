@@ -92,6 +92,9 @@ pub(crate) struct Shape {
     /// Spread over the first so many topics
     #[arg(long, default_value_t = 1)]
     topics: usize,
+    /// Spread over so many ordering keys; 0: without any
+    #[arg(long, default_value_t = 0)]
+    keys: u64,
 }
 
 #[derive(Debug, Parser)]

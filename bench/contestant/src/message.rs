@@ -18,6 +18,8 @@ pub static TOPICS: [&str; 50] = [
 pub struct Message {
     /// One of [`TOPICS`].
     pub topic: &'static str,
+    /// Of those with the same key one is to run at a time.
+    pub ordering_key: Option<String>,
     /// Its content.
     pub payload: Payload,
 }

@@ -18,6 +18,7 @@ pub(crate) fn many(contestant: &impl Contestant, url: &str, shape: &Shape) -> Re
         let batch = (first..last)
             .map(|n| Message {
                 topic: TOPICS[usize::try_from(n).unwrap_or_default() % shape.topics.clamp(1, TOPICS.len())],
+                ordering_key: (shape.keys > 0).then(|| format!("key {}", n % shape.keys)),
                 payload: Payload { n, ms: shape.ms, pad: pad.clone(), ..Payload::default() },
             })
             .collect();
@@ -79,5 +80,5 @@ pub(crate) fn feed(contestant: &impl Contestant, url: &str) -> Result {
 }
 
 fn message(n: u64, at: u64) -> Message {
-    Message { topic: TOPICS[0], payload: Payload { n, at, ..Payload::default() } }
+    Message { topic: TOPICS[0], ordering_key: None, payload: Payload { n, at, ..Payload::default() } }
 }

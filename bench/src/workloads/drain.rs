@@ -118,6 +118,8 @@ pub(super) fn shapes(scale: Scale, _database: Kind) -> Vec<Case> {
         case("payload of 1 KiB", drain, " --bytes 1024", "", LIBRARIES),
         case("payload of 64 KiB", large, " --bytes 65536 --batch 100", "", LIBRARIES),
         case("50 topics", drain, " --topics 50", " --topics 50", TASKMQ),
+        case("1,000 ordering keys", drain, " --keys 1000", "", TASKMQ),
+        case("10 ordering keys", drain / 10, " --keys 10", "", TASKMQ),
         case("handler of 1 ms, 100 at once", drain, " --ms 1", " --concurrency 100", TASKMQ),
         case("async handler of 1 ms, 100 at once", drain, " --ms 1", " --concurrency 100 --async", TASKMQ),
         case("handler of 100 ms, 100 at once", slow, " --ms 100", " --concurrency 100", TASKMQ),

@@ -65,7 +65,14 @@ impl Producer for TaskmqProducer {
     }
 
     fn many(&mut self, messages: Vec<Message>) -> Result {
-        produce_many(&mut self.0, messages.iter().map(|m| NewMessage::new(m.topic, &m.payload)))?;
+        let message = |m: Message| {
+            let message = NewMessage::new(m.topic, &m.payload);
+            match m.ordering_key {
+                Some(key) => message.ordering_key(key),
+                None => message,
+            }
+        };
+        produce_many(&mut self.0, messages.into_iter().map(message))?;
         Ok(())
     }
 }
