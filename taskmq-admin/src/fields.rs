@@ -18,6 +18,11 @@ impl Fields {
         named.map(|(_, value)| value.trim())
     }
 
+    /// As it was sent: a name may begin or end with a space.
+    pub(crate) fn exact(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
+    }
+
     pub(crate) fn parse<T: std::str::FromStr>(&self, name: &str) -> Option<T> {
         self.get(name)?.parse().ok()
     }

@@ -44,7 +44,7 @@ impl Problem {
                 | Error::Encode { .. }
                 | Error::TooLarge { .. }
                 | Error::Delay { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-                Error::Message { .. } => StatusCode::CONFLICT,
+                Error::Message { .. } | Error::Schedule { .. } => StatusCode::CONFLICT,
                 Error::ReadOnly(_) => StatusCode::FORBIDDEN,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             },

@@ -7,9 +7,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde_json::value::RawValue;
-use taskmq_core::broker::{Broker, Note};
-use taskmq_core::{BrokerConnection, NewMessage, Produced};
+use taskmq_core::broker::Note;
+use taskmq_core::{NewMessage, Produced};
 
+use crate::database::On;
 use crate::fields::{Fields, Posted};
 use crate::page::Page;
 use crate::problem::Problem;
@@ -99,15 +100,6 @@ async fn store(page: &Page, fields: &Fields) -> Result<Produced, Problem> {
         Ok(stored)
     });
     produced.await
-}
-
-/// A connection that is its broker already.
-struct On<'a>(&'a mut dyn Broker);
-
-impl BrokerConnection for On<'_> {
-    fn broker(&mut self) -> &mut dyn Broker {
-        self.0
-    }
 }
 
 async fn show(page: &Page, fields: &Fields, wrong: Option<Markup>) -> Markup {
