@@ -102,6 +102,7 @@ impl Admin {
             router = router
                 .route("/topic", post(topic::change))
                 .route("/schedules", post(schedules::change))
+                .route("/workers", post(workers::change))
                 .route("/produce", get(produce::form).post(produce::produce))
                 .route("/change", post(change::change))
                 .route("/changes", get(changes::list))

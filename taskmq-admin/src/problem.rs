@@ -43,7 +43,9 @@ impl Problem {
                 | Error::Key { .. }
                 | Error::Encode { .. }
                 | Error::TooLarge { .. }
-                | Error::Delay { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                | Error::Delay { .. }
+                | Error::Condition { .. }
+                | Error::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
                 Error::Message { .. } | Error::Schedule { .. } => StatusCode::CONFLICT,
                 Error::ReadOnly(_) => StatusCode::FORBIDDEN,
                 _ => StatusCode::SERVICE_UNAVAILABLE,

@@ -57,7 +57,7 @@ texts! {
     rate_out: "Out", "完成";
     per_second: "/s", "/秒";
     errors: "Errors", "错误率";
-    errors_title: "The share of dead ones among those that finished lately", "最近结束的消息中死信所占比例";
+    errors_title: "Failed attempts among all that ended within the last hour: of the newest 2,000 failed attempts and the newest 2,000 done messages that are kept", "最近一小时内失败尝试占全部已结束尝试的比例：取最新 2,000 次失败尝试与最新 2,000 条仍保留的已完成消息";
     wait: "Wait", "等待";
     run_time: "Run", "运行";
     p50_p99: "p50 / p99", "p50 / p99";
@@ -100,6 +100,12 @@ texts! {
     first_page: "First page", "第一页";
     keep_looking: "Look further", "继续查找";
     looked_at: "messages looked at", "条消息已查找";
+    as_far_as: "as far as", "已到";
+    more_filters: "Payload and time", "负载与时间";
+    json_path: "Payload at a path", "负载中的路径";
+    json_path_about: "$.user.id = 42, $.tags[*] = new, $[\"user name\"]: a path, and perhaps a value that it must have", "$.user.id = 42、$.tags[*] = new、$[\"user name\"]：路径，以及可选的值";
+    since: "since (UTC)", "不早于（UTC）";
+    before: "before (UTC)", "早于（UTC）";
     no_messages: "No messages here", "这里没有消息";
     end_of_list: "End of the list", "已到列表末尾";
     select_all: "Select all on this page", "全选本页";
@@ -153,6 +159,10 @@ texts! {
     runs_now: "Runs now", "正在运行";
     idle: "idle", "空闲";
     alone: "runs one message alone, because it may be the one that ends its process", "单独运行一条消息，因为它可能会使进程崩溃";
+    drain: "Drain", "停止接单";
+    drain_about: "It takes no more messages, hands back what it has not begun, finishes what runs, and ends. Whatever keeps it running (systemd, Kubernetes) may start it again.", "它不再领取消息，交还尚未开始的消息，完成正在运行的消息，然后退出。负责守护它的程序（systemd、Kubernetes）可能会重新启动它。";
+    draining: "draining", "正在停止";
+    draining_about: "It was told to take no more messages and to end.", "已通知其不再领取消息并退出。";
     no_workers: "No worker runs", "没有运行中的工作进程";
     no_workers_about: "Start one with", "启动命令";
     filter_schedules: "Filter by name or topic", "按名称或主题筛选";
@@ -176,6 +186,7 @@ texts! {
     payload_json: "Payload (JSON)", "负载（JSON）";
     delay: "Delay in seconds", "延迟（秒）";
     headers_json: "Headers (a JSON object of texts)", "消息头（文本组成的 JSON 对象）";
+    checked_topics: "It must be what the consumer reads, which is known here of:", "负载必须能被消费者读取，此处已知的消费者主题：";
     optional: "optional", "可选";
     exists: "A live message of this topic has this key already; nothing was stored.", "该主题下已有相同键的存活消息，未存储。";
     not_found: "There is no such page or message.", "没有这个页面或消息。";

@@ -162,7 +162,7 @@ fn declared_by(page: &Page, listed: &Listed, schedule: &Schedule) -> Markup {
     html! {
         @match schedule.declared_by.map(|id| listed.workers.get(&id)) {
             None => (texts.declared_by_nobody),
-            Some(Some(worker)) => { (texts.declared_by_consumer) " " span.muted { (visible(&worker.host)) ":" (worker.pid) } },
+            Some(Some(worker)) => { (texts.declared_by_consumer) " " span.muted { (visible(&worker.label())) } },
             Some(None) if schedule.orphaned => { (texts.declared_by_consumer) " " span.muted { (texts.worker_gone) } },
             Some(None) => (texts.declared_by_consumer),
         }
