@@ -96,7 +96,7 @@
     if (row && !target.closest("a, button, input, label") && getSelection().isCollapsed) location.href = row.dataset.href;
   });
 
-  const places = { o: "overview", m: "messages", d: "dead", w: "workers", a: "audit", p: "produce" };
+  const places = { o: "overview", m: "messages", d: "dead", w: "workers", s: "schedules", a: "audit", p: "produce" };
   let going = false;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;

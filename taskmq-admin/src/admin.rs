@@ -12,8 +12,8 @@ use crate::database::Pool;
 use crate::figures::Sampler;
 use crate::page::Page;
 use crate::pages::{
-    assets, audit, change, changes, dead, live, message, messages, overview, preferences, produce, topic,
-    workers,
+    assets, audit, change, changes, dead, live, message, messages, overview, preferences, produce, schedules,
+    topic, workers,
 };
 use crate::probes::{self, Readiness};
 use crate::problem::Problem;
@@ -89,6 +89,7 @@ impl Admin {
             .route("/messages/{id}", get(message::show))
             .route("/dead", get(dead::show))
             .route("/workers", get(workers::show))
+            .route("/schedules", get(schedules::show))
             .route("/audit", get(audit::show))
             .route("/live", get(live::live))
             .route("/health", get(probes::health))
@@ -100,6 +101,8 @@ impl Admin {
         if !self.read_only {
             router = router
                 .route("/topic", post(topic::change))
+                .route("/schedules", post(schedules::change))
+                .route("/workers", post(workers::change))
                 .route("/produce", get(produce::form).post(produce::produce))
                 .route("/change", post(change::change))
                 .route("/changes", get(changes::list))

@@ -103,6 +103,10 @@ pub(crate) fn details(selection: &Selection, action: &Action) -> String {
         Some(state) => format!("all {state}"),
         None => "all".to_owned(),
     }];
+    details.extend(selection.unique_key.as_ref().map(|key| format!("key {key:?}")));
+    details.extend(selection.condition.as_ref().map(|condition| format!("payload {condition}")));
+    details.extend(selection.since.map(|since| format!("since {since}")));
+    details.extend(selection.before.map(|before| format!("before {before}")));
     details.extend(selection.text.as_ref().map(|text| format!("text {text:?}")));
     details.extend(selection.error.as_ref().map(|error| format!("error {error:?}")));
     details.extend(value(action));

@@ -64,3 +64,12 @@ fn open(url: &str, read_only: bool) -> taskmq_core::Result<AnyConnection> {
     conn.broker().restrict(STATEMENT, read_only)?;
     Ok(conn)
 }
+
+/// A connection that is its broker already.
+pub(crate) struct On<'a>(pub(crate) &'a mut dyn Broker);
+
+impl BrokerConnection for On<'_> {
+    fn broker(&mut self) -> &mut dyn Broker {
+        self.0
+    }
+}

@@ -3,6 +3,8 @@
 use axum::extract::{Form, FromRequest, FromRequestParts, Query, Request};
 use axum::http::request::Parts;
 use axum::response::Response;
+use chrono::{DateTime, NaiveDateTime, Utc};
+use taskmq_core::broker::Span;
 
 /// Names and values; a field that is empty was not given.
 #[derive(Clone, Debug, Default)]
@@ -16,6 +18,24 @@ impl Fields {
     pub(crate) fn all(&self, name: &str) -> impl Iterator<Item = &str> {
         let named = self.0.iter().filter(move |(key, value)| key == name && !value.trim().is_empty());
         named.map(|(_, value)| value.trim())
+    }
+
+    /// As it was sent: a name may begin or end with a space.
+    pub(crate) fn exact(&self, name: &str) -> Option<&str> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| &**value)
+    }
+
+    /// A time as a browser sends it, in UTC.
+    ///
+    /// # Errors
+    /// What is none.
+    pub(crate) fn time(&self, name: &str) -> Result<Option<DateTime<Utc>>, &str> {
+        let Some(given) = self.get(name) else { return Ok(None) };
+        let forms = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"];
+        let time = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(given, form).ok());
+        let all = Span::everything(1);
+        let time = time.map(|time| time.and_utc()).filter(|time| (all.from.at..=all.to.at).contains(time));
+        time.map(Some).ok_or(given)
     }
 
     pub(crate) fn parse<T: std::str::FromStr>(&self, name: &str) -> Option<T> {

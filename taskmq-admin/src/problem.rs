@@ -43,8 +43,10 @@ impl Problem {
                 | Error::Key { .. }
                 | Error::Encode { .. }
                 | Error::TooLarge { .. }
-                | Error::Delay { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-                Error::Message { .. } => StatusCode::CONFLICT,
+                | Error::Delay { .. }
+                | Error::Condition { .. }
+                | Error::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
+                Error::Message { .. } | Error::Schedule { .. } => StatusCode::CONFLICT,
                 Error::ReadOnly(_) => StatusCode::FORBIDDEN,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             },

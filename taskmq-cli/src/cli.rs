@@ -5,6 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
+use taskmq_core::broker::Condition;
 use taskmq_core::{Backend, MessageId, State};
 
 use crate::when::When;
@@ -43,8 +44,8 @@ pub(crate) enum Command {
     Cancel(ChangeArgs),
     /// Delete messages, and all that is known of them
     Delete(ChangeArgs),
-    /// List the running workers
-    Workers(ListArgs),
+    /// List the running workers, or tell one to end
+    Workers(WorkersArgs),
     /// List dead letters by topic and error; errors that differ in numbers only are the same
     Dead(DeadArgs),
     /// Delete finished messages by state, topic and age
@@ -169,6 +170,25 @@ pub(crate) struct ListArgs {
 }
 
 #[derive(Debug, Args)]
+pub(crate) struct WorkersArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkerCommand>,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkerCommand {
+    /// Tell a worker to take no more messages, to finish what runs, and to end
+    Drain {
+        /// Its id as the list shows it, or its host:pid
+        worker: String,
+    },
+}
+
+#[derive(Debug, Args)]
 pub(crate) struct MessagesArgs {
     /// Of one topic
     #[arg(long)]
@@ -185,6 +205,10 @@ pub(crate) struct MessagesArgs {
     /// With this text in the payload, headers, unique key or error; upper and lower case count
     #[arg(long)]
     pub(crate) text: Option<String>,
+
+    /// With this in the payload: '$.user.id = 42', '$.tags[*] = new', or '$.user' for anything there
+    #[arg(long = "where", value_name = "PATH = VALUE")]
+    pub(crate) condition: Option<Condition>,
 
     /// Produced after this time: 2026-11-25T14:00:00Z, 2026-11-25, or 2h for two hours ago
     #[arg(long, value_name = "TIME")]
@@ -226,6 +250,10 @@ pub(crate) struct ChangeArgs {
     /// With --state: of one topic
     #[arg(long, requires = "state")]
     pub(crate) topic: Option<String>,
+
+    /// With --state: with this in the payload, as '$.user.id = 42'
+    #[arg(long = "where", value_name = "PATH = VALUE", requires = "state")]
+    pub(crate) condition: Option<Condition>,
 
     /// Say how many messages it would be, and change none
     #[arg(long)]

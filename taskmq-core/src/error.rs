@@ -71,6 +71,22 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A payload that its consumer could not read.
+    #[error("consumer {consumer} cannot read this payload: {source}")]
+    Unreadable {
+        /// The path of its function.
+        consumer: &'static str,
+        /// The decoder's own words.
+        source: serde_json::Error,
+    },
+    /// What is no condition on a payload.
+    #[error("{condition:?} cannot be looked for: {problem}")]
+    Condition {
+        /// The text, cut to 100 characters.
+        condition: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A cron text that says no times.
     #[error("cron {cron:?} cannot be used: {problem}")]
     Cron {

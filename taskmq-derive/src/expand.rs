@@ -164,7 +164,9 @@ fn settings(options: &Options, handler: &Handler) -> TokenStream {
         Parameter::State(ty) => Some(quote!(.needs_state::<#ty>())),
         _ => None,
     });
-    quote!(.at(::core::file!(), ::core::line!()) #max_attempts #timeout #backoff #ageing #retention #schedule #(#states)*)
+    let payload = &handler.payload;
+    let reads = quote_spanned!(payload.span()=> .reads::<#payload>());
+    quote!(.at(::core::file!(), ::core::line!()) #reads #max_attempts #timeout #backoff #ageing #retention #schedule #(#states)*)
 }
 
 fn schedule(options: &Options, handler: &Handler) -> Option<TokenStream> {

@@ -3,7 +3,8 @@ use std::ops::AddAssign;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use taskmq_core::broker::{
-    Broker, FinishedMessage, HeldMessage, PausedTopic, Place, ProducedMessage, Span, WorkerEntry,
+    Broker, FailedLately, FinishedMessage, HeldMessage, PausedTopic, Place, ProducedMessage, Span,
+    WorkerEntry,
 };
 use taskmq_core::{MessageId, Result, State};
 
@@ -50,7 +51,7 @@ pub(crate) struct Figures {
     /// A second, produced and finished.
     pub(crate) rate_in: f64,
     pub(crate) rate_out: f64,
-    /// The share of the dead ones among those that finished within the last hour, as far as they were read.
+    /// The share of those that failed among the attempts that ended within the last hour, as far as they were read.
     pub(crate) error_share: Option<f64>,
     pub(crate) wait: Option<Quantiles>,
     pub(crate) run: Option<Quantiles>,
@@ -122,7 +123,8 @@ impl Sample {
         };
         let done = broker.finished(State::Done, &span)?;
         let dead = broker.finished(State::Dead, &span)?;
-        let total = sum(&mut topics, now, &newest, &done, &dead);
+        let failed = broker.failed(NEWEST)?;
+        let total = sum(&mut topics, now, &newest, &done, &dead, &failed);
         let mut finished: Vec<DateTime<Utc>> = done.iter().chain(&dead).map(|f| f.finished_at).collect();
         finished.sort_unstable_by(|a, b| b.cmp(a));
         let more = is_full(done.len()) || is_full(dead.len());
@@ -160,6 +162,7 @@ fn sum(
     newest: &[ProducedMessage],
     done: &[FinishedMessage],
     dead: &[FinishedMessage],
+    failed: &[FailedLately],
 ) -> Figures {
     let mut total = Figures::default();
     for figures in topics.values() {
@@ -188,12 +191,35 @@ fn sum(
     for message in dead {
         flows.entry(&message.topic).or_default().dead.push(message);
     }
-    let all = Flow { produced: speeds[0].recent, done: done.iter().collect(), dead: dead.iter().collect() };
-    all.fill_in(&mut total, minute, &speeds);
+    let since = both_known_since(now, done, failed);
+    let failed = failed.iter().filter(|attempt| attempt.failed_at >= since);
+    let mut all = Flow { produced: speeds[0].recent, ..Flow::default() };
+    for attempt in failed {
+        flows.entry(&attempt.topic).or_default().failed += 1;
+        all.failed += 1;
+    }
+    (all.done, all.dead) = (done.iter().collect(), dead.iter().collect());
+    let times = Times { minute, since };
+    all.fill_in(&mut total, &times, &speeds);
     for (topic, flow) in flows {
-        flow.fill_in(topics.entry(topic.to_owned()).or_default(), minute, &speeds);
+        flow.fill_in(topics.entry(topic.to_owned()).or_default(), &times, &speeds);
     }
     total
+}
+
+/// Of either only the newest are read, so they can be compared no further back than both are known.
+fn both_known_since(now: DateTime<Utc>, done: &[FinishedMessage], failed: &[FailedLately]) -> DateTime<Utc> {
+    let done = done.last().filter(|_| is_full(done.len())).map(|message| message.finished_at);
+    let failed = failed.last().filter(|_| is_full(failed.len())).map(|attempt| attempt.failed_at);
+    [done, failed].into_iter().flatten().fold(now - TimeDelta::hours(1), DateTime::max)
+}
+
+/// How far back what counts.
+struct Times {
+    /// For rates.
+    minute: DateTime<Utc>,
+    /// For the share of failed attempts.
+    since: DateTime<Utc>,
 }
 
 /// How fast all that was read goes.
@@ -221,16 +247,19 @@ struct Flow<'a> {
     produced: usize,
     done: Vec<&'a FinishedMessage>,
     dead: Vec<&'a FinishedMessage>,
+    failed: usize,
 }
 
 impl Flow<'_> {
-    fn fill_in(&self, figures: &mut Figures, minute: DateTime<Utc>, [produced, done, dead]: &[Speed; 3]) {
-        let recent =
-            |list: &[&FinishedMessage]| list.iter().filter(|message| message.finished_at >= minute).count();
+    fn fill_in(&self, figures: &mut Figures, times: &Times, [produced, done, dead]: &[Speed; 3]) {
+        let later = |list: &[&FinishedMessage], than: DateTime<Utc>| {
+            list.iter().filter(|message| message.finished_at >= than).count()
+        };
         figures.rate_in = produced.share(self.produced);
-        figures.rate_out = done.share(recent(&self.done)) + dead.share(recent(&self.dead));
-        let ended = self.done.len() + self.dead.len();
-        figures.error_share = (ended > 0).then(|| share(self.dead.len(), ended));
+        let minute = times.minute;
+        figures.rate_out = done.share(later(&self.done, minute)) + dead.share(later(&self.dead, minute));
+        let ended = self.failed + later(&self.done, times.since);
+        figures.error_share = (ended > 0).then(|| share(self.failed, ended));
         let waits = self.done.iter().filter_map(|message| Some(message.claimed_at? - message.run_at));
         figures.wait = Quantiles::of(waits.collect());
         let runs = self.done.iter().filter_map(|message| Some(message.finished_at - message.claimed_at?));

@@ -42,6 +42,13 @@ impl Sampler {
     }
 }
 
+impl Sampler {
+    /// The next look reads anew: somebody has changed what it shows.
+    pub(crate) async fn forget(&self) {
+        self.0.lock().await.last = None;
+    }
+}
+
 impl Past {
     fn enter(&mut self, sample: &mut Sample) {
         self.produced.add(&sample.produced.0, sample.produced.1, sample.now);

@@ -3,7 +3,7 @@
 use std::time::{Duration, Instant};
 
 use axum::response::Response;
-use chrono::{DateTime, NaiveDateTime, Utc};
+use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use taskmq_core::broker::{Action, Broker, Changed, Note, Noted, Selection};
 use taskmq_core::{MessageId, State};
@@ -52,11 +52,8 @@ fn action(page: &Page, name: &str, fields: &Fields) -> Result<Action, Problem> {
             given.parse().map(Action::Priority).map_err(|_| refused(page.texts.bad_number, given))
         }
         "run at" => {
+            let at = fields.time("run_at").ok().flatten().filter(|at| *at <= latest());
             let given = fields.get("run_at").unwrap_or_default();
-            let forms = ["%Y-%m-%dT%H:%M:%S%.f", "%Y-%m-%dT%H:%M"];
-            let at = forms.iter().find_map(|form| NaiveDateTime::parse_from_str(given, form).ok());
-            // Nine thousand years are more than every database can hold.
-            let at = at.map(|at| at.and_utc()).filter(|at| *at <= latest());
             at.map(Action::RunAt).ok_or_else(|| refused(page.texts.bad_time, given))
         }
         _ => Err(Problem::NotFound),

@@ -34,7 +34,7 @@ async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
     let (now, message, failures, workers) = found.ok_or(Problem::NotFound)?;
     let texts = page.texts;
     let worker = message.worker_id.and_then(|id| workers.into_iter().find(|worker| worker.id == id));
-    let worker = worker.map(|worker| format!("{}:{}", worker.host, worker.pid));
+    let worker = worker.map(|worker| worker.label());
     Ok(html! {
         div.heading {
             div {

@@ -1,4 +1,4 @@
-//! Messages by id, topic, state, key and text, however many there are: each page goes on where the one before ended.
+//! Messages by id, topic, state, key, text, time and what their payloads have, however many there are: each page goes on where the one before ended.
 
 use std::time::{Duration, Instant};
 
@@ -6,12 +6,16 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use taskmq_core::State;
-use taskmq_core::broker::{Action, Broker, Found, Selection, Spot, Summary};
+use taskmq_core::broker::{Action, Broker, Found, Selection, Span, Spot, Summary};
 
 use crate::fields::{Fields, query};
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::view::format;
+use crate::view::visible::visible;
+
+/// The fields that say what is sought.
+const SOUGHT: [&str; 8] = ["state", "topic", "key", "text", "json", "error", "since", "before"];
 
 /// So many are on a page.
 const SHOWN: usize = 50;
@@ -27,20 +31,26 @@ struct Listed {
     messages: Vec<Summary>,
     /// Where the next page begins.
     next: Spot,
-    looked_at: i64,
+    looked_at: usize,
 }
 
 /// What is searched for; a text is a secret where payloads are.
 pub(crate) fn selection(page: &Page, fields: &Fields) -> Result<Selection, Problem> {
     let given = |name| fields.get(name).map(str::to_owned);
+    let time = |name| {
+        fields.time(name).map_err(|given| Problem::Refused(format!("{} {given}", page.texts.bad_time)))
+    };
     let selection = Selection {
         state: fields.parse::<State>("state"),
         topic: given("topic"),
+        unique_key: given("key"),
         text: given("text"),
+        condition: fields.get("json").map(str::parse).transpose()?,
         error: given("error"),
-        finished_before: None,
+        since: time("since")?,
+        before: time("before")?,
     };
-    if page.shared.hide_payloads && selection.text.is_some() {
+    if page.shared.hide_payloads && (selection.text.is_some() || selection.condition.is_some()) {
         return Err(Problem::Refused(page.texts.hidden_search.to_owned()));
     }
     Ok(selection)
@@ -60,13 +70,11 @@ async fn list(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
     let spot: Spot = fields.parse("after").unwrap_or(Spot::Start);
     let first = spot == Spot::Start;
     let asked = selection.clone();
-    let key = fields.get("key").map(str::to_owned);
-    let listed = page.shared.reading.ask(move |broker| read(broker, asked, spot, key.as_deref())).await?;
+    let listed = page.shared.reading.ask(move |broker| read(broker, asked, spot)).await?;
     let changeable = !page.shared.read_only && selection.state != Some(State::Running);
     let given = |name| fields.get(name).unwrap_or_default();
     let go_on = |after: &str| {
-        let names = ["state", "topic", "key", "text", "error"];
-        let mut pairs: Vec<(&str, &str)> = names.iter().map(|name| (*name, given(name))).collect();
+        let mut pairs: Vec<(&str, &str)> = SOUGHT.iter().map(|name| (*name, given(name))).collect();
         pairs.push(("after", after));
         page.to(&format!("messages{}", query(&pairs)))
     };
@@ -78,7 +86,7 @@ async fn list(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
         } @else if changeable {
             form method="post" action=(page.to("change")) {
                 input type="hidden" name="back" value=(page.here);
-                (toolbar(page, &selection, given("key").is_empty()))
+                (toolbar(page, &selection, fields))
                 section.panel { (page.message_table(listed.now, &listed.messages, true)) }
             }
         } @else {
@@ -89,7 +97,10 @@ async fn list(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
             @if listed.next == Spot::End {
                 @if !listed.messages.is_empty() { span.muted { (texts.end_of_list) } }
             } @else if listed.messages.len() < SHOWN {
-                span.muted { (format::number(listed.looked_at)) " " (texts.looked_at) }
+                span.muted {
+                    (format::number(i64::try_from(listed.looked_at).unwrap_or(i64::MAX))) " " (texts.looked_at)
+                    " " (stopped_at(page, &listed.next))
+                }
                 a.button rel="next" href=(go_on(&listed.next.to_string())) { (texts.keep_looking) }
             } @else {
                 a.button rel="next" href=(go_on(&listed.next.to_string())) { (texts.next_page) }
@@ -98,40 +109,32 @@ async fn list(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
     })
 }
 
-fn read(
-    broker: &mut dyn Broker,
-    selection: Selection,
-    spot: Spot,
-    key: Option<&str>,
-) -> taskmq_core::Result<Listed> {
+/// Where the walk stands, for people.
+fn stopped_at(page: &Page, spot: &Spot) -> Markup {
+    let texts = page.texts;
+    html! {
+        @match spot {
+            Spot::Produced(id) if *id < i64::MAX => { (texts.as_far_as) " #" (id) },
+            Spot::Finished(place) => { (texts.as_far_as) " " (format::exact(place.at)) },
+            Spot::Waiting(lane, place) if place.at < Span::everything(1).to.at => {
+                (texts.as_far_as) " " (visible(&lane.topic)) ", " (texts.priority) " " (lane.priority) ", " (format::exact(place.at))
+            },
+            _ => {},
+        }
+    }
+}
+
+fn read(broker: &mut dyn Broker, selection: Selection, spot: Spot) -> taskmq_core::Result<Listed> {
     let began = Instant::now();
     let now = broker.now()?;
-    let picky =
-        selection.topic.is_some() || selection.text.is_some() || selection.error.is_some() || key.is_some();
-    // A key is among the texts that are searched; which of those it is shows the message itself.
-    let mut selection = selection;
-    if let (None, Some(key)) = (&selection.text, key) {
-        selection.text = Some(key.to_owned());
-    }
+    let picky = selection != Selection { state: selection.state, ..Selection::default() };
     let step = if picky { STEP } else { i64::try_from(SHOWN).unwrap_or(STEP) };
     let mut walk = selection.walk_from(spot);
     let mut found: Vec<Found> = Vec::new();
-    let mut looked_at = 0;
     let mut steps = 0;
     while found.len() < SHOWN && steps < STEPS && began.elapsed() < PATIENCE {
-        let Some(mut page) = walk.next(broker, step)? else { break };
-        looked_at += step;
+        let Some(page) = walk.next(broker, step)? else { break };
         steps += 1;
-        if let Some(key) = key {
-            let mut having = Vec::new();
-            for candidate in page {
-                let message = broker.message(candidate.id)?;
-                if message.is_some_and(|message| message.unique_key.as_deref() == Some(key)) {
-                    having.push(candidate);
-                }
-            }
-            page = having;
-        }
         found.extend(page);
     }
     let next = match found.get(SHOWN - 1) {
@@ -142,7 +145,7 @@ fn read(
     let ids: Vec<_> = found.iter().map(|found| found.id).collect();
     let mut messages = broker.summaries(&ids, None)?;
     messages.sort_by_key(|message| ids.iter().position(|id| *id == message.id));
-    Ok(Listed { now, messages, next, looked_at })
+    Ok(Listed { now, messages, next, looked_at: walk.looked_at() })
 }
 
 fn filters(page: &Page, fields: &Fields) -> Markup {
@@ -151,8 +154,9 @@ fn filters(page: &Page, fields: &Fields) -> Markup {
     let state: Option<State> = fields.parse("state");
     let tab = |state: Option<State>| {
         let name = state.map_or("", State::as_str);
-        let pairs =
-            [("state", name), ("topic", given("topic")), ("key", given("key")), ("text", given("text"))];
+        let mut pairs: Vec<(&str, &str)> = SOUGHT.iter().map(|name| (*name, given(name))).collect();
+        pairs.retain(|(name, _)| !matches!(*name, "state" | "error"));
+        pairs.push(("state", name));
         page.to(&format!("messages{}", query(&pairs)))
     };
     html! {
@@ -173,30 +177,51 @@ fn filters(page: &Page, fields: &Fields) -> Markup {
                 label.long { span { (texts.text) } input type="search" name="text" value=(given("text"))
                     placeholder=(texts.text_about) data-search; }
             }
+            details.more open[["json", "since", "before"].iter().any(|name| !given(name).is_empty())] {
+                summary { (texts.more_filters) }
+                div.filters {
+                    @if !page.shared.hide_payloads {
+                        label.long { span { (texts.json_path) } input name="json" value=(given("json")) placeholder="$.user.id = 42"
+                            autocomplete="off" spellcheck="false" title=(texts.json_path_about); }
+                    }
+                    @for (name, title) in [("since", texts.since), ("before", texts.before)] {
+                        label.time { span { (time_of(page, state)) " " (title) }
+                            input type="datetime-local" name=(name) step="1" value=(given(name)); }
+                    }
+                }
+            }
             div.buttons {
                 button.primary { (texts.search) }
                 a.button href=(page.to("messages")) { (texts.reset) }
             }
             @if let Some(error) = fields.get("error") {
                 input type="hidden" name="error" value=(error);
-                p.muted { (texts.same_error) ": " code { (crate::view::visible::visible(error)) } }
+                p.muted { (texts.same_error) ": " code { (visible(error)) } }
             }
         }
     }
 }
 
+/// Which of a message's times is meant: see [`Selection::since`].
+fn time_of(page: &Page, state: Option<State>) -> &'static str {
+    match state {
+        None => page.texts.created,
+        Some(state) if state.is_finished() => page.texts.finished_at,
+        Some(_) => page.texts.due,
+    }
+}
+
 /// What can be done with the selected ones, and with all.
-fn toolbar(page: &Page, selection: &Selection, whole: bool) -> Markup {
+fn toolbar(page: &Page, selection: &Selection, fields: &Fields) -> Markup {
     let texts = page.texts;
     let allowed: Vec<(&str, &str)> = actions(page, selection.state);
     html! {
         div.toolbar {
             span { (texts.selected) " " b data-count="id" { "0" } }
             @for (action, name) in &allowed { button name="action" value=(action) { (name) } }
-            @if selection.state.is_some() && whole {
-                @if let Some(state) = selection.state { input type="hidden" name="state" value=(state); }
-                @for (name, value) in [("topic", &selection.topic), ("text", &selection.text), ("error", &selection.error)] {
-                    @if let Some(value) = value { input type="hidden" name=(name) value=(value); }
+            @if selection.state.is_some() {
+                @for name in SOUGHT {
+                    @if let Some(value) = fields.get(name) { input type="hidden" name=(name) value=(value); }
                 }
                 span.gap {}
                 span { (texts.all_matching) }

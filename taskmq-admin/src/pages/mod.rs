@@ -11,5 +11,6 @@ pub(crate) mod messages;
 pub(crate) mod overview;
 pub(crate) mod preferences;
 pub(crate) mod produce;
+pub(crate) mod schedules;
 pub(crate) mod topic;
 pub(crate) mod workers;

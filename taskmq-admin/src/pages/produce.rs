@@ -7,9 +7,10 @@ use axum::http::StatusCode;
 use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde_json::value::RawValue;
-use taskmq_core::broker::{Broker, Note};
-use taskmq_core::{BrokerConnection, NewMessage, Produced};
+use taskmq_core::broker::Note;
+use taskmq_core::{NewMessage, Produced, Registry};
 
+use crate::database::On;
 use crate::fields::{Fields, Posted};
 use crate::page::Page;
 use crate::problem::Problem;
@@ -56,6 +57,10 @@ async fn store(page: &Page, fields: &Fields) -> Result<Produced, Problem> {
     let payload = fields.get("payload").unwrap_or_default().to_owned();
     let payload = RawValue::from_string(payload)
         .map_err(|error| Problem::Refused(format!("{} {error}", texts.bad_json)))?;
+    // Of the topics whose consumers are part of this program.
+    if let Some(consumer) = Registry::discovered()?.get(&topic) {
+        consumer.check(payload.get())?;
+    }
     let headers: BTreeMap<String, String> = match fields.get("headers") {
         None => BTreeMap::new(),
         Some(headers) => serde_json::from_str(headers)
@@ -101,20 +106,12 @@ async fn store(page: &Page, fields: &Fields) -> Result<Produced, Problem> {
     produced.await
 }
 
-/// A connection that is its broker already.
-struct On<'a>(&'a mut dyn Broker);
-
-impl BrokerConnection for On<'_> {
-    fn broker(&mut self) -> &mut dyn Broker {
-        self.0
-    }
-}
-
 async fn show(page: &Page, fields: &Fields, wrong: Option<Markup>) -> Markup {
     let texts = page.texts;
     let given = |name| fields.get(name).unwrap_or_default();
     // To choose from; without them the form is as good.
     let topics = page.shared.sampler.latest(&page.shared.reading).await.ok();
+    let consumed = Registry::discovered().map(|registry| registry.topics()).unwrap_or_default();
     let optional = html! { small { (texts.optional) } };
     html! {
         div.heading { h1 { (texts.produce_message) } }
@@ -122,9 +119,13 @@ async fn show(page: &Page, fields: &Fields, wrong: Option<Markup>) -> Markup {
         form.panel.produce method="post" action=(page.to("produce")) {
             label { span { (texts.topic) } input name="topic" required maxlength="100" list="topics" value=(given("topic")) autocomplete="off" spellcheck="false"; }
             datalist id="topics" {
-                @if let Some(sample) = &topics { @for topic in sample.topics.keys().take(200) { option value=(topic) {} } }
+                @for topic in &consumed { option value=(topic) {} }
+                @if let Some(sample) = &topics {
+                    @for topic in sample.topics.keys().filter(|topic| !consumed.contains(&&***topic)).take(200) { option value=(topic) {} }
+                }
             }
             label { span { (texts.payload_json) } textarea name="payload" required rows="10" spellcheck="false" { "\n" (given("payload")) } }
+            @if !consumed.is_empty() { p.muted { (texts.checked_topics) " " (consumed.join(", ")) } }
             div.row {
                 label { span { (texts.priority) (optional) } input type="number" name="priority" min="-32768" max="32767" placeholder="0" value=(given("priority")); }
                 label { span { (texts.delay) (optional) } input type="number" name="delay" min="0" placeholder="0" value=(given("delay")); }

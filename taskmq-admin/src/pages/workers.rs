@@ -4,12 +4,12 @@ use axum::response::Response;
 use maud::{Markup, html};
 use taskmq_core::broker::{HeldMessage, WorkerEntry};
 
-use crate::fields::query;
+use crate::fields::{Posted, query};
 use crate::figures::Sample;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::view::format;
-use crate::view::visible::visible;
+use crate::view::visible::{visible, visible_text};
 
 /// So many of what a worker runs are shown.
 const SHOWN: usize = 8;
@@ -38,6 +38,45 @@ pub(crate) async fn part(page: &Page) -> Result<Markup, Problem> {
     })
 }
 
+/// Tells a worker to end, after a question. One that was told by somebody else, or has gone, is as good.
+pub(crate) async fn change(page: Page, Posted(fields): Posted) -> Response {
+    let texts = page.texts;
+    let (id, writing) = match (fields.get("action"), fields.parse::<i64>("id"), &page.shared.writing) {
+        (Some("drain"), Some(id), Some(writing)) => (id, writing),
+        _ => return page.answer(texts.workers, Err(Problem::NotFound)),
+    };
+    if fields.get("confirm").is_none() {
+        return page.answer(texts.confirm_title, confirm(&page, id).await);
+    }
+    let actor = page.actor.0.clone();
+    match writing.ask(move |broker| broker.drain(id, &actor)).await {
+        Ok(_) => {
+            page.shared.sampler.forget().await;
+            page.redirect("workers")
+        }
+        Err(problem) => page.answer(texts.workers, Err(problem)),
+    }
+}
+
+async fn confirm(page: &Page, id: i64) -> Result<Markup, Problem> {
+    let texts = page.texts;
+    let workers = page.shared.reading.ask(|broker| broker.workers(10_000)).await?;
+    let worker = workers.into_iter().find(|worker| worker.id == id).ok_or(Problem::NotFound)?;
+    Ok(html! {
+        div.heading { h1 { (texts.confirm_title) } }
+        section.panel.confirm {
+            p.question { (texts.drain) " " b { (visible(&worker.label())) } }
+            p { (texts.drain_about) }
+            form.actions method="post" action=(page.to("workers")) {
+                input type="hidden" name="id" value=(id);
+                input type="hidden" name="action" value="drain";
+                button.primary name="confirm" value="yes" autofocus { (texts.drain) }
+                a.button href=(page.to("workers")) { (texts.go_back) }
+            }
+        }
+    })
+}
+
 fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
     let texts = page.texts;
     let mut runs: Vec<&HeldMessage> = sample.held.iter().filter(|m| m.worker_id == Some(worker.id)).collect();
@@ -47,6 +86,7 @@ fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
         section.panel.worker data-key=(worker.id) {
             div.panel-head {
                 h2 { (visible(&worker.host)) span.muted { ":" (worker.pid) } }
+                @if worker.draining { span.badge.paused title=(texts.draining_about) { (texts.draining) } }
                 span.badge { "v" (visible(&worker.version)) }
             }
             dl.facts {
@@ -67,6 +107,14 @@ fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
                     }
                 } } }
                 @if runs.len() > SHOWN { p.muted { "+ " (runs.len() - SHOWN) } }
+            }
+            @if !page.shared.read_only && !worker.draining {
+                form.actions method="post" action=(page.to("workers")) {
+                    input type="hidden" name="id" value=(worker.id);
+                    button name="action" value="drain" data-confirm={ (texts.drain) " " (visible_text(&worker.label())) ": " (texts.drain_about) } {
+                        (texts.drain)
+                    }
+                }
             }
         }
     }

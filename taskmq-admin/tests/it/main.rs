@@ -21,6 +21,7 @@ mod actions;
 mod browser;
 mod hostile;
 mod looking;
+mod schedules;
 #[cfg(feature = "serve")]
 mod serving;
 mod site;

@@ -18,7 +18,11 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         action
             .check(state)
             .map_err(|why| Error::Refused(format!("cannot {} those: {why}", action.as_str())))?;
-        Ok::<_, Error>(Selection { topic: args.topic.clone(), ..Selection::of(state) })
+        Ok::<_, Error>(Selection {
+            topic: args.topic.clone(),
+            condition: args.condition.clone(),
+            ..Selection::of(state)
+        })
     });
     let selection = selection.transpose()?;
     let mut total = args.ids.len();
@@ -54,7 +58,10 @@ fn change_all(
     selection: &Selection,
     total: usize,
 ) -> Result<Changed> {
-    let details = selection.state.map(|state| format!("all {state}")).unwrap_or_default();
+    let mut details = selection.state.map(|state| format!("all {state}")).unwrap_or_default();
+    if let Some(condition) = &selection.condition {
+        details.push_str(&format!(", payload {condition}"));
+    }
     let note = conn.broker().note(&note(action, args, &details))?;
     let bar = progress(total);
     let mut all = Changed::default();

@@ -22,11 +22,7 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
     states.dedup();
     let selections: Vec<Selection> = states
         .iter()
-        .map(|&state| Selection {
-            topic: args.topic.clone(),
-            finished_before: before,
-            ..Selection::of(state)
-        })
+        .map(|&state| Selection { topic: args.topic.clone(), before, ..Selection::of(state) })
         .collect();
     let mut total = 0;
     for selection in &selections {

@@ -98,6 +98,7 @@ CREATE TABLE taskmq_workers (
     beat_at     TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     beat        BIGINT       NOT NULL DEFAULT 0,
     locked      BOOLEAN      NOT NULL DEFAULT FALSE,
+    draining    BOOLEAN      NOT NULL DEFAULT FALSE COMMENT 'told to take no more and to end',
     alone_with  BIGINT       NULL DEFAULT NULL COMMENT 'the set-aside message that is all it runs; 0: its death would prove nothing'
 ) ENGINE = InnoDB;
 

@@ -112,6 +112,7 @@ CREATE TABLE taskmq_workers (
     beat_at     TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     beat        BIGINT      NOT NULL DEFAULT 0,
     locked      BOOLEAN     NOT NULL DEFAULT FALSE,
+    draining    BOOLEAN     NOT NULL DEFAULT FALSE, -- told to take no more and to end
     alone_with  BIGINT                            -- the set-aside message that is all it runs; 0: its death would prove nothing
 );
 

@@ -125,6 +125,12 @@ pub trait Administration: sealed::Sealed {
         Ok(finished)
     }
 
+    /// Up to `limit` attempts that failed, the last one first, of messages that are there still.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn failed(&mut self, limit: i64) -> Result<Vec<FailedLately>>;
+
     /// How many dead (or cancelled) messages each topic has, among the last `at_most`.
     ///
     /// # Errors
@@ -138,11 +144,31 @@ pub trait Administration: sealed::Sealed {
     /// What the database reports.
     fn summaries(&mut self, ids: &[MessageId], text: Option<&str>) -> Result<Vec<Summary>>;
 
+    /// The payloads of those of these messages that are there, in any order, but for payloads of more than
+    /// `longest` bytes.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn payloads(&mut self, ids: &[MessageId], longest: i64) -> Result<Vec<(MessageId, String)>>;
+
+    /// The live messages that have this unique key, of one topic or of any, in any order. They are found by an index.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn keyed(&mut self, unique_key: &str, topic: Option<&str>) -> Result<Vec<MessageId>>;
+
     /// Up to `limit` workers that are entered, the oldest first.
     ///
     /// # Errors
     /// What the database reports.
     fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>>;
+
+    /// Tells a worker to take no more messages and to end in good order, as a signal would, and notes it; it knows
+    /// within about two seconds. `false`: it was told already, or is not there.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn drain(&mut self, worker_id: i64, actor: &str) -> Result<bool>;
 
     /// Changes each of these messages whose state allows it, and notes it, all in one transaction.
     ///
@@ -332,6 +358,15 @@ impl FinishedMessage {
     }
 }
 
+/// When an attempt failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct FailedLately {
+    /// The topic of its message.
+    pub topic: String,
+    /// When.
+    pub failed_at: DateTime<Utc>,
+}
+
 /// A message as lists show it, without the rest of a long payload.
 #[derive(Clone, Debug)]
 pub struct Summary {
@@ -351,6 +386,8 @@ pub struct Summary {
     pub run_at: DateTime<Utc>,
     /// When it was finished.
     pub finished_at: Option<DateTime<Utc>>,
+    /// Its unique key.
+    pub unique_key: Option<String>,
     /// The beginning of its payload.
     pub payload: String,
     /// The beginning of its error.
@@ -383,6 +420,15 @@ pub struct WorkerEntry {
     pub beat_at: DateTime<Utc>,
     /// The message that is all it runs, because it may be one that ends its process.
     pub alone_with: Option<MessageId>,
+    /// It was told to take no more and to end.
+    pub draining: bool,
+}
+
+impl WorkerEntry {
+    /// `host:pid`.
+    pub fn label(&self) -> String {
+        format!("{}:{}", self.host, self.pid)
+    }
 }
 
 /// What a person wants done with messages.
@@ -576,6 +622,15 @@ impl Sorted {
         live.extend(finished);
         Changed { changed: live, refused }
     }
+}
+
+/// Writes down that a worker was told to end, as part of the open transaction.
+pub(super) fn write_down_drain(broker: &mut dyn Administration, worker_id: i64, actor: &str) -> Result<()> {
+    let workers = broker.workers(i64::MAX)?;
+    let details =
+        workers.iter().find(|worker| worker.id == worker_id).map(WorkerEntry::label).unwrap_or_default();
+    let note = Note { actor, action: "drain", topic: None, message_id: None, details: &details, messages: 0 };
+    broker.note(&note).map(|_| ())
 }
 
 /// Writes down how many messages were changed, as part of the open transaction.

@@ -10,6 +10,7 @@ pub(crate) mod postgres;
 pub(crate) mod sqlite;
 
 mod administration;
+mod condition;
 mod diagnosis;
 mod groups;
 #[cfg(any(feature = "sqlite", feature = "mysql"))]
@@ -21,9 +22,10 @@ mod schedules;
 mod selection;
 
 pub use administration::{
-    Action, Administration, Changed, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage,
-    Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Refusal, Span, Summary, WorkerEntry,
+    Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
+    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Refusal, Span, Summary, WorkerEntry,
 };
+pub use condition::Condition;
 pub use diagnosis::{
     Figures, MysqlFigures, PostgresFigures, ReplicationSlot, ServerFigures, SqliteFigures, TableFigures,
     Transaction,
@@ -469,6 +471,8 @@ pub struct Look {
     pub due: bool,
     /// The topics that are paused, in order. What waits of them counts in none of the above.
     pub paused: Vec<String>,
+    /// A person told it to take no more and to end.
+    pub draining: bool,
     /// How long until a schedule is due; `None`: there is none.
     pub next_tick: Option<Duration>,
 }
@@ -551,7 +555,9 @@ fn death_of(worker_id: i64) -> String {
 /// An explanation is looked for among so many newest failures, for nothing but their ids is in an index.
 const NEW_FAILURES: i64 = 10_000;
 
-/// In the rows of a look, beside the ids of workers: a schedule is due in so many microseconds,
+/// In the rows of a look, beside the ids of workers: the worker that looks is to end,
+const DRAIN: i64 = -9;
+/// a schedule is due in so many microseconds,
 const TICK: i64 = -3;
 /// suspected messages wait,
 const SUSPECT: i64 = -2;
@@ -567,6 +573,7 @@ fn look(worker_id: i64, rows: impl Iterator<Item = (Peer, Option<String>)>) -> L
         match peer.id {
             _ if paused.is_some() => look.paused.extend(paused),
             TICK => look.next_tick = peer.beat.map(|wait| Duration::from_micros(wait.max(0).unsigned_abs())),
+            DRAIN => look.draining = true,
             SUSPECT => look.suspects = true,
             SET_ASIDE => look.set_aside = true,
             DUE => look.due = true,

@@ -2,12 +2,12 @@
 //! microseconds since 1970, which all three can give.
 
 use chrono::{DateTime, Utc};
-use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
+use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::administration::{
-    FinishedMessage, HeldMessage, InLine, LaneCount, LineMessage, NoteEntry, Place, ProducedMessage, Summary,
-    WorkerEntry,
+    FailedLately, FinishedMessage, HeldMessage, InLine, LaneCount, LineMessage, NoteEntry, Place,
+    ProducedMessage, Summary, WorkerEntry,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::{MessageId, State};
@@ -193,16 +193,34 @@ pub(super) fn finished(
     FinishedMessage { id, topic, run_at, claimed_at, finished_at, error }
 }
 
-/// id, topic, state, priority, attempts, created, run_at, finished, payload, error.
+/// topic, failed.
+pub(super) type FailedSql = (Text, BigInt);
+
+pub(super) fn failed((topic, failed): (String, i64)) -> FailedLately {
+    FailedLately { topic, failed_at: time(failed) }
+}
+
+/// id, topic, state, priority, attempts, created, run_at, finished, unique_key, payload, error.
 #[cfg(any(feature = "postgres", feature = "mysql"))]
-pub(super) type SummarySql =
-    (BigInt, Text, Text, SmallInt, Integer, BigInt, BigInt, Nullable<BigInt>, Text, Nullable<Text>);
+pub(super) type SummarySql = (
+    BigInt,
+    Text,
+    Text,
+    SmallInt,
+    Integer,
+    BigInt,
+    BigInt,
+    Nullable<BigInt>,
+    Nullable<Text>,
+    Text,
+    Nullable<Text>,
+);
 
 pub(super) type SummaryRow =
-    (MessageId, String, String, i16, i32, i64, i64, Option<i64>, String, Option<String>);
+    (MessageId, String, String, i16, i32, i64, i64, Option<i64>, Option<String>, String, Option<String>);
 
 pub(super) fn summary(row: SummaryRow) -> Summary {
-    let (id, topic, state, priority, attempts, created, run_at, finished, payload, error) = row;
+    let (id, topic, state, priority, attempts, created, run_at, finished, unique_key, payload, error) = row;
     Summary {
         id,
         topic,
@@ -212,22 +230,24 @@ pub(super) fn summary(row: SummaryRow) -> Summary {
         created_at: time(created),
         run_at: time(run_at),
         finished_at: finished.map(time),
+        unique_key,
         payload,
         error,
     }
 }
 
-/// id, host, pid, version, topics, concurrency, started, beat, alone_with.
-pub(super) type WorkerSql = (BigInt, Text, Integer, Text, Text, Integer, BigInt, BigInt, Nullable<BigInt>);
+/// id, host, pid, version, topics, concurrency, started, beat, alone_with, draining.
+pub(super) type WorkerSql =
+    (BigInt, Text, Integer, Text, Text, Integer, BigInt, BigInt, Nullable<BigInt>, Bool);
 
-pub(super) type WorkerRow = (i64, String, i32, String, String, i32, i64, i64, Option<MessageId>);
+pub(super) type WorkerRow = (i64, String, i32, String, String, i32, i64, i64, Option<MessageId>, bool);
 
 pub(super) fn worker(row: WorkerRow) -> WorkerEntry {
-    let (id, host, pid, version, topics, concurrency, started, beat, alone_with) = row;
+    let (id, host, pid, version, topics, concurrency, started, beat, alone_with, draining) = row;
     let (started_at, beat_at) = (time(started), time(beat));
     // 0 names no message: see `Blame`.
     let alone_with = alone_with.filter(|id| *id != 0);
-    WorkerEntry { id, host, pid, version, topics, concurrency, started_at, beat_at, alone_with }
+    WorkerEntry { id, host, pid, version, topics, concurrency, started_at, beat_at, alone_with, draining }
 }
 
 /// id, at, actor, action, topic, message, details, messages.

@@ -1,12 +1,12 @@
 //! The messages that a person means: all that have something in common, walked through page by page.
 
-use std::collections::HashMap;
+use std::collections::{HashMap, HashSet};
 use std::fmt;
 use std::str::FromStr;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Broker, Lane, Place, Span};
+use super::{Broker, Condition, Lane, Place, ProducedMessage, Span};
 use crate::{MessageId, Result, State};
 
 /// So many lanes (topics times priorities) are looked at; more is no use of topics that anybody has.
@@ -15,6 +15,14 @@ const LANES: usize = 100_000;
 /// So many held messages are looked at; there are as many as workers run at once.
 const HELD: i64 = 10_000;
 
+/// So many payloads are looked into at once,
+const PAYLOADS: usize = 50;
+/// if they are no longer than this: what is longer is not looked into.
+const LONGEST: i64 = 1 << 20;
+
+/// So far the order by id and that by time may differ: a statement that produces takes its time once, and ids as it goes.
+const DISORDER: TimeDelta = TimeDelta::hours(1);
+
 /// What messages have in common. What is not given does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Selection {
@@ -22,12 +30,19 @@ pub struct Selection {
     pub state: Option<State>,
     /// The topic.
     pub topic: Option<String>,
+    /// The unique key. Live messages that have it are found by an index.
+    pub unique_key: Option<String>,
     /// A text in the payload, headers, unique key or error.
     pub text: Option<String>,
+    /// What the payload has at some path; payloads of more than a mebibyte are not looked into.
+    pub condition: Option<Condition>,
     /// The [`error_shape`] of finished messages.
     pub error: Option<String>,
-    /// When finished messages had finished, at the latest.
-    pub finished_before: Option<DateTime<Utc>>,
+    /// No earlier than this they finished, where a finished state is meant, are due, where a live one is, and were
+    /// produced, where all are.
+    pub since: Option<DateTime<Utc>>,
+    /// And earlier than this.
+    pub before: Option<DateTime<Utc>>,
 }
 
 impl Selection {
@@ -57,11 +72,23 @@ impl Selection {
 
     /// A walk through those behind this spot.
     pub fn walk_from(self, spot: Spot) -> Walk {
-        Walk { selection: self, spot, began: None, lanes: None }
+        Walk { selection: self, spot, began: None, lanes: None, looked_at: 0 }
     }
 
     fn has_topic(&self, topic: &str) -> bool {
         self.topic.as_deref().is_none_or(|wanted| wanted == topic)
+    }
+
+    fn has_time(&self, at: DateTime<Utc>) -> bool {
+        self.since.is_none_or(|since| at >= since) && self.before.is_none_or(|before| at < before)
+    }
+
+    /// The part of the span that is in its time.
+    fn within(&self, mut span: Span) -> Span {
+        // No place is left out at the lower end, and all of that time at the upper one.
+        span.from = span.from.max(self.since.map_or(span.from, Place::before));
+        span.to = span.to.min(self.before.map_or(span.to, Place::before));
+        span
     }
 }
 
@@ -90,6 +117,8 @@ pub fn error_shape(error: &str) -> String {
 pub enum Spot {
     /// Before all.
     Start,
+    /// Behind this one of the live messages that have the unique key.
+    Keyed(MessageId),
     /// Behind this one of all messages.
     Produced(MessageId),
     /// Behind this one of the waiting messages.
@@ -104,6 +133,7 @@ impl fmt::Display for Spot {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Spot::Start => Ok(()),
+            Spot::Keyed(id) => write!(f, "k.{id}"),
             Spot::Produced(id) => write!(f, "p.{id}"),
             Spot::Waiting(lane, place) => {
                 let micros = place.at.timestamp_micros();
@@ -135,6 +165,7 @@ fn parse(text: &str) -> Option<Spot> {
     };
     let (kind, rest) = text.split_once('.')?;
     match kind {
+        "k" => rest.parse().ok().map(Spot::Keyed),
         "p" => rest.parse().ok().map(Spot::Produced),
         "f" => {
             let (at, id) = rest.split_once('.')?;
@@ -168,6 +199,7 @@ pub struct Walk {
     /// What is made due while this runs is not met again at the place where it waits then.
     began: Option<DateTime<Utc>>,
     lanes: Option<Vec<Lane>>,
+    looked_at: usize,
 }
 
 impl Walk {
@@ -179,22 +211,45 @@ impl Walk {
         if self.spot == Spot::End {
             return Ok(None);
         }
-        let found = match self.selection.state {
-            None => self.produced(broker, limit)?,
-            Some(State::Running) => self.held(broker)?,
-            Some(state) if state.is_finished() => self.finished(broker, state, limit)?,
-            Some(state) => self.waiting(broker, state, limit)?,
+        let by_key = matches!(self.spot, Spot::Start | Spot::Keyed(_));
+        let found = match (self.selection.state, self.selection.unique_key.clone()) {
+            (Some(state), Some(key)) if !state.is_finished() => self.keyed(broker, &key, limit)?,
+            (None, Some(key)) if by_key => self.keyed(broker, &key, limit)?,
+            (None, _) => self.produced(broker, limit)?,
+            (Some(State::Running), _) => self.held(broker)?,
+            (Some(state), _) if state.is_finished() => self.finished(broker, state, limit)?,
+            (Some(state), _) => self.waiting(broker, state, limit)?,
         };
-        match &self.selection.text {
-            Some(text) if !found.is_empty() => {
-                let ids: Vec<MessageId> = found.iter().map(|f| f.id).collect();
-                let having: Vec<MessageId> =
-                    broker.summaries(&ids, Some(text))?.iter().map(|s| s.id).collect();
-                Ok(Some(found.into_iter().filter(|f| having.contains(&f.id)).collect()))
-            }
-            _ if found.is_empty() && self.spot == Spot::End => Ok(None),
-            _ => Ok(Some(found)),
+        if found.is_empty() && self.spot == Spot::End {
+            return Ok(None);
         }
+        self.meant(broker, found).map(Some)
+    }
+
+    /// Those of them that also have in them what is sought.
+    fn meant(&self, broker: &mut dyn Broker, mut found: Vec<Found>) -> Result<Vec<Found>> {
+        let ids = |found: &[Found]| found.iter().map(|found| found.id).collect::<Vec<MessageId>>();
+        if let (Some(text), false) = (&self.selection.text, found.is_empty()) {
+            let having = broker.summaries(&ids(&found), Some(text))?;
+            let having: HashSet<MessageId> = having.iter().map(|message| message.id).collect();
+            found.retain(|found| having.contains(&found.id));
+        }
+        if let Some(condition) = &self.selection.condition {
+            let mut having = HashSet::new();
+            for ids in ids(&found).chunks(PAYLOADS) {
+                let payloads = broker.payloads(ids, LONGEST)?;
+                having.extend(
+                    payloads.iter().filter(|(_, payload)| condition.holds(payload)).map(|(id, _)| *id),
+                );
+            }
+            found.retain(|found| having.contains(&found.id));
+        }
+        Ok(found)
+    }
+
+    /// How many messages it has looked at so far.
+    pub fn looked_at(&self) -> usize {
+        self.looked_at
     }
 
     /// Where the next page begins.
@@ -202,38 +257,97 @@ impl Walk {
         &self.spot
     }
 
+    /// Live ones that have the key.
+    fn keyed(&mut self, broker: &mut dyn Broker, key: &str, limit: i64) -> Result<Vec<Found>> {
+        let last = if let Spot::Keyed(id) = self.spot { id } else { MessageId::MIN };
+        let mut ids = broker.keyed(key, self.selection.topic.as_deref())?;
+        ids.retain(|id| *id > last);
+        ids.sort_unstable();
+        ids.truncate(usize::try_from(limit).unwrap_or_default());
+        self.looked_at += ids.len();
+        let state = self.selection.state;
+        self.spot = match (ids.last(), state) {
+            (Some(id), _) => Spot::Keyed(*id),
+            (None, None) => Spot::Produced(MessageId::MAX),
+            (None, Some(_)) => Spot::End,
+        };
+        let mut meant: Vec<MessageId> = broker
+            .summaries(&ids, None)?
+            .iter()
+            .filter(|message| {
+                let at = if state.is_none() { message.created_at } else { message.run_at };
+                state.is_none_or(|state| state == message.state) && self.selection.has_time(at)
+            })
+            .map(|message| message.id)
+            .collect();
+        meant.sort_unstable();
+        Ok(meant.into_iter().map(|id| Found { id, spot: Spot::Keyed(id) }).collect())
+    }
+
+    /// Those of these finished ones that have the key, if one is sought.
+    fn with_key(&self, broker: &mut dyn Broker, mut found: Vec<Found>) -> Result<Vec<Found>> {
+        if let (Some(key), false) = (&self.selection.unique_key, found.is_empty()) {
+            let ids: Vec<MessageId> = found.iter().map(|found| found.id).collect();
+            let having: HashSet<MessageId> = broker
+                .summaries(&ids, Some(key))?
+                .iter()
+                .filter(|message| message.state.is_finished() && message.unique_key.as_ref() == Some(key))
+                .map(|message| message.id)
+                .collect();
+            found.retain(|found| having.contains(&found.id));
+        }
+        Ok(found)
+    }
+
     fn produced(&mut self, broker: &mut dyn Broker, limit: i64) -> Result<Vec<Found>> {
-        let below = if let Spot::Produced(id) = self.spot { id } else { MessageId::MAX };
+        let below = match (&self.spot, self.selection.before) {
+            // Behind live ones that have the key, the walk begins, too.
+            (Spot::Produced(id), _) if *id < MessageId::MAX => *id,
+            (_, Some(before)) => last_before(broker, before.checked_add_signed(DISORDER).unwrap_or(before))?,
+            (_, None) => MessageId::MAX,
+        };
         let page = broker.newest(below, limit)?;
-        self.spot = page.last().map_or(Spot::End, |last| Spot::Produced(last.id));
-        let meant = page.iter().filter(|message| self.selection.has_topic(&message.topic));
-        Ok(meant.map(|message| Found { id: message.id, spot: Spot::Produced(message.id) }).collect())
+        self.looked_at += page.len();
+        let since = self.selection.since.map(|since| since.checked_sub_signed(DISORDER).unwrap_or(since));
+        let too_old = |last: &ProducedMessage| since.is_some_and(|since| last.created_at < since);
+        self.spot = match page.last() {
+            Some(last) if !too_old(last) => Spot::Produced(last.id),
+            _ => Spot::End,
+        };
+        let meant = page.iter().filter(|message| {
+            self.selection.has_topic(&message.topic) && self.selection.has_time(message.created_at)
+        });
+        let meant = meant.map(|message| Found { id: message.id, spot: Spot::Produced(message.id) }).collect();
+        self.with_key(broker, meant)
     }
 
     fn held(&mut self, broker: &mut dyn Broker) -> Result<Vec<Found>> {
         let mut held = broker.held(HELD)?;
         held.sort_unstable_by_key(|message| message.id);
+        self.looked_at += held.len();
         self.spot = Spot::End;
         let leased = held.iter().filter(|message| message.worker_id.is_some());
-        let meant = leased.filter(|message| self.selection.has_topic(&message.topic));
+        let meant = leased.filter(|message| {
+            self.selection.has_topic(&message.topic) && self.selection.has_time(message.run_at)
+        });
         Ok(meant.map(|message| Found { id: message.id, spot: Spot::End }).collect())
     }
 
     fn finished(&mut self, broker: &mut dyn Broker, state: State, limit: i64) -> Result<Vec<Found>> {
-        let mut span = Span::everything(limit);
-        if let Some(before) = self.selection.finished_before {
-            span.to = Place::before(before);
-        }
+        let mut span = self.selection.within(Span::everything(limit));
         if let Spot::Finished(place) = self.spot {
             span.to = place;
         }
         let page = broker.finished(state, &span)?;
+        self.looked_at += page.len();
         self.spot = page.last().map_or(Spot::End, |last| Spot::Finished(last.place()));
         let meant = page.iter().filter(|message| {
             let same = |shape: &String| error_shape(message.error.as_deref().unwrap_or_default()) == *shape;
             self.selection.has_topic(&message.topic) && self.selection.error.as_ref().is_none_or(same)
         });
-        Ok(meant.map(|message| Found { id: message.id, spot: Spot::Finished(message.place()) }).collect())
+        let meant =
+            meant.map(|message| Found { id: message.id, spot: Spot::Finished(message.place()) }).collect();
+        self.with_key(broker, meant)
     }
 
     fn waiting(&mut self, broker: &mut dyn Broker, state: State, limit: i64) -> Result<Vec<Found>> {
@@ -251,10 +365,12 @@ impl Walk {
         } else {
             span.from = Place::after(began);
         }
+        span = self.selection.within(span);
         if let Spot::Waiting(_, place) = self.spot {
             span.from = span.from.max(place);
         }
         let places = broker.waiting(&lane, &span)?;
+        self.looked_at += places.len();
         let Some(last) = places.last() else {
             // Behind the last one of this lane.
             self.spot = Spot::Waiting(lane, Span::everything(limit).to);
@@ -293,4 +409,21 @@ impl Walk {
         }
         Ok(lane)
     }
+}
+
+/// An id below which are all messages that were produced until then, and few others: found by halving.
+fn last_before(broker: &mut dyn Broker, time: DateTime<Utc>) -> Result<MessageId> {
+    let mut later =
+        |below| Ok::<_, crate::Error>(broker.newest(below, 1)?.pop().filter(|m| m.created_at > time));
+    let Some(newest) = later(MessageId::MAX)? else { return Ok(MessageId::MAX) };
+    // The last message below `earlier` is not later, the last one below `end` is.
+    let (mut earlier, mut end) = (MessageId::MIN, newest.id.saturating_add(1));
+    while end.saturating_sub(earlier) > 1 {
+        let middle = MessageId::midpoint(earlier, end);
+        match later(middle)? {
+            None => earlier = middle,
+            Some(message) => end = message.id.saturating_add(1),
+        }
+    }
+    Ok(earlier)
 }

@@ -45,7 +45,9 @@ use std::any::{TypeId, type_name};
 use std::fmt;
 use std::time::Duration;
 
-use crate::{Backend, NewMessage};
+use serde::de::DeserializeOwned;
+
+use crate::{Backend, Error, NewMessage, Result};
 use call::{Call, HandlerResult};
 
 /// A topic's handler and its options; [`task_consumer`](crate::task_consumer) makes one of a function.
@@ -62,6 +64,8 @@ pub struct Consumer {
     pub(crate) retention: Retention,
     pub(crate) states: Vec<(TypeId, &'static str)>,
     pub(crate) schedule: Option<Declared>,
+    /// Whether the handler could read a payload; `None`: it is not known what it reads.
+    check: Option<fn(&str) -> serde_json::Result<()>>,
 }
 
 /// A schedule as its consumer declares it.
@@ -164,6 +168,7 @@ impl Consumer {
             retention: Retention::For(Duration::from_secs(24 * 3600)),
             states: Vec::new(),
             schedule: None,
+            check: None,
         }
     }
 
@@ -242,6 +247,28 @@ impl Consumer {
     ) -> Self {
         self.schedule = Some(Declared { cron, time_zone, message });
         self
+    }
+
+    /// Its handler reads payloads as this type, so they can be checked before they are produced.
+    #[must_use]
+    pub fn reads<T: DeserializeOwned>(mut self) -> Self {
+        self.check = Some(|payload| serde_json::from_str::<T>(payload).map(drop));
+        self
+    }
+
+    /// Whether its handler could read this payload, JSON, as far as that is known.
+    ///
+    /// ```
+    /// # #[taskmq_core::task_consumer(topic = "yace")] fn play(_n: u32) {}
+    /// assert!(play::consumer().check("17").is_ok());
+    /// assert!(play::consumer().check("\"many\"").is_err());
+    /// ```
+    ///
+    /// # Errors
+    /// [`Error::Unreadable`] says what does not fit.
+    pub fn check(&self, payload: &str) -> Result<()> {
+        let checked = self.check.map_or(Ok(()), |check| check(payload));
+        checked.map_err(|source| Error::Unreadable { consumer: self.name, source })
     }
 
     /// The worker must have state of type `T` before it may run this consumer.

@@ -312,6 +312,10 @@ impl Keeper {
             self.paused.clone_from(&look.paused);
             let _ = self.events.send(Event::Paused(look.paused.clone()));
         }
+        if look.draining && !self.stop.is_stopping() {
+            tracing::info!("told to drain: no new messages, waiting for the running ones");
+            self.stop.stop();
+        }
         if self.next_tick.is_in(look.next_tick) {
             let _ = self.events.send(Event::Wake);
         }

@@ -12,8 +12,9 @@ use super::claim::{claim_lock, leased, next_lane};
 use super::turns::pass_turns;
 use super::{diagnosis, json, last_id, paused, transaction};
 use crate::broker::administration::{
-    Action, Administration, Changed, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage,
-    Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
+    Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
+    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry,
+    write_down, write_down_drain,
 };
 use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
@@ -46,24 +47,16 @@ impl Administration for MysqlConnection {
     }
 
     fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>> {
-        let mut lanes: Vec<Lane> = Vec::new();
-        while lanes.len() < limit {
-            let last = lanes.last().map_or("", |lane| &*lane.topic).to_owned();
-            let below = lanes.last().map_or(i32::MIN, |lane| i32::from(lane.priority));
-            if let Some(priority) = next_lane(self, &last, below)? {
-                lanes.push(Lane { topic: last, priority });
-                continue;
-            }
-            let next: Vec<String> = load!(
-                self, Mysql => Text,
-                "SELECT topic FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-                 WHERE worker_id = 0 AND topic > ? ORDER BY topic LIMIT 1",
-                Text = &last,
-            )?;
-            let Some(topic) = next.into_iter().next() else { break };
-            let Some(priority) = next_lane(self, &topic, i32::from(i16::MAX) + 1)? else { continue };
-            lanes.push(Lane { topic, priority });
-        }
+        // With the worker among its columns the server jumps from lane to lane in the index, and reads no more of each.
+        let lanes: Vec<(i64, String, i16)> = load!(
+            self, Mysql => (BigInt, Text, SmallInt),
+            "SELECT DISTINCT worker_id, topic, priority FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+             WHERE worker_id = 0 ORDER BY worker_id, topic, priority LIMIT ?",
+            BigInt = i64::try_from(limit).unwrap_or(i64::MAX),
+        )?;
+        let mut lanes: Vec<Lane> =
+            lanes.into_iter().map(|(_, topic, priority)| Lane { topic, priority }).collect();
+        lanes.sort_by(|a, b| (&a.topic, b.priority).cmp(&(&b.topic, a.priority)));
         Ok(lanes)
     }
 
@@ -202,6 +195,18 @@ impl Administration for MysqlConnection {
         Ok(finished.into_iter().map(rows::finished).collect())
     }
 
+    fn failed(&mut self, limit: i64) -> Result<Vec<FailedLately>> {
+        let failed = load!(
+            self, Mysql => rows::FailedSql,
+            concat!("SELECT coalesce(m.topic, a.topic), ", micros!("f.failed_at"), "
+             FROM (SELECT id, message_id, failed_at FROM taskmq_failures ORDER BY id DESC LIMIT ?) f
+             LEFT JOIN taskmq_messages m ON m.id = f.message_id LEFT JOIN taskmq_archive a ON a.id = f.message_id
+             WHERE coalesce(m.topic, a.topic) IS NOT NULL ORDER BY f.id DESC"),
+            BigInt = limit,
+        )?;
+        Ok(failed.into_iter().map(rows::failed).collect())
+    }
+
     fn count_finished(&mut self, state: State, at_most: i64) -> Result<Vec<(String, i64)>> {
         Ok(load!(
             self, Mysql => (Text, BigInt),
@@ -219,7 +224,7 @@ impl Administration for MysqlConnection {
         let mut found: Vec<rows::SummaryRow> = load!(
             self, Mysql => rows::SummarySql,
             concat!("SELECT m.id, m.topic, ", state!("m.worker_id > 0"), ", m.priority, m.attempts, ", micros!("m.created_at"), ", ", micros!("m.run_at"), ",
-                CAST(NULL AS SIGNED), left(m.payload, ?), CAST(NULL AS CHAR)
+                CAST(NULL AS SIGNED), m.unique_key, left(m.payload, ?), CAST(NULL AS CHAR)
              FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
              WHERE ? IS NULL OR LOCATE(?, m.payload) > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0"),
             Integer = Summary::PAYLOAD_CHARS,
@@ -237,7 +242,7 @@ impl Administration for MysqlConnection {
         let finished: Vec<rows::SummaryRow> = load!(
             self, Mysql => rows::SummarySql,
             concat!("SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
-                ", micros!("a.finished_at"), ", left(a.payload, ?), left(a.error, ?)
+                ", micros!("a.finished_at"), ", a.unique_key, left(a.payload, ?), left(a.error, ?)
              FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id
              WHERE ? IS NULL OR LOCATE(?, a.payload) > 0 OR LOCATE(?, a.headers) > 0 OR LOCATE(?, a.unique_key) > 0 OR LOCATE(?, a.error) > 0"),
             Integer = Summary::PAYLOAD_CHARS,
@@ -253,14 +258,67 @@ impl Administration for MysqlConnection {
         Ok(found.into_iter().map(rows::summary).collect())
     }
 
+    fn payloads(&mut self, ids: &[MessageId], longest: i64) -> Result<Vec<(MessageId, String)>> {
+        let ids = json(ids)?;
+        Ok(load!(
+            self, Mysql => (BigInt, Text),
+            concat!(
+                "SELECT m.id, m.payload FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
+                    WHERE length(m.payload) <= ?
+                 UNION ALL
+                 SELECT a.id, a.payload FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id
+                    WHERE length(a.payload) <= ?"
+            ),
+            Text = &ids,
+            BigInt = longest,
+            Text = &ids,
+            BigInt = longest,
+        )?)
+    }
+
+    fn keyed(&mut self, unique_key: &str, topic: Option<&str>) -> Result<Vec<MessageId>> {
+        match topic {
+            Some(topic) if !topic.is_ascii() => Ok(Vec::new()),
+            Some(topic) => Ok(load!(
+                self, Mysql => BigInt,
+                "SELECT id FROM taskmq_messages WHERE topic = ? AND unique_key = ?",
+                Text = topic,
+                Text = unique_key,
+            )?),
+            // The server jumps from topic to topic in the index.
+            None => Ok(load!(
+                self, Mysql => BigInt,
+                "SELECT m.id FROM (SELECT DISTINCT topic FROM taskmq_messages FORCE INDEX (taskmq_messages_unique)) topics
+                 STRAIGHT_JOIN taskmq_messages m FORCE INDEX (taskmq_messages_unique)
+                    ON m.topic = topics.topic AND m.unique_key = ?",
+                Text = unique_key,
+            )?),
+        }
+    }
+
     fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>> {
         let workers = load!(
             self, Mysql => rows::WorkerSql,
-            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with
+            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with, draining
              FROM taskmq_workers ORDER BY started_at, id LIMIT ?"),
             BigInt = limit,
         )?;
         Ok(workers.into_iter().map(rows::worker).collect())
+    }
+
+    fn drain(&mut self, worker_id: i64, actor: &str) -> Result<bool> {
+        transaction(self, |conn| {
+            let told = execute!(
+                conn,
+                Mysql,
+                "UPDATE taskmq_workers SET draining = TRUE WHERE id = ? AND NOT draining",
+                BigInt = worker_id,
+            )?;
+            if told > 0 {
+                write_down_drain(conn, worker_id, actor)?;
+            }
+            Ok(told > 0)
+        })
     }
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {

@@ -458,9 +458,12 @@ impl Broker for MysqlConnection {
              SELECT -3, coalesce(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), tick.next_at), 0), NULL, NULL FROM (
                 SELECT next_at FROM taskmq_schedules WHERE paused = FALSE AND (declared_by IS NULL OR topic IN (
                     SELECT topic FROM JSON_TABLE(?, '$[*]' COLUMNS (topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) t))
-                ORDER BY next_at LIMIT 1) tick",
+                ORDER BY next_at LIMIT 1) tick
+             UNION ALL
+             SELECT -9, NULL, NULL, NULL FROM taskmq_workers WHERE id = ? AND draining",
             Text = &topics,
             Text = &topics,
+            BigInt = worker_id,
         )?;
         let peer = |id, beat, free: Option<i32>| Peer { id, beat, lock_free: free.map(|free| free == 1) };
         let rows = rows.into_iter().map(|(id, beat, free, paused)| (peer(id, beat, free), paused));

@@ -13,8 +13,9 @@ use super::claim::exclude_batch_claims;
 use super::turns::pass_turns;
 use super::{diagnosis, paused};
 use crate::broker::administration::{
-    Action, Administration, Changed, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage,
-    Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
+    Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
+    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry,
+    write_down, write_down_drain,
 };
 use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
@@ -250,6 +251,18 @@ impl Administration for PgConnection {
         Ok(finished.into_iter().map(rows::finished).collect())
     }
 
+    fn failed(&mut self, limit: i64) -> Result<Vec<FailedLately>> {
+        let failed = load!(
+            self, Pg => rows::FailedSql,
+            concat!("SELECT coalesce(m.topic, a.topic), ", micros!("f.failed_at"), "
+             FROM (SELECT id, message_id, failed_at FROM taskmq_failures ORDER BY id DESC LIMIT ?) f
+             LEFT JOIN taskmq_messages m ON m.id = f.message_id LEFT JOIN taskmq_archive a ON a.id = f.message_id
+             WHERE coalesce(m.topic, a.topic) IS NOT NULL ORDER BY f.id DESC"),
+            BigInt = limit,
+        )?;
+        Ok(failed.into_iter().map(rows::failed).collect())
+    }
+
     fn count_finished(&mut self, state: State, at_most: i64) -> Result<Vec<(String, i64)>> {
         Ok(load!(
             self, Pg => (Text, BigInt),
@@ -266,13 +279,13 @@ impl Administration for PgConnection {
             self, Pg => rows::SummarySql,
             concat!("WITH sought AS MATERIALIZED (SELECT ?::text AS text)
              SELECT m.id, m.topic, ", state!(), ", m.priority, m.attempts + (leased.id IS NOT NULL)::int, ", micros!("m.created_at"), ",
-                ", micros!("m.run_at"), ", CAST(NULL AS BIGINT), left(m.payload::text, ?), CAST(NULL AS TEXT)
+                ", micros!("m.run_at"), ", CAST(NULL AS BIGINT), m.unique_key, left(m.payload::text, ?), CAST(NULL AS TEXT)
              FROM sought CROSS JOIN ", live_messages!(), " WHERE m.id = ANY(?) AND (sought.text IS NULL
                 OR strpos(m.payload::text, sought.text) > 0 OR strpos(m.headers::text, sought.text) > 0
                 OR strpos(m.unique_key, sought.text) > 0)
              UNION ALL
              SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
-                ", micros!("a.finished_at"), ", left(a.payload::text, ?), left(a.error, ?)
+                ", micros!("a.finished_at"), ", a.unique_key, left(a.payload::text, ?), left(a.error, ?)
              FROM sought CROSS JOIN taskmq_archive a WHERE a.id = ANY(?) AND (sought.text IS NULL
                 OR strpos(a.payload::text, sought.text) > 0 OR strpos(a.headers::text, sought.text) > 0
                 OR strpos(a.unique_key, sought.text) > 0 OR strpos(a.error, sought.text) > 0)"),
@@ -286,14 +299,65 @@ impl Administration for PgConnection {
         Ok(found.into_iter().map(rows::summary).collect())
     }
 
+    fn payloads(&mut self, ids: &[MessageId], longest: i64) -> Result<Vec<(MessageId, String)>> {
+        Ok(load!(
+            self, Pg => (BigInt, Text),
+            "SELECT id, payload::text FROM taskmq_messages WHERE id = ANY(?) AND octet_length(payload::text) <= ?
+             UNION ALL
+             SELECT id, payload::text FROM taskmq_archive WHERE id = ANY(?) AND octet_length(payload::text) <= ?",
+            Array<BigInt> = ids,
+            BigInt = longest,
+            Array<BigInt> = ids,
+            BigInt = longest,
+        )?)
+    }
+
+    fn keyed(&mut self, unique_key: &str, topic: Option<&str>) -> Result<Vec<MessageId>> {
+        if let Some(topic) = topic {
+            return Ok(load!(
+                self, Pg => BigInt,
+                "SELECT id FROM taskmq_messages WHERE topic = ? AND unique_key = ?",
+                Text = topic,
+                Text = unique_key,
+            )?);
+        }
+        Ok(load!(
+            self, Pg => BigInt,
+            "WITH RECURSIVE topics AS (
+                (SELECT topic FROM taskmq_messages WHERE unique_key IS NOT NULL ORDER BY topic LIMIT 1)
+                UNION ALL
+                SELECT next.topic FROM topics CROSS JOIN LATERAL (
+                    SELECT m.topic FROM taskmq_messages m WHERE m.unique_key IS NOT NULL AND m.topic > topics.topic
+                    ORDER BY m.topic LIMIT 1) next
+             )
+             SELECT m.id FROM topics JOIN taskmq_messages m ON m.topic = topics.topic AND m.unique_key = ?",
+            Text = unique_key,
+        )?)
+    }
+
     fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>> {
         let workers = load!(
             self, Pg => rows::WorkerSql,
-            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with
+            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with, draining
              FROM taskmq_workers ORDER BY started_at, id LIMIT ?"),
             BigInt = limit,
         )?;
         Ok(workers.into_iter().map(rows::worker).collect())
+    }
+
+    fn drain(&mut self, worker_id: i64, actor: &str) -> Result<bool> {
+        self.transaction(|conn| {
+            let told = execute!(
+                conn,
+                Pg,
+                "UPDATE taskmq_workers SET draining = TRUE WHERE id = ? AND NOT draining",
+                BigInt = worker_id,
+            )?;
+            if told > 0 {
+                write_down_drain(conn, worker_id, actor)?;
+            }
+            Ok(told > 0)
+        })
     }
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {

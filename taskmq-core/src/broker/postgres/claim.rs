@@ -182,9 +182,12 @@ pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> 
          UNION ALL
          SELECT -3, coalesce(CAST(extract(epoch FROM tick.next_at - clock_timestamp()) * 1000000 AS BIGINT), 0), NULL, NULL FROM (
             SELECT s.next_at FROM taskmq_schedules s WHERE NOT s.paused AND (s.declared_by IS NULL OR s.topic = ANY(?))
-            ORDER BY s.next_at NULLS FIRST LIMIT 1) tick"),
+            ORDER BY s.next_at NULLS FIRST LIMIT 1) tick
+         UNION ALL
+         SELECT -9, NULL, NULL, NULL FROM taskmq_workers w WHERE w.id = ? AND w.draining"),
         Array<Text> = topics,
         Array<Text> = topics,
+        BigInt = worker_id,
     )?;
     let rows = rows.into_iter().map(|(id, beat, lock_free, paused)| (Peer { id, beat, lock_free }, paused));
     Ok(crate::broker::look(worker_id, rows))

@@ -12,17 +12,30 @@ use super::claim::next_lane;
 use super::turns::pass_turns;
 use super::{diagnosis, json_list, paused};
 use crate::broker::administration::{
-    Action, Administration, Changed, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage,
-    Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry, write_down,
+    Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
+    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry,
+    write_down, write_down_drain,
 };
 use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
 /// As `rows::SummarySql`, but for texts that are not sure to be UTF-8: another program may have stored anything.
-type SummarySql =
-    (BigInt, Text, Text, SmallInt, Integer, BigInt, BigInt, Nullable<BigInt>, Binary, Nullable<Text>);
-type SummaryRow = (MessageId, String, String, i16, i32, i64, i64, Option<i64>, Vec<u8>, Option<String>);
+type SummarySql = (
+    BigInt,
+    Text,
+    Text,
+    SmallInt,
+    Integer,
+    BigInt,
+    BigInt,
+    Nullable<BigInt>,
+    Nullable<Text>,
+    Binary,
+    Nullable<Text>,
+);
+type SummaryRow =
+    (MessageId, String, String, i16, i32, i64, i64, Option<i64>, Option<String>, Vec<u8>, Option<String>);
 
 impl Administration for SqliteConnection {
     fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
@@ -232,6 +245,18 @@ impl Administration for SqliteConnection {
         Ok(finished.into_iter().map(rows::finished).collect())
     }
 
+    fn failed(&mut self, limit: i64) -> Result<Vec<FailedLately>> {
+        let failed = load!(
+            self, Sqlite => rows::FailedSql,
+            concat!("SELECT coalesce(m.topic, a.topic), ", micros!("f.failed_at"), "
+             FROM (SELECT id, message_id, failed_at FROM taskmq_failures ORDER BY id DESC LIMIT ?) f
+             LEFT JOIN taskmq_messages m ON m.id = f.message_id LEFT JOIN taskmq_archive a ON a.id = f.message_id
+             WHERE coalesce(m.topic, a.topic) IS NOT NULL ORDER BY f.id DESC"),
+            BigInt = limit,
+        )?;
+        Ok(failed.into_iter().map(rows::failed).collect())
+    }
+
     fn count_finished(&mut self, state: State, at_most: i64) -> Result<Vec<(String, i64)>> {
         Ok(load!(
             self, Sqlite => (Text, BigInt),
@@ -250,14 +275,14 @@ impl Administration for SqliteConnection {
             self, Sqlite => SummarySql,
             concat!("WITH wanted AS (SELECT value AS id FROM json_each(?)), sought AS (SELECT ? AS text)
              SELECT m.id, m.topic, ", state!(), ", m.priority, m.attempts + (leased.id IS NOT NULL), ", micros!("m.created_at"), ",
-                ", micros!("m.run_at"), ", NULL, CAST(substr(m.payload, 1, ?) AS BLOB), NULL
+                ", micros!("m.run_at"), ", NULL, m.unique_key, CAST(substr(m.payload, 1, ?) AS BLOB), NULL
              FROM wanted CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.id CROSS JOIN sought
              LEFT JOIN ", leased!(), " ON leased.id = m.id
              WHERE sought.text IS NULL OR instr(m.payload, sought.text) OR instr(coalesce(m.headers, ''), sought.text)
                 OR instr(coalesce(m.unique_key, ''), sought.text)
              UNION ALL
              SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
-                ", micros!("a.finished_at"), ", CAST(substr(a.payload, 1, ?) AS BLOB), substr(a.error, 1, ?)
+                ", micros!("a.finished_at"), ", a.unique_key, CAST(substr(a.payload, 1, ?) AS BLOB), substr(a.error, 1, ?)
              FROM wanted CROSS JOIN taskmq_archive a NOT INDEXED ON a.id = wanted.id CROSS JOIN sought
              WHERE sought.text IS NULL OR instr(a.payload, sought.text) OR instr(coalesce(a.headers, ''), sought.text)
                 OR instr(coalesce(a.unique_key, ''), sought.text) OR instr(coalesce(a.error, ''), sought.text)"),
@@ -268,21 +293,79 @@ impl Administration for SqliteConnection {
             Integer = FinishedMessage::ERROR_CHARS,
         )?;
         let readable = |row: SummaryRow| {
-            let (id, topic, state, priority, attempts, created, run_at, finished, payload, error) = row;
+            let (id, topic, state, priority, attempts, created, run_at, finished, key, payload, error) = row;
             let payload = String::from_utf8_lossy(&payload).into_owned();
-            rows::summary((id, topic, state, priority, attempts, created, run_at, finished, payload, error))
+            rows::summary((
+                id, topic, state, priority, attempts, created, run_at, finished, key, payload, error,
+            ))
         };
         Ok(found.into_iter().map(readable).collect())
+    }
+
+    fn payloads(&mut self, ids: &[MessageId], longest: i64) -> Result<Vec<(MessageId, String)>> {
+        let ids = json_list(ids)?;
+        let found: Vec<(MessageId, Vec<u8>)> = load!(
+            self, Sqlite => (BigInt, Binary),
+            "SELECT m.id, CAST(m.payload AS BLOB) FROM json_each(?) wanted
+                CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.value WHERE length(CAST(m.payload AS BLOB)) <= ?
+             UNION ALL
+             SELECT a.id, CAST(a.payload AS BLOB) FROM json_each(?) wanted
+                CROSS JOIN taskmq_archive a NOT INDEXED ON a.id = wanted.value WHERE length(CAST(a.payload AS BLOB)) <= ?",
+            Text = &ids,
+            BigInt = longest,
+            Text = &ids,
+            BigInt = longest,
+        )?;
+        Ok(found.into_iter().map(|(id, text)| (id, String::from_utf8_lossy(&text).into_owned())).collect())
+    }
+
+    fn keyed(&mut self, unique_key: &str, topic: Option<&str>) -> Result<Vec<MessageId>> {
+        if let Some(topic) = topic {
+            return Ok(load!(
+                self, Sqlite => BigInt,
+                "SELECT id FROM taskmq_messages INDEXED BY taskmq_messages_unique WHERE topic = ? AND unique_key = ?",
+                Text = topic,
+                Text = unique_key,
+            )?);
+        }
+        Ok(load!(
+            self, Sqlite => BigInt,
+            "WITH RECURSIVE topics (topic) AS (
+                SELECT min(topic) FROM taskmq_messages INDEXED BY taskmq_messages_unique WHERE unique_key IS NOT NULL
+                UNION ALL
+                SELECT (SELECT min(m.topic) FROM taskmq_messages m INDEXED BY taskmq_messages_unique
+                        WHERE m.unique_key IS NOT NULL AND m.topic > topics.topic)
+                FROM topics WHERE topics.topic IS NOT NULL
+             )
+             SELECT m.id FROM topics CROSS JOIN taskmq_messages m INDEXED BY taskmq_messages_unique
+                ON m.topic = topics.topic AND m.unique_key = ?",
+            Text = unique_key,
+        )?)
     }
 
     fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>> {
         let workers = load!(
             self, Sqlite => rows::WorkerSql,
-            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with
+            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with, draining
              FROM taskmq_workers ORDER BY started_at, id LIMIT ?"),
             BigInt = limit,
         )?;
         Ok(workers.into_iter().map(rows::worker).collect())
+    }
+
+    fn drain(&mut self, worker_id: i64, actor: &str) -> Result<bool> {
+        self.immediate_transaction(|conn| {
+            let told = execute!(
+                conn,
+                Sqlite,
+                "UPDATE taskmq_workers SET draining = TRUE WHERE id = ? AND NOT draining",
+                BigInt = worker_id,
+            )?;
+            if told > 0 {
+                write_down_drain(conn, worker_id, actor)?;
+            }
+            Ok(told > 0)
+        })
     }
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {

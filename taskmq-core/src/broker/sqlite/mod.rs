@@ -373,9 +373,12 @@ impl Broker for SqliteConnection {
              SELECT -3, coalesce(wait, 0), NULL FROM (
                 SELECT CAST((julianday(next_at) - julianday('now')) * 86400000000 AS INTEGER) AS wait FROM taskmq_schedules
                 WHERE NOT paused AND (declared_by IS NULL OR topic IN (SELECT value FROM json_each(?)))
-                ORDER BY next_at LIMIT 1)",
+                ORDER BY next_at LIMIT 1)
+             UNION ALL
+             SELECT -9, NULL, NULL FROM taskmq_workers WHERE id = ? AND draining",
             Text = &topics,
             Text = &topics,
+            BigInt = worker_id,
         )?;
         let rows = rows.into_iter().map(|(id, beat, paused)| (Peer { id, beat, lock_free: None }, paused));
         Ok(super::look(worker_id, rows))
