@@ -107,6 +107,12 @@ impl Sample {
                 _ => {}
             }
         }
+        let in_line = broker.in_line(None, HELD)?;
+        for message in &in_line {
+            let figures = topics.entry(message.topic.clone()).or_default();
+            figures.ready += Count { number: 1, or_more: in_line.len() as i64 == HELD };
+            figures.oldest_due = [figures.oldest_due, Some(message.run_at)].into_iter().flatten().min();
+        }
         for (topic, number) in broker.count_finished(State::Dead, DEAD)? {
             topics.entry(topic).or_default().dead = Count { number, or_more: false };
         }

@@ -6,7 +6,7 @@ use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Broker, Condition, Lane, Place, ProducedMessage, Span};
+use super::{Broker, Condition, InLine, Lane, Place, ProducedMessage, Span};
 use crate::{MessageId, Result, State};
 
 /// So many lanes (topics times priorities) are looked at; more is no use of topics that anybody has.
@@ -123,6 +123,8 @@ pub enum Spot {
     Produced(MessageId),
     /// Behind this one of the waiting messages.
     Waiting(Lane, Place),
+    /// Behind this one of those that wait for the turn of their ordering key; `None`: before them.
+    InLine(Option<InLine>),
     /// Behind this one of the finished messages.
     Finished(Place),
     /// Behind all.
@@ -139,6 +141,8 @@ impl fmt::Display for Spot {
                 let micros = place.at.timestamp_micros();
                 write!(f, "w.{}.{micros}.{}.{}", lane.priority, place.id, lane.topic)
             }
+            Spot::InLine(None) => f.write_str("l"),
+            Spot::InLine(Some(place)) => write!(f, "l.{}.{}", place.line, place.id),
             Spot::Finished(place) => write!(f, "f.{}.{}", place.at.timestamp_micros(), place.id),
             Spot::End => f.write_str("end"),
         }
@@ -155,8 +159,10 @@ impl FromStr for Spot {
 }
 
 fn parse(text: &str) -> Option<Spot> {
-    if text == "end" {
-        return Some(Spot::End);
+    match text {
+        "end" => return Some(Spot::End),
+        "l" => return Some(Spot::InLine(None)),
+        _ => {}
     }
     let all = Span::everything(1);
     let place = |at: &str, id: &str| {
@@ -170,6 +176,10 @@ fn parse(text: &str) -> Option<Spot> {
         "f" => {
             let (at, id) = rest.split_once('.')?;
             place(at, id).map(Spot::Finished)
+        }
+        "l" => {
+            let (line, id) = rest.split_once('.')?;
+            Some(Spot::InLine(Some(InLine { line: line.parse().ok()?, id: id.parse().ok()? })))
         }
         "w" => {
             let mut parts = rest.splitn(4, '.');
@@ -351,8 +361,12 @@ impl Walk {
     }
 
     fn waiting(&mut self, broker: &mut dyn Broker, state: State, limit: i64) -> Result<Vec<Found>> {
+        if let Spot::InLine(behind) = self.spot {
+            return self.in_line(broker, behind, limit);
+        }
         let Some(lane) = self.lane(broker)? else {
-            self.spot = Spot::End;
+            // All that stand in line are due.
+            self.spot = if state == State::Ready { Spot::InLine(None) } else { Spot::End };
             return Ok(Vec::new());
         };
         let began = match self.began {
@@ -385,6 +399,17 @@ impl Walk {
             broker.summaries(&ids, None)?.into_iter().map(|s| (s.id, s.state)).collect();
         let meant = places.into_iter().filter(|place| states.get(&place.id) == Some(&state));
         Ok(meant.map(|place| Found { id: place.id, spot: Spot::Waiting(lane.clone(), place) }).collect())
+    }
+
+    fn in_line(&mut self, broker: &mut dyn Broker, behind: Option<InLine>, limit: i64) -> Result<Vec<Found>> {
+        let page = broker.in_line(behind, limit)?;
+        self.looked_at += page.len();
+        self.spot = page.last().map_or(Spot::End, |last| Spot::InLine(Some(last.place)));
+        let meant = page.iter().filter(|message| {
+            self.selection.has_topic(&message.topic) && self.selection.has_time(message.run_at)
+        });
+        let spot = |place| Spot::InLine(Some(place));
+        Ok(meant.map(|message| Found { id: message.place.id, spot: spot(message.place) }).collect())
     }
 
     /// The lane where the walk stands; they are kept last first.

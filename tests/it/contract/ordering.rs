@@ -4,7 +4,9 @@ use std::collections::{HashMap, HashSet};
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
-use taskmq_core::broker::{Action, Claim, Claimed, LineMessage, Noted, Outcome, Peer, Share, WorkerIdentity};
+use taskmq_core::broker::{
+    Action, Claim, Claimed, LineMessage, Noted, Outcome, Peer, Selection, Share, Spot, WorkerIdentity,
+};
 use taskmq_core::worker::Ended;
 use taskmq_core::{
     AnyConnection, BrokerConnection, Context, MessageId, NewMessage, Registry, State, Worker, produce_many,
@@ -235,6 +237,14 @@ fn a_long_line_does_not_keep_others_waiting(db: &TestDatabase) {
     }
     let waiting: HashSet<MessageId> = lines.iter().map(|message| message.place.id).collect();
     assert_eq!((lines.len(), waiting.len()), (2999, 2999));
+    let mut walk = Selection::of(State::Ready).walk();
+    let mut ready = HashSet::new();
+    while let Some(page) = walk.next(conn.broker(), 1000).expect("reads") {
+        let spot: Spot = walk.spot().to_string().parse().expect("a spot");
+        assert_eq!(&spot, walk.spot());
+        ready.extend(page.into_iter().map(|found| found.id));
+    }
+    assert_eq!(ready, waiting);
 }
 
 /// Claims and settles until `all` are done; tells which ran, and that no two of a key did at once.
