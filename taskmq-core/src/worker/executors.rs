@@ -467,8 +467,9 @@ mod asynchronous {
                 .name("taskmq-async".to_owned())
                 .spawn(move || {
                     loop {
-                        shared.places.wait();
+                        // In this order, for a place that waits for a message is one that threads cannot have.
                         let Ok(assignment) = lane_queue.recv() else { break };
+                        shared.places.wait();
                         shared.wait_to_be_sure();
                         let slot = Slot::default();
                         lane_running.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));
