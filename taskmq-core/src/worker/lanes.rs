@@ -63,6 +63,7 @@ mod tests {
             attempt: 1,
             batch: None,
             lane: (priority, due),
+            waited: Duration::ZERO,
             crashes: 0,
             max_attempts: None,
             headers: None,

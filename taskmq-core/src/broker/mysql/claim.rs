@@ -1,6 +1,7 @@
 //! Leasing: whole batches with one row, or message by message.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
@@ -11,16 +12,18 @@ use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result};
 
-pub(super) type ClaimedSql = (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text);
+pub(super) type ClaimedSql =
+    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, BigInt);
 
-pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String);
+pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, i64);
 
 /// The row is read before it is leased, so the attempt that begins is one more than it has.
 pub(super) fn claimed_row(
-    (id, topic, attempts, crashes, max_attempts, headers, payload): ClaimedRow,
+    (id, topic, attempts, crashes, max_attempts, headers, payload, waited): ClaimedRow,
 ) -> Claimed {
     let attempt = attempts.saturating_add(1);
-    Claimed { id, topic, attempt, batch: None, lane: (0, 0), crashes, max_attempts, headers, payload }
+    let waited = Duration::from_micros(u64::try_from(waited).unwrap_or_default());
+    Claimed { id, topic, attempt, batch: None, lane: (0, 0), waited, crashes, max_attempts, headers, payload }
 }
 
 pub(super) fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
@@ -105,7 +108,8 @@ pub(super) fn lock_lane(
 ) -> Result<Vec<Claimed>> {
     let due: Vec<ClaimedRow> = load!(
         conn, Mysql => ClaimedSql,
-        "SELECT id, topic, attempts, crashes, max_attempts, headers, payload
+        "SELECT id, topic, attempts, crashes, max_attempts, headers, payload,
+                TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6))
          FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
          WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= CURRENT_TIMESTAMP(6)
          ORDER BY run_at, id LIMIT ? FOR UPDATE SKIP LOCKED",
@@ -129,7 +133,8 @@ pub(super) fn claim_batch(
     let list = json(picked)?;
     let mut rows: Vec<(i64, ClaimedRow)> = load!(
         conn, Mysql => (BigInt, ClaimedSql),
-        "SELECT picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers, m.payload
+        "SELECT picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers, m.payload,
+                TIMESTAMPDIFF(MICROSECOND, m.run_at, CURRENT_TIMESTAMP(6))
          FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, id BIGINT PATH '$')) picked
          STRAIGHT_JOIN taskmq_messages m ON m.id = picked.id",
         Text = &list,

@@ -161,18 +161,30 @@ pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> 
     Ok(crate::broker::look(worker_id, rows))
 }
 
-pub(super) type ClaimedSql =
-    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Text, SmallInt, Timestamptz);
-pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, i16, PgTimestamp);
+pub(super) type ClaimedSql = (
+    BigInt,
+    Text,
+    Integer,
+    SmallInt,
+    Nullable<SmallInt>,
+    Nullable<Text>,
+    Text,
+    SmallInt,
+    Timestamptz,
+    Timestamptz,
+);
+pub(super) type ClaimedRow =
+    (i64, String, i32, i16, Option<i16>, Option<String>, String, i16, PgTimestamp, PgTimestamp);
 
 pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
-    let (id, topic, attempt, crashes, max_attempts, headers, payload, priority, due) = row;
+    let (id, topic, attempt, crashes, max_attempts, headers, payload, priority, due, now) = row;
     Claimed {
         id,
         topic,
         attempt,
         batch: None,
         lane: (priority, due.0),
+        waited: Duration::from_micros(u64::try_from(now.0.saturating_sub(due.0)).unwrap_or_default()),
         crashes,
         max_attempts,
         headers,
@@ -232,7 +244,8 @@ macro_rules! claim_each {
          )
          UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
          WHERE m.id = ANY(ARRAY(SELECT id FROM picked))
-         RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text, m.priority, m.run_at")
+         RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.headers::text, m.payload::text, m.priority, m.run_at,
+                   statement_timestamp()")
     };
 }
 
@@ -245,7 +258,8 @@ macro_rules! claim_batch {
          ), batch AS (
             INSERT INTO taskmq_claims (worker_id, message_ids) SELECT ?, array_agg(id) FROM picked HAVING count(*) > 0 RETURNING id
          )
-         SELECT batch.id, picked.id, topic, attempts + 1, crashes, max_attempts, headers::text, payload::text, priority, run_at
+         SELECT batch.id, picked.id, topic, attempts + 1, crashes, max_attempts, headers::text, payload::text, priority, run_at,
+                statement_timestamp()
          FROM picked CROSS JOIN batch")
     };
 }

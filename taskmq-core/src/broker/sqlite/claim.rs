@@ -5,6 +5,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::json_list;
+use super::waits::Waits;
 use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
@@ -14,9 +15,15 @@ pub(super) type ClaimedSql =
 
 pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, String, String);
 
-pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
-    let (id, topic, attempt, crashes, max_attempts, headers, payload, _run_at) = row;
-    Claimed { id, topic, attempt, batch: None, lane: (0, 0), crashes, max_attempts, headers, payload }
+fn claimed_row(row: ClaimedRow, waits: &mut Waits) -> Claimed {
+    let (id, topic, attempt, crashes, max_attempts, headers, payload, run_at) = row;
+    let waited = waits.since(&run_at);
+    Claimed { id, topic, attempt, batch: None, lane: (0, 0), waited, crashes, max_attempts, headers, payload }
+}
+
+fn claimed_rows(rows: Vec<ClaimedRow>) -> Vec<Claimed> {
+    let mut waits = Waits::until_now();
+    rows.into_iter().map(|row| claimed_row(row, &mut waits)).collect()
 }
 
 pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
@@ -111,7 +118,7 @@ pub(super) fn claim_lane(
 /// By when they were due, for RETURNING promises no order.
 pub(super) fn in_order(mut rows: Vec<ClaimedRow>) -> Vec<Claimed> {
     rows.sort_by(|a, b| (&a.7, a.0).cmp(&(&b.7, b.0)));
-    rows.into_iter().map(claimed_row).collect()
+    claimed_rows(rows)
 }
 
 /// The due messages of a lane, unleased.
@@ -123,14 +130,14 @@ pub(super) fn pick_lane(
 ) -> Result<Vec<Claimed>> {
     let rows: Vec<ClaimedRow> = load!(
         conn, Sqlite => ClaimedSql,
-        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, headers, payload, '' FROM taskmq_messages
+        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, headers, payload, run_at FROM taskmq_messages
          WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
          AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?"),
         Text = topic,
         SmallInt = priority,
         BigInt = limit,
     )?;
-    Ok(rows.into_iter().map(claimed_row).collect())
+    Ok(claimed_rows(rows))
 }
 
 /// The batches that a worker holds, each with the JSON list of its messages.

@@ -112,6 +112,7 @@ mod paused;
 mod rescue;
 mod schedules;
 mod settle;
+mod waits;
 
 pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     let failed = |reason: String| Error::Connect { database: format!("the SQLite file {url}"), reason };
