@@ -464,6 +464,7 @@ mod asynchronous {
     use crate::Failure;
     use crate::consumer::call::Call;
     use crate::consumer::failure::Verdict;
+    use crate::trace::Handling;
 
     #[derive(Debug)]
     pub(super) struct Lane {
@@ -535,11 +536,12 @@ mod asynchronous {
         let (states, handler_context, timeout) =
             (Arc::clone(&shared.setup.states), context.clone(), consumer.timeout);
         let Handler::Async(handler) = consumer.handler else { return };
+        let handling = Handling::of(&context);
         // A task of its own, for the runtime catches the panics of tasks.
-        let mut task = tokio::spawn(async move {
+        let mut task = tokio::spawn(handling.within(async move {
             let _run = run;
             handler(&Call { payload: &claimed.payload, context: &handler_context, states: &states }).await
-        });
+        }));
         let ended = match timeout {
             Some(limit) => tokio::time::timeout(limit, &mut task).await,
             None => Ok((&mut task).await),
@@ -569,6 +571,7 @@ mod asynchronous {
                 execute::outcome(&consumer, &context, Err(failure))
             }
         };
+        handling.ended(&outcome);
         shared.places.give_back();
         shared.finish(begun, Ran::Outcome(outcome));
     }

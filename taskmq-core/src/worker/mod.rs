@@ -15,6 +15,8 @@ mod liveness;
 mod lock_file;
 mod logging;
 mod meters;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod pace;
 mod patience;
 mod pool;
@@ -36,6 +38,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use tracing_subscriber::layer::Identity;
 
 use crate::broker::ScheduleRecord;
 use crate::consumer::call::States;
@@ -74,13 +77,41 @@ pub fn main_with(configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
     // A missing .env is no error; what the environment already has wins.
     let _ = dotenvy::dotenv();
     let args = WorkerArgs::parse();
-    logging::start(args.log);
     if args.supervise && args.supervised.is_none() {
+        logging::start(args.log, None::<Identity>);
         return supervisor::run();
     }
-    let code = work(&args, configure);
-    supervised::ended();
-    code
+    with_traces(args.log, || {
+        let code = work(&args, configure);
+        supervised::ended();
+        code
+    })
+}
+
+#[cfg(feature = "otlp")]
+fn with_traces(log: LogFormat, work: impl FnOnce() -> ExitCode) -> ExitCode {
+    let traces = otlp::Traces::start();
+    let collector = traces.as_ref().ok().and_then(Option::as_ref).map(otlp::Traces::layer);
+    logging::start(log, collector);
+    match traces {
+        Ok(traces) => {
+            let code = work();
+            if let Some(traces) = traces {
+                traces.end();
+            }
+            code
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(not(feature = "otlp"))]
+fn with_traces(log: LogFormat, work: impl FnOnce() -> ExitCode) -> ExitCode {
+    logging::start(log, None::<Identity>);
+    work()
 }
 
 fn work(args: &WorkerArgs, configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
