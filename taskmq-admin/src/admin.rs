@@ -70,16 +70,7 @@ impl Admin {
 
     /// The pages without any protection.
     pub(crate) fn pages(&self) -> Result<Router> {
-        Backend::of_url(&self.database_url)?;
-        let shared = Shared {
-            reading: Pool::new(&self.database_url, true, READERS),
-            writing: (!self.read_only).then(|| Pool::new(&self.database_url, false, WRITERS)),
-            sampler: Sampler::default(),
-            bulks: Bulks::default(),
-            readiness: Readiness::default(),
-            read_only: self.read_only,
-            hide_payloads: self.hide_payloads,
-        };
+        let shared = self.shared()?;
         let mut router = Router::new()
             .route("/", get(overview::show))
             // The same, for links: nested at /admin, a router has no /admin/.
@@ -98,6 +89,10 @@ impl Admin {
             .route("/assets/admin.css", get(assets::css))
             .route("/assets/admin.js", get(assets::js))
             .route("/assets/icon.svg", get(assets::icon));
+        #[cfg(feature = "metrics")]
+        {
+            router = router.route("/metrics", get(crate::metrics::show));
+        }
         if !self.read_only {
             router = router
                 .route("/topic", post(topic::change))
@@ -109,7 +104,30 @@ impl Admin {
                 .route("/changes/{id}", get(changes::show))
                 .route("/changes/{id}/stop", post(changes::stop));
         }
-        Ok(router.fallback(elsewhere).with_state(Arc::new(shared)))
+        Ok(router.fallback(elsewhere).with_state(shared))
+    }
+
+    /// No pages, but what a worker counts, and whether it lives.
+    #[cfg(feature = "worker")]
+    pub(crate) fn probes(&self) -> Result<Router> {
+        let router = Router::new()
+            .route("/metrics", get(crate::metrics::show_process))
+            .route("/health", get(probes::health))
+            .route("/ready", get(probes::ready));
+        Ok(router.with_state(self.shared()?))
+    }
+
+    fn shared(&self) -> Result<Arc<Shared>> {
+        Backend::of_url(&self.database_url)?;
+        Ok(Arc::new(Shared {
+            reading: Pool::new(&self.database_url, true, READERS),
+            writing: (!self.read_only).then(|| Pool::new(&self.database_url, false, WRITERS)),
+            sampler: Sampler::default(),
+            bulks: Bulks::default(),
+            readiness: Readiness::default(),
+            read_only: self.read_only,
+            hide_payloads: self.hide_payloads,
+        }))
     }
 }
 

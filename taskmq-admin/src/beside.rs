@@ -1,4 +1,5 @@
-//! `worker --admin ADDR:PORT`: the admin on a thread of the worker's process.
+//! `worker --admin ADDR:PORT`: the admin on a thread of the worker's process; and `worker --metrics ADDR:PORT`, which
+//! has no pages.
 
 use std::net::SocketAddr;
 
@@ -6,9 +7,10 @@ use clap::{CommandFactory, FromArgMatches, Parser};
 use taskmq_core::worker::AdminServer;
 
 use crate::serve::{ServeArgs, Server};
+use crate::{Result, metrics};
 
 inventory::submit! {
-    AdminServer { start }
+    AdminServer { start, start_metrics }
 }
 
 /// What `taskmq-cli admin` takes as flags, a worker takes from the environment.
@@ -18,16 +20,31 @@ struct Environment {
     serve: ServeArgs,
 }
 
+impl Environment {
+    fn read() -> std::result::Result<ServeArgs, String> {
+        let matches = Self::command().try_get_matches_from(["worker"]).map_err(|e| e.to_string())?;
+        Self::from_arg_matches(&matches).map(|environment| environment.serve).map_err(|e| e.to_string())
+    }
+}
+
 /// Serves for as long as the process lives.
-fn start(listen: SocketAddr, database_url: &str) -> Result<String, String> {
-    let matches = Environment::command().try_get_matches_from(["worker"]).map_err(|e| e.to_string())?;
-    let environment = Environment::from_arg_matches(&matches).map_err(|e| e.to_string())?;
-    let args = ServeArgs { listen, ..environment.serve };
-    let server = Server::bind(database_url, &args).map_err(|e| e.to_string())?;
+fn start(listen: SocketAddr, database_url: &str) -> std::result::Result<String, String> {
+    let args = ServeArgs { listen, ..Environment::read()? };
+    serve(Server::bind(database_url, &args))
+}
+
+fn start_metrics(listen: SocketAddr, database_url: &str) -> std::result::Result<String, String> {
+    let token = Environment::read()?.metrics_token;
+    serve(Server::bind_probes(database_url, listen, token.as_deref())).map(|url| url + "metrics")
+}
+
+fn serve(server: Result<Server>) -> std::result::Result<String, String> {
+    let server = server.map_err(|e| e.to_string())?;
+    metrics::install()?;
     let url = server.url();
     let serve = || {
         if let Err(error) = server.run_until(std::future::pending()) {
-            tracing::error!("the admin beside this worker ended: {error}");
+            tracing::error!("the server beside this worker ended: {error}");
         }
     };
     let thread = std::thread::Builder::new().name("taskmq-admin".to_owned()).spawn(serve);

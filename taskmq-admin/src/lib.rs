@@ -25,6 +25,8 @@ mod database;
 mod error;
 mod fields;
 mod figures;
+#[cfg(feature = "metrics")]
+mod metrics;
 mod page;
 mod pages;
 mod probes;

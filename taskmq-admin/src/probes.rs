@@ -1,4 +1,4 @@
-//! Whether the admin lives and whether it can do its work, for those who start and stop programs. Anybody may ask, so
+//! Whether the admin, or the worker beside it, lives and whether it can do its work, for those who start and stop programs. Anybody may ask, so
 //! the answers say nothing else, and asking often costs nothing.
 
 use std::sync::Arc;

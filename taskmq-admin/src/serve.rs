@@ -55,6 +55,10 @@ pub struct ServeArgs {
     #[arg(long, value_name = "TOKEN", env = "TASKMQ_ADMIN_TOKEN", hide_env_values = true)]
     pub token: Option<String>,
 
+    /// Let in whoever has this token to /metrics, and to nothing else
+    #[arg(long, value_name = "TOKEN", env = "TASKMQ_METRICS_TOKEN", hide_env_values = true)]
+    pub metrics_token: Option<String>,
+
     /// A proxy stands before it: believe its X-Forwarded-For and -Proto, and, without password and token, let it decide who comes in
     #[arg(long, env = "TASKMQ_ADMIN_TRUST_PROXY")]
     pub trust_proxy: bool,
@@ -94,13 +98,26 @@ impl Server {
     /// listen there; and what is wrong with a password, a token or a name.
     pub fn bind(database_url: &str, args: &ServeArgs) -> Result<Self> {
         let (access, token) = access(args)?;
-        let failed = |source| Error::Serve { listen: args.listen, source };
-        let listener = TcpListener::bind(args.listen).map_err(failed)?;
-        listener.set_nonblocking(true).map_err(failed)?;
-        let listen = listener.local_addr().map_err(failed)?;
+        let (listener, listen) = bind(args.listen)?;
         let admin = Admin::new(database_url).read_only(args.read_only).hide_payloads(args.hide_payloads);
         let router = admin.router(access.on_listener(listen, &args.allowed_host)?)?;
         Ok(Self { listener, listen, router, token })
+    }
+
+    /// Listens for whoever asks for a worker's metrics, and whether it lives.
+    #[cfg(feature = "worker")]
+    pub(crate) fn bind_probes(database_url: &str, listen: SocketAddr, token: Option<&str>) -> Result<Self> {
+        let mut access = Access::host_decides();
+        if let Some(token) = token {
+            access = access.metrics_token(token)?;
+        }
+        let (listener, listen) = bind(listen)?;
+        // Others reach it by names that nobody here knows; a browser of this machine reaches it by few.
+        if listen.ip().is_loopback() {
+            access = access.on_listener(listen, &[])?;
+        }
+        let router = access.protect(Admin::new(database_url).read_only(true).probes()?);
+        Ok(Self { listener, listen, router, token: None })
     }
 
     /// The address to open, with the token that was made for this run.
@@ -127,6 +144,14 @@ impl Server {
     }
 }
 
+fn bind(listen: SocketAddr) -> Result<(TcpListener, SocketAddr)> {
+    let failed = |source| Error::Serve { listen, source };
+    let listener = TcpListener::bind(listen).map_err(failed)?;
+    listener.set_nonblocking(true).map_err(failed)?;
+    let listen = listener.local_addr().map_err(failed)?;
+    Ok((listener, listen))
+}
+
 /// Who comes in, and the token if it was made for this run.
 fn access(args: &ServeArgs) -> Result<(Access, Option<String>)> {
     let mut access = match &args.password_file {
@@ -146,6 +171,10 @@ fn access(args: &ServeArgs) -> Result<(Access, Option<String>)> {
         None if args.trust_proxy => Access::host_decides(),
         None if args.listen.ip().is_loopback() => Access::token(made.insert(random_token()?))?,
         None => return Err(Error::Unprotected { listen: args.listen }),
+    };
+    let access = match &args.metrics_token {
+        Some(token) => access.metrics_token(token)?,
+        None => access,
     };
     Ok((access.trust_proxy(args.trust_proxy), made))
 }

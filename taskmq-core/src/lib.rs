@@ -44,6 +44,7 @@ pub mod produce;
 #[cfg(feature = "schedules")]
 pub mod schedule;
 mod statement;
+mod trace;
 #[cfg(feature = "worker")]
 pub mod worker;
 

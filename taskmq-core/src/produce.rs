@@ -8,6 +8,7 @@ use std::time::Duration;
 use serde::Serialize;
 
 use crate::limits::{MAX_DELAY, check_json, check_key, check_topic};
+use crate::trace::Producing;
 use crate::{BrokerConnection, Error, MessageId, Result};
 
 /// Produces a message of any topic with any payload that `serde` can write.
@@ -52,11 +53,16 @@ pub fn produce_many<'a>(
     conn: &mut impl BrokerConnection,
     messages: impl IntoIterator<Item = NewMessage<'a>>,
 ) -> Result<usize> {
-    let records = messages.into_iter().map(NewMessage::into_record).collect::<Result<Vec<_>>>()?;
+    let producing = Producing::many();
+    let records = messages.into_iter().map(|mut message| {
+        producing.goes_with(&mut message.headers);
+        message.into_record()
+    });
+    let records = records.collect::<Result<Vec<_>>>()?;
     if records.is_empty() {
         return Ok(0);
     }
-    conn.broker().produce_many(&records)
+    producing.run(|| conn.broker().produce_many(&records))
 }
 
 /// A message that is about to be produced.
@@ -156,9 +162,11 @@ impl<'a> NewMessage<'a> {
     ///
     /// # Errors
     /// As [`produce`](fn@produce), and [`Error::Key`] or [`Error::Delay`] for an option that cannot be stored.
-    pub fn produce(self, conn: &mut impl BrokerConnection) -> Result<Produced> {
+    pub fn produce(mut self, conn: &mut impl BrokerConnection) -> Result<Produced> {
+        let producing = Producing::one(&self.topic);
+        producing.goes_with(&mut self.headers);
         let record = self.into_record()?;
-        conn.broker().produce(&record)
+        producing.run(|| conn.broker().produce(&record))
     }
 
     /// Checks everything before anything is written.

@@ -9,6 +9,8 @@ mod contract;
 mod doctor;
 mod example;
 mod hosts;
+mod metrics;
+mod monitoring;
 mod outages;
 mod pauses;
 mod poison;

@@ -3,4 +3,5 @@
 
 pub mod databases;
 pub mod proxy;
+pub mod scrape;
 pub use taskmq_test_servers as servers;

@@ -11,7 +11,7 @@ use crate::{packages, tests};
 const DENY: &str = "target/tools/bin/cargo-deny";
 
 /// What a host may choose of taskmq-core.
-const CHOICES: [&str; 11] = [
+const CHOICES: [&str; 13] = [
     "sqlite",
     "postgres",
     "mysql",
@@ -23,6 +23,8 @@ const CHOICES: [&str; 11] = [
     "postgres,async",
     "mysql,async",
     "sqlite,postgres,mysql,async",
+    "sqlite,opentelemetry,bundled-sqlite",
+    "sqlite,otlp,async,bundled-sqlite",
 ];
 
 pub(crate) fn run() -> Result<(), String> {

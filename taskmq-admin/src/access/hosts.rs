@@ -1,7 +1,9 @@
 //! The names under which the admin answers. A page of another site can make its own name point to this machine (DNS
 //! rebinding), and then reads whatever answers to that name; it cannot make a browser send any of these.
 
-use std::net::{IpAddr, SocketAddr};
+use std::net::IpAddr;
+#[cfg(feature = "serve")]
+use std::net::SocketAddr;
 
 use axum::http::header::HOST;
 use axum::http::request::Parts;

@@ -17,7 +17,7 @@ use argon2::password_hash::phc::PasswordHash;
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::extract::{ConnectInfo, Request, State};
-use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH};
+use axum::http::header::{AUTHORIZATION, CONTENT_LENGTH, WWW_AUTHENTICATE};
 use axum::http::request::Parts;
 use axum::http::{Method, StatusCode};
 use axum::middleware::{Next, from_fn_with_state};
@@ -49,6 +49,7 @@ pub struct Access {
     /// None, and no password: others decide who comes in.
     token: Option<Fingerprint>,
     password: Option<Arc<PasswordHash>>,
+    metrics_token: Option<Fingerprint>,
     hosts: Option<Hosts>,
     trust_proxy: bool,
 }
@@ -59,6 +60,7 @@ impl std::fmt::Debug for Access {
         f.debug_struct("Access")
             .field("token", &self.token.is_some())
             .field("password", &self.password.is_some())
+            .field("metrics_token", &self.metrics_token.is_some())
             .field("hosts", &self.hosts)
             .field("trust_proxy", &self.trust_proxy)
             .finish()
@@ -69,7 +71,7 @@ impl Access {
     /// Whoever the host lets through: the router is behind the host's own login. Requests of other sites are refused
     /// all the same. Who acts is the request extension [`Actor`], if the host sets it.
     pub fn host_decides() -> Self {
-        Self { token: None, password: None, hosts: None, trust_proxy: false }
+        Self { token: None, password: None, metrics_token: None, hosts: None, trust_proxy: false }
     }
 
     /// Whoever has this token: people who open `?token=...` once, and tools that send it as a bearer.
@@ -95,6 +97,16 @@ impl Access {
     /// As [`token`](Self::token).
     pub fn or_token(self, token: &str) -> Result<Self> {
         Ok(Self { token: Some(secrets::token(token)?), ..self })
+    }
+
+    /// Whoever has this token may read `/metrics`, and nothing else, as a bearer: what a scraper gets instead of the
+    /// token or the password that opens the pages. Where others decide who comes in, `/metrics` asks for it all the same.
+    ///
+    /// # Errors
+    /// As [`token`](Self::token).
+    #[cfg(feature = "metrics")]
+    pub fn metrics_token(self, token: &str) -> Result<Self> {
+        Ok(Self { metrics_token: Some(secrets::token(token)?), ..self })
     }
 
     /// It answers to these names alone (`queue.example.org`, with its port where that is not the usual one). A router
@@ -176,7 +188,7 @@ impl Gate {
             );
         };
         let looks = matches!(parts.method, Method::GET | Method::HEAD);
-        let bearer = self.bearer(&parts);
+        let bearer = bears(&parts, self.access.token);
         if !looks && !bearer && !origin::is_own(&parts.headers, &host) {
             return refuse(
                 StatusCode::FORBIDDEN,
@@ -186,6 +198,7 @@ impl Gate {
         let path = parts.uri.path();
         let is_open = match path {
             "/health" | "/ready" => looks,
+            "/metrics" => looks && bears(&parts, self.access.metrics_token),
             "/sign-in" => !looks && self.has_login(),
             path => looks && path.starts_with("/assets/"),
         };
@@ -199,6 +212,10 @@ impl Gate {
                 };
                 parts.extensions.insert(actor);
                 parts.extensions.insert(SignedIn);
+            } else if path == "/metrics" && self.access.metrics_token.is_some() {
+                let words = "Send the token of the metrics as `Authorization: Bearer ...`.\n";
+                let challenge = [(WWW_AUTHENTICATE, "Bearer")];
+                return Err(Box::new((StatusCode::UNAUTHORIZED, challenge, words).into_response()));
             } else if self.access.trust_proxy
                 && let Some(user) = forwarded(&parts, "x-forwarded-user")
             {
@@ -217,14 +234,6 @@ impl Gate {
         self.access.token.is_some_and(|token| token.is_of(given))
     }
 
-    fn bearer(&self, parts: &Parts) -> bool {
-        let header = parts.headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
-        let given = header.and_then(|header| header.split_once(' '));
-        given.is_some_and(|(scheme, token)| {
-            scheme.eq_ignore_ascii_case("bearer") && self.is_token(token.trim())
-        })
-    }
-
     /// Where the request comes from, as far as it can be known.
     fn address(&self, parts: &Parts) -> Option<IpAddr> {
         let peer = parts.extensions.get::<ConnectInfo<SocketAddr>>().map(|info| info.0.ip());
@@ -240,6 +249,14 @@ impl Gate {
         self.access.trust_proxy
             && forwarded(parts, "x-forwarded-proto").is_some_and(|proto| proto.eq_ignore_ascii_case("https"))
     }
+}
+
+fn bears(parts: &Parts, token: Option<Fingerprint>) -> bool {
+    let header = parts.headers.get(AUTHORIZATION).and_then(|header| header.to_str().ok());
+    let given = header.and_then(|header| header.split_once(' '));
+    given.is_some_and(|(scheme, given)| {
+        scheme.eq_ignore_ascii_case("bearer") && token.is_some_and(|token| token.is_of(given.trim()))
+    })
 }
 
 fn forwarded<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {

@@ -1,5 +1,6 @@
 use std::collections::BTreeMap;
 use std::ops::AddAssign;
+use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use taskmq_core::broker::{
@@ -58,9 +59,11 @@ pub(crate) struct Figures {
 }
 
 /// What is read at once.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) now: DateTime<Utc>,
+    /// How long reading it took.
+    pub(crate) took: Duration,
     pub(crate) total: Figures,
     pub(crate) topics: BTreeMap<String, Figures>,
     pub(crate) workers: Vec<WorkerEntry>,
@@ -147,8 +150,7 @@ impl Sample {
             paused,
             produced,
             finished: (finished, more),
-            backlog: BTreeMap::new(),
-            chart: (Vec::new(), Vec::new()),
+            ..Self::default()
         })
     }
 

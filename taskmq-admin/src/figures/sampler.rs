@@ -17,27 +17,32 @@ pub(crate) struct Sampler(Mutex<Past>);
 
 #[derive(Default)]
 struct Past {
-    last: Option<(Instant, Duration, Arc<Sample>)>,
+    last: Option<(Instant, Arc<Sample>)>,
     produced: History,
     finished: History,
     backlog: BTreeMap<Option<String>, VecDeque<i64>>,
 }
 
 impl Sampler {
+    /// What is to look alive.
     pub(crate) async fn latest(&self, pool: &Pool) -> Result<Arc<Sample>, Problem> {
+        self.within(Duration::from_millis(950), pool).await
+    }
+
+    /// No older than this, but where reading takes long it is done less often, so that it never is a burden.
+    pub(crate) async fn within(&self, age: Duration, pool: &Pool) -> Result<Arc<Sample>, Problem> {
         let mut past = self.0.lock().await;
-        if let Some((read, took, sample)) = &past.last {
-            // Where it takes long it is done less often, so that it never is a burden.
-            if read.elapsed() < Duration::from_millis(950).max(*took * 5) {
-                return Ok(Arc::clone(sample));
-            }
+        if let Some((read, sample)) = &past.last
+            && read.elapsed() < age.max(sample.took * 5)
+        {
+            return Ok(Arc::clone(sample));
         }
         let began = Instant::now();
         let mut sample = pool.ask(Sample::read).await?;
-        let took = began.elapsed();
+        sample.took = began.elapsed();
         past.enter(&mut sample);
         let sample = Arc::new(sample);
-        past.last = Some((Instant::now(), took, Arc::clone(&sample)));
+        past.last = Some((Instant::now(), Arc::clone(&sample)));
         Ok(sample)
     }
 }

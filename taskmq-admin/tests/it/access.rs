@@ -77,8 +77,17 @@ const PRODUCE: &str = "topic=mail&payload=%7B%7D&priority=0&delay=&unique_key=&k
 #[test]
 fn other_hosts_get_nothing_of_any_route() {
     let door = Door::new(Access::host_decides(), |admin| admin);
-    for path in ["/", "/messages", "/live", "/assets/admin.css", "/health", "/ready", "/sign-in", "/no-such"]
-    {
+    for path in [
+        "/",
+        "/messages",
+        "/live",
+        "/assets/admin.css",
+        "/health",
+        "/ready",
+        "/metrics",
+        "/sign-in",
+        "/no-such",
+    ] {
         for host in ["evil.test", "queue.example.org.evil.test", "queue.example.org:81", ""] {
             let answer = door.get(path, &[("host", host), ("x-forwarded-host", HOST)]);
             assert_eq!(answer.status, StatusCode::MISDIRECTED_REQUEST, "{path} {host}");
@@ -177,6 +186,62 @@ fn the_token_opens_and_a_near_miss_does_not() {
         StatusCode::UNAUTHORIZED,
         "it is ended"
     );
+}
+
+#[test]
+fn a_token_of_the_metrics_opens_them_and_nothing_else() {
+    const SCRAPER: &str = "scraper-0123456789-abcdef";
+    let bearer = |token: &str| format!("Bearer {token}");
+    let access = || Access::token(TOKEN).and_then(|access| access.metrics_token(SCRAPER)).expect("tokens");
+    let door = Door::new(access(), |admin| admin);
+    let status = |path: &str, token: &str| door.get(path, &[("authorization", &bearer(token))]).status;
+    assert_eq!(status("/metrics", SCRAPER), StatusCode::OK);
+    assert_eq!(status("/metrics", TOKEN), StatusCode::OK);
+    assert_eq!(status("/metrics", &SCRAPER[1..]), StatusCode::UNAUTHORIZED);
+    assert_eq!(door.get("/metrics", &[]).header("www-authenticate"), "Bearer");
+    for path in ["/", "/messages", "/live", "/metrics/", "/dead", &format!("/?token={SCRAPER}")] {
+        assert_eq!(status(path, SCRAPER), StatusCode::UNAUTHORIZED, "{path}");
+    }
+    let headers = [FORM, OWN, ("authorization", &*bearer(SCRAPER))];
+    for path in ["/produce", "/change", "/metrics"] {
+        assert_eq!(
+            door.ask(Method::POST, path, &headers, PRODUCE).status,
+            StatusCode::UNAUTHORIZED,
+            "{path}"
+        );
+    }
+    assert_eq!(door.messages(), 0);
+    assert!(!format!("{:?}", access()).contains(SCRAPER));
+
+    let host = Access::host_decides().metrics_token(SCRAPER).expect("a token");
+    let door = Door::new(host, |admin| admin);
+    assert_eq!(door.get("/", &[]).status, StatusCode::OK);
+    assert_eq!(
+        door.get("/metrics", &[]).status,
+        StatusCode::UNAUTHORIZED,
+        "where there is a token it is asked for"
+    );
+    let answer = door.get("/metrics", &[("authorization", &bearer(SCRAPER))]);
+    assert!(answer.body.contains("taskmq_queue_up 1"), "{}", answer.body);
+    let open = Door::new(Access::host_decides(), |admin| admin);
+    assert_eq!(open.get("/metrics", &[]).status, StatusCode::OK);
+}
+
+#[test]
+fn many_who_scrape_ask_the_database_once() {
+    let door = Door::new(Access::host_decides(), |admin| admin);
+    let produce = || NewMessage::new("mail", &1).produce(&mut door.db.connect()).expect("produces");
+    let ready = || {
+        let body = door.get("/metrics", &[]).body;
+        body.contains("taskmq_queue_messages{topic=\"mail\",state=\"ready\"} 1\n")
+    };
+    produce();
+    let began = std::time::Instant::now();
+    assert!(ready());
+    produce();
+    while began.elapsed() < std::time::Duration::from_secs(1) {
+        assert!(ready(), "what was read holds for seconds");
+    }
 }
 
 #[test]

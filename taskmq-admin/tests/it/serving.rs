@@ -17,6 +17,7 @@ fn args(listen: &str) -> ServeArgs {
         allowed_host: Vec::new(),
         password_file: None,
         token: None,
+        metrics_token: None,
         trust_proxy: false,
     }
 }

@@ -359,6 +359,8 @@ pub struct Claimed {
     pub batch: Option<BatchId>,
     /// Its priority, and when it was due (see [`Position`]).
     pub lane: (i16, i64),
+    /// How long it had been due when it was claimed, by the database's clock.
+    pub waited: Duration,
     /// How many attempts ended their process.
     pub crashes: i16,
     /// Its own bound on attempts.

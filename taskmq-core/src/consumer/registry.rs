@@ -71,6 +71,11 @@ impl Registry {
     pub fn iter(&self) -> impl Iterator<Item = &Consumer> {
         self.consumers.values()
     }
+
+    #[cfg(feature = "worker")]
+    pub(crate) fn into_iter(self) -> impl Iterator<Item = Consumer> {
+        self.consumers.into_values()
+    }
 }
 
 /// A consumer that the linker collects.

@@ -2,6 +2,7 @@
 
 use std::net::SocketAddr;
 
+use super::WorkerArgs;
 use crate::{Error, Result};
 
 /// How to serve the admin. The crate `taskmq-admin`, with its feature `worker`, submits one; a program has it when it
@@ -11,19 +12,31 @@ pub struct AdminServer {
     /// Serves the queue of this database on this address from a thread of its own, and gives the link to it; or says
     /// why not.
     pub start: fn(SocketAddr, &str) -> std::result::Result<String, String>,
+    /// The same without any pages: only the metrics of this process, and whether it lives.
+    pub start_metrics: fn(SocketAddr, &str) -> std::result::Result<String, String>,
 }
 
 inventory::collect!(AdminServer);
 
-pub(super) fn start(address: SocketAddr, database_url: &str) -> Result<()> {
-    let Some(server) = inventory::iter::<AdminServer>().next() else {
-        return Err(Error::Configuration(
-            "--admin needs the admin in this program: cargo add taskmq-admin --features worker, with the feature of \
-             your database, and `use taskmq_admin as _;` in src/bin/worker.rs"
-                .to_owned(),
-        ));
-    };
-    let link = (server.start)(address, database_url).map_err(Error::Configuration)?;
-    tracing::info!("the admin is at {link}");
+/// Serves what the flags ask for, before the worker begins: what it counts is recorded from then on.
+pub(super) fn start(args: &WorkerArgs, database_url: &str) -> Result<()> {
+    if let Some(address) = args.admin {
+        let link = (server("--admin")?.start)(address, database_url).map_err(Error::Configuration)?;
+        tracing::info!("the admin is at {link}");
+    }
+    if let Some(address) = args.metrics {
+        let link =
+            (server("--metrics")?.start_metrics)(address, database_url).map_err(Error::Configuration)?;
+        tracing::info!("the metrics are at {link}");
+    }
     Ok(())
+}
+
+fn server(flag: &str) -> Result<&'static AdminServer> {
+    inventory::iter::<AdminServer>().next().ok_or_else(|| {
+        Error::Configuration(format!(
+            "{flag} needs the admin in this program: cargo add taskmq-admin --features worker, with the feature of \
+             your database, and `use taskmq_admin as _;` in src/bin/worker.rs"
+        ))
+    })
 }

@@ -43,9 +43,17 @@ pub struct WorkerArgs {
     #[arg(long, hide = true, value_parser = Death::parse)]
     pub(super) died: Vec<Death>,
 
+    /// How often a supervised one was started again.
+    #[arg(long, hide = true, default_value_t = 0)]
+    pub(super) restarts: u64,
+
     /// Serve the admin's web pages on this address, such as 127.0.0.1:8470, if taskmq-admin is in this program
     #[arg(long, value_name = "ADDR:PORT")]
     pub admin: Option<SocketAddr>,
+
+    /// Serve /metrics for Prometheus, /health and /ready on this address, and no pages, if taskmq-admin is in this program
+    #[arg(long, value_name = "ADDR:PORT", env = "TASKMQ_METRICS_LISTEN")]
+    pub metrics: Option<SocketAddr>,
 
     /// How to log: text for people, json for programs. RUST_LOG=taskmq_core=debug shows more
     #[arg(long, env = "TASKMQ_LOG", default_value = "text")]

@@ -17,7 +17,7 @@ use super::pace::{BATCH, Pace};
 use super::patience::{self, PATIENCE};
 use super::report::Report;
 use super::wake::{POLL, Wake};
-use super::{Ended, Held, Setup, strays, supervised};
+use super::{Ended, Held, Metered, Setup, strays, supervised};
 use crate::broker::{Blame, Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
 use crate::schedule::Ticked;
@@ -77,7 +77,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         holdings: Holdings::default(),
         lanes: Lanes::default(),
         batches: setup.locks_of_all
-            && setup.registry.iter().all(|c| !matches!(c.handler, Handler::Transactional { .. })),
+            && setup.consumers().all(|c| !matches!(c.handler, Handler::Transactional { .. })),
         finished: Vec::new(),
         handed_back: Vec::new(),
         failed_settlements: 0,
@@ -183,6 +183,13 @@ impl Dispatcher<'_> {
         }
     }
 
+    fn measure(&self) {
+        let meters = &self.setup.meters;
+        meters.running.set(self.executors.running());
+        meters.held.set(u32::try_from(self.holdings.len()).unwrap_or(u32::MAX));
+        meters.database_up.set(u32::from(self.retry_at.is_none()));
+    }
+
     /// One round: settle, claim, wait. `true` when there is nothing left and the worker is to end then.
     fn work(&mut self) -> Result<bool> {
         if self.retry_at.is_none_or(|at| at <= Instant::now()) {
@@ -203,6 +210,7 @@ impl Dispatcher<'_> {
                 }
             }
         }
+        self.measure();
         self.wait()?;
         Ok(false)
     }
@@ -237,6 +245,9 @@ impl Dispatcher<'_> {
             return Ok(());
         }
         let mut link = Link::establish(&self.setup.database_url, self.patience)?;
+        if self.connection_lost {
+            self.setup.meters.dispatch.reconnects.increment(1);
+        }
         self.wake.connect(link.conn())?;
         self.link = Some(link);
         self.reconcile()?;
@@ -267,6 +278,7 @@ impl Dispatcher<'_> {
     fn lose_connection(&mut self, error: &Error) {
         let connected = self.link.take().is_some();
         self.connection_lost = true;
+        self.setup.meters.dispatch.errors.increment(1);
         if self.retry_at.is_none() {
             tracing::error!("the database cannot be used, trying again until it can: {error}");
         }
@@ -327,7 +339,7 @@ impl Dispatcher<'_> {
             return self.exchange(None).map(drop);
         }
         for share in &mut shares {
-            share.ageing = self.setup.registry.get(share.topic).and_then(|consumer| consumer.ageing);
+            share.ageing = self.setup.consumers.get(share.topic).and_then(|metered| metered.consumer.ageing);
         }
         let as_batch = self.batches && self.pace.is_below(MOMENTS);
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
@@ -342,10 +354,12 @@ impl Dispatcher<'_> {
             self.lanes.claimed(&claimed, began.elapsed(), !going_on);
         }
         let brought = claimed.len();
+        self.setup.meters.claim_messages.record(u32::try_from(brought).unwrap_or(u32::MAX));
         self.wake.saw(brought);
+        let now = Instant::now();
         // Handlers first: the question after them is a round trip.
         for message in in_turns(claimed) {
-            self.assign(message);
+            self.assign(message, now);
         }
         if brought < wanted && !self.pace.has_plenty() {
             if going_on {
@@ -393,6 +407,7 @@ impl Dispatcher<'_> {
         let finished = self.finished.iter().filter_map(|f| f.settlement.as_ref());
         let settlements: Vec<Settlement> = finished.chain(&self.handed_back).cloned().collect();
         let ended = self.holdings.ended_by(&settlements);
+        let (settles, claims, began) = (!settlements.is_empty(), order.is_some(), Instant::now());
         let exchanged = if self.failed_settlements < 2 {
             let link = link_of(&mut self.link)?;
             link.exchange(&self.worker, settlements, ended, order)
@@ -402,10 +417,15 @@ impl Dispatcher<'_> {
             let link = link_of(&mut self.link)?;
             Exchanged { lost, ..link.exchange(&self.worker, Vec::new(), ended, order)? }
         };
+        self.setup.meters.exchanged(settles, claims, began.elapsed());
         self.failed_settlements = 0;
         self.silences = 0;
         let lost: Held = exchanged.lost.iter().copied().collect();
         for settlement in self.handed_back.drain(..) {
+            let meter = self.holdings.topic_of(settlement.id).and_then(|t| self.setup.consumers.get(t));
+            if let Some(Metered { meter, .. }) = meter {
+                meter.finished(Some(&settlement.outcome), lost.contains(&settlement.id));
+            }
             self.holdings.remove(settlement.id);
         }
         if !self.finished.is_empty() {
@@ -413,7 +433,10 @@ impl Dispatcher<'_> {
         }
         for finished in self.finished.drain(..) {
             self.holdings.remove(finished.id);
-            self.report.ended(&finished, lost.contains(&finished.id));
+            let is_lost = lost.contains(&finished.id);
+            let outcome = finished.settlement.as_ref().map(|s| &s.outcome);
+            finished.meter.finished(outcome, is_lost);
+            self.report.ended(&finished, is_lost);
             if let Some(Outcome::Retry { delay, .. }) = finished.settlement.map(|s| s.outcome) {
                 let at = Instant::now() + delay;
                 self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
@@ -526,7 +549,7 @@ impl Dispatcher<'_> {
                 if self.noted != Some(Blame::Nobody) {
                     self.noted = Some(Blame::Alone(message.id));
                 }
-                self.assign(message);
+                self.assign(message, Instant::now());
             }
             None => self.liveness.doubts.set_aside.store(false, Ordering::Release),
         }
@@ -549,13 +572,15 @@ impl Dispatcher<'_> {
         }
         for message in claimed {
             self.holdings.suspect(message.id);
-            self.assign(message);
+            self.assign(message, Instant::now());
         }
         Ok(())
     }
 
-    fn assign(&mut self, claimed: Claimed) {
-        let Some(consumer) = self.setup.registry.get(&claimed.topic) else { return };
+    /// Gives a message that came at this time to its handler.
+    fn assign(&mut self, claimed: Claimed, since: Instant) {
+        let Some(metered) = self.setup.consumers.get(&*claimed.topic) else { return };
+        let consumer = &metered.consumer;
         self.holdings.add(&claimed, consumer.topic);
         self.pace.weigh(consumer.topic, &claimed.payload);
         let context = context(&claimed, consumer, self.worker.id);
@@ -569,9 +594,10 @@ impl Dispatcher<'_> {
             self.finished.push(Finished {
                 id: claimed.id,
                 topic: consumer.topic,
+                meter: Arc::clone(&metered.meter),
                 attempt: context.attempt() - 1, // this one is not used
                 max_attempts: context.max_attempts(),
-                took: Duration::ZERO,
+                took: None,
                 shown: true,
                 settlement: Some(Settlement {
                     id: claimed.id,
@@ -583,7 +609,7 @@ impl Dispatcher<'_> {
             });
             return;
         }
-        self.executors.assign(claimed, consumer, context);
+        self.executors.assign(claimed, since, metered, context);
     }
 
     /// Until an attempt ends, a message may be there, or it is time to look.
@@ -643,7 +669,10 @@ impl Dispatcher<'_> {
     fn take(&mut self, event: Event) {
         match event {
             Event::Finished(finished) => {
-                self.pace.count(finished.topic, finished.took);
+                if let Some(took) = finished.took {
+                    self.pace.count(finished.topic, took);
+                    finished.meter.ran(took);
+                }
                 self.maybe_due |= self.holdings.is_ordered(finished.id);
                 self.finished.push(finished);
             }
@@ -710,6 +739,7 @@ impl Dispatcher<'_> {
             if Instant::now() >= deadline {
                 break;
             }
+            self.measure();
             let next = Instant::now() + Duration::from_millis(100);
             if let Ok(event) = self.events.recv_deadline(next.min(deadline)) {
                 self.take(event);

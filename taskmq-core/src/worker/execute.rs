@@ -9,6 +9,7 @@ use crate::consumer::call::{Call, HandlerResult};
 use crate::consumer::failure::{FailureKind, Verdict};
 use crate::consumer::{Consumer, Handler};
 use crate::limits::{MAX_PAYLOAD_BYTES, clean_error};
+use crate::trace::Handling;
 use crate::{AnyConnection, BrokerConnection, Context, Failure};
 
 use super::Setup;
@@ -22,7 +23,8 @@ pub(super) fn run(
     context: &Context,
 ) -> Ran {
     let call = Call { payload: &claimed.payload, context, states: &setup.states };
-    match consumer.handler {
+    let handling = Handling::of(context);
+    let ran = handling.run(|| match consumer.handler {
         Handler::Sync(handler) => Ran::Outcome(outcome(consumer, context, guarded(|| handler(&call)))),
         Handler::Transactional { run, .. } => {
             match transactional(setup, worker, consumer, claimed, &call, run) {
@@ -32,7 +34,11 @@ pub(super) fn run(
         }
         #[cfg(feature = "async")]
         Handler::Async(_) => Ran::Outcome(Outcome::HandBack), // never sent to a thread
+    });
+    if let Ran::Outcome(outcome) = &ran {
+        handling.ended(outcome);
     }
+    ran
 }
 
 /// What became of an attempt.

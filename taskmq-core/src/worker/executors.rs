@@ -1,7 +1,7 @@
 //! The threads (and, for `async` consumers, the runtime) on which handlers run.
 
 use std::collections::HashSet;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
 use std::time::{Duration, Instant, SystemTime};
@@ -10,10 +10,11 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::execute::{self, Ran};
 use super::liveness::LastLook;
+use super::meters::TopicMeter;
 use super::pace::Pace;
 use super::report::Report;
 use super::strays::Run;
-use super::{Setup, execute::THREAD_PREFIX};
+use super::{Metered, Setup, execute::THREAD_PREFIX};
 use crate::broker::{Claimed, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::context::Cancellation;
 use crate::consumer::{Consumer, Handler};
@@ -46,9 +47,11 @@ pub(super) enum Event {
 pub(super) struct Finished {
     pub(super) id: MessageId,
     pub(super) topic: &'static str,
+    pub(super) meter: Arc<TopicMeter>,
     pub(super) attempt: u32,
     pub(super) max_attempts: u32,
-    pub(super) took: Duration,
+    /// `None`: it never began.
+    pub(super) took: Option<Duration>,
     /// Its beginning was shown, so its end is too.
     pub(super) shown: bool,
     /// `None`: it committed its own end.
@@ -59,7 +62,10 @@ pub(super) struct Finished {
 #[derive(Debug)]
 struct Assignment {
     claimed: Claimed,
+    /// When the claim brought it.
+    since: Instant,
     consumer: Consumer,
+    meter: Arc<TopicMeter>,
     context: Context,
 }
 
@@ -70,6 +76,7 @@ type Slot = Arc<Mutex<Option<Running>>>;
 #[derive(Debug)]
 struct Running {
     consumer: Consumer,
+    meter: Arc<TopicMeter>,
     context: Context,
     began: Instant,
     shown: bool,
@@ -100,6 +107,8 @@ struct Shared {
     slots: Mutex<Vec<Slot>>,
     places: Places,
     threads: AtomicUsize,
+    /// So many handlers run.
+    running: AtomicU32,
     /// Nothing more begins.
     given_up: AtomicBool,
 }
@@ -124,9 +133,10 @@ impl Executors {
             slots: Mutex::default(),
             places: Places::new(setup.concurrency),
             threads: AtomicUsize::new(0),
+            running: AtomicU32::new(0),
             given_up: AtomicBool::new(false),
         });
-        if setup.registry.iter().any(|c| !is_async(c)) {
+        if setup.consumers().any(|c| !is_async(c)) {
             for _ in 0..setup.concurrency {
                 spawn(&shared)?;
             }
@@ -134,8 +144,7 @@ impl Executors {
         Ok(Self {
             #[cfg(feature = "async")]
             runtime: setup
-                .registry
-                .iter()
+                .consumers()
                 .any(is_async)
                 .then(|| asynchronous::Lane::start(&shared))
                 .transpose()?,
@@ -147,10 +156,12 @@ impl Executors {
     }
 
     /// Takes a message that is to run as soon as there is room.
-    pub(super) fn assign(&self, claimed: Claimed, consumer: &Consumer, context: Context) {
-        let assignment = Assignment { claimed, consumer: consumer.clone(), context };
+    pub(super) fn assign(&self, claimed: Claimed, since: Instant, metered: &Metered, context: Context) {
+        let Metered { consumer, meter } = metered;
+        let (consumer, meter) = (consumer.clone(), Arc::clone(meter));
+        let assignment = Assignment { claimed, since, consumer, meter, context };
         #[cfg(feature = "async")]
-        if is_async(consumer) {
+        if is_async(&assignment.consumer) {
             if let Some(lane) = &self.runtime {
                 lane.assign(assignment);
             }
@@ -158,6 +169,11 @@ impl Executors {
         }
         // It cannot fail: `unbegun` keeps the channel open.
         let _ = self.assignments.send(assignment);
+    }
+
+    /// How many handlers run.
+    pub(super) fn running(&self) -> u32 {
+        self.shared.running.load(Ordering::Relaxed)
     }
 
     /// Takes back everything that has not begun.
@@ -264,8 +280,8 @@ fn work(shared: &Shared, slot: &Slot) {
     while let Ok(assignment) = shared.queue.recv() {
         shared.places.wait();
         shared.wait_to_be_sure();
-        let Assignment { claimed, consumer, context } = assignment;
-        let Some(_run) = shared.begin(slot, &consumer, &context) else { return shared.places.give_back() };
+        let Some(_run) = shared.begin(slot, &assignment) else { return shared.places.give_back() };
+        let Assignment { claimed, consumer, context, .. } = assignment;
         let ran = execute::run(&shared.setup, &shared.worker, &consumer, &claimed, &context);
         let Some(running) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             came_late(&context);
@@ -322,17 +338,22 @@ impl Shared {
     }
 
     /// What runs the handler holds what this gives until it has ended. `None`: nothing begins any more.
-    fn begin(&self, slot: &Slot, consumer: &Consumer, context: &Context) -> Option<Arc<Run>> {
+    fn begin(&self, slot: &Slot, assignment: &Assignment) -> Option<Arc<Run>> {
+        let Assignment { claimed, since, consumer, meter, context } = assignment;
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if self.given_up.load(Ordering::Acquire) {
             return None;
         }
         let shown = self.report.began(context);
         let run = Arc::<Run>::default();
+        let began = Instant::now();
+        self.running.fetch_add(1, Ordering::Relaxed);
+        meter.started(claimed.waited + began.saturating_duration_since(*since));
         *slot = Some(Running {
             consumer: consumer.clone(),
+            meter: Arc::clone(meter),
             context: context.clone(),
-            began: Instant::now(),
+            began,
             shown,
             run: Arc::clone(&run),
             told: false,
@@ -359,7 +380,8 @@ impl Shared {
     }
 
     fn finish(&self, running: Running, ran: Ran) {
-        let Running { consumer, context, began, shown, .. } = running;
+        self.running.fetch_sub(1, Ordering::Relaxed);
+        let Running { consumer, meter, context, began, shown, .. } = running;
         let settlement = match ran {
             Ran::Settled => None,
             Ran::Outcome(outcome) => Some(settlement(&context, outcome)),
@@ -368,9 +390,10 @@ impl Shared {
         let _ = self.events.send(Event::Finished(Finished {
             id: context.id(),
             topic: consumer.topic,
+            meter,
             attempt: context.attempt(),
             max_attempts: context.max_attempts(),
-            took: began.elapsed(),
+            took: Some(began.elapsed()),
             shown,
             settlement,
         }));
@@ -442,6 +465,7 @@ mod asynchronous {
     use crate::Failure;
     use crate::consumer::call::Call;
     use crate::consumer::failure::Verdict;
+    use crate::trace::Handling;
 
     #[derive(Debug)]
     pub(super) struct Lane {
@@ -468,8 +492,9 @@ mod asynchronous {
                 .name("taskmq-async".to_owned())
                 .spawn(move || {
                     loop {
-                        shared.places.wait();
+                        // In this order, for a place that waits for a message is one that threads cannot have.
                         let Ok(assignment) = lane_queue.recv() else { break };
+                        shared.places.wait();
                         shared.wait_to_be_sure();
                         let slot = Slot::default();
                         lane_running.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));
@@ -501,22 +526,23 @@ mod asynchronous {
         slot: Slot,
         running: Arc<Mutex<Vec<Slot>>>,
     ) {
-        let Assignment { claimed, consumer, context } = assignment;
         let leave = || {
             running.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !Arc::ptr_eq(other, &slot))
         };
-        let Some(run) = shared.begin(&slot, &consumer, &context) else {
+        let Some(run) = shared.begin(&slot, &assignment) else {
             leave();
             return shared.places.give_back();
         };
+        let Assignment { claimed, consumer, context, .. } = assignment;
         let (states, handler_context, timeout) =
             (Arc::clone(&shared.setup.states), context.clone(), consumer.timeout);
         let Handler::Async(handler) = consumer.handler else { return };
+        let handling = Handling::of(&context);
         // A task of its own, for the runtime catches the panics of tasks.
-        let mut task = tokio::spawn(async move {
+        let mut task = tokio::spawn(handling.within(async move {
             let _run = run;
             handler(&Call { payload: &claimed.payload, context: &handler_context, states: &states }).await
-        });
+        }));
         let ended = match timeout {
             Some(limit) => tokio::time::timeout(limit, &mut task).await,
             None => Ok((&mut task).await),
@@ -546,6 +572,7 @@ mod asynchronous {
                 execute::outcome(&consumer, &context, Err(failure))
             }
         };
+        handling.ended(&outcome);
         shared.places.give_back();
         shared.finish(begun, Ran::Outcome(outcome));
     }

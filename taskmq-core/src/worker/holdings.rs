@@ -99,6 +99,10 @@ impl Holdings {
         self.messages.get(&id).is_some_and(|held| held.ordered)
     }
 
+    pub(super) fn topic_of(&self, id: MessageId) -> Option<&'static str> {
+        self.messages.get(&id).map(|held| held.topic)
+    }
+
     /// The batch that a message is leased with by now.
     pub(super) fn batch_of(&self, id: MessageId) -> Option<BatchId> {
         self.messages.get(&id).and_then(|held| held.batch)

@@ -65,6 +65,7 @@ mod tests {
             attempt: 1,
             batch: None,
             lane: (priority, due),
+            waited: Duration::ZERO,
             crashes: 0,
             max_attempts: None,
             ordering_key: None,

@@ -11,6 +11,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::executors::Event;
 use super::lock_file::{LockFile, LockFiles, Sign};
+use super::meters::Meters;
 use super::patience::Patient;
 use super::sighting::{LEASE, Sighting};
 use super::ticks::NextTick;
@@ -123,6 +124,7 @@ impl Liveness {
             schedules: Arc::clone(&setup.schedules),
             paused: Vec::new(),
             stop: setup.stop.clone(),
+            meters: setup.meters.clone(),
             session: None,
             file: None,
             sightings: BTreeMap::new(),
@@ -169,6 +171,7 @@ struct Keeper {
     /// The topics that were paused at the last look.
     paused: Vec<String>,
     stop: Stop,
+    meters: Meters,
     session: Option<Session>,
     file: Option<(LockFiles, LockFile)>,
     sightings: BTreeMap<i64, Sighting>,
@@ -269,6 +272,7 @@ impl Keeper {
                     let wait = if self.failures == 0 { SOON } else { LOOK / 2 };
                     pause = wait.mul_f64(1.0 + fastrand::f64());
                     self.failures += 1;
+                    self.meters.liveness.errors.increment(1);
                     tracing::debug!("no beat: {error}");
                     if self.last_look.is_too_old() && !std::mem::replace(&mut self.silent, true) {
                         tracing::warn!(
@@ -325,7 +329,11 @@ impl Keeper {
     fn round(&mut self) -> Result<Duration> {
         let mut session = match self.session.take() {
             Some(session) => session,
-            None => self.session_on(Patient::establish(&self.url, SESSION)?)?,
+            None => {
+                let session = self.session_on(Patient::establish(&self.url, SESSION)?)?;
+                self.meters.liveness.reconnects.increment(1);
+                session
+            }
         };
         self.looks = self.looks.wrapping_add(1);
         let keep_house = self.looks.is_multiple_of(HOUSEKEEPING) && !self.stop.is_stopping();
@@ -398,6 +406,8 @@ impl Keeper {
             }
             let rescued = peer.clone();
             let messages = session.conn.call(move |conn| conn.broker().rescue(&rescued))?;
+            self.meters.rescues.increment(1);
+            self.meters.rescued_messages.increment(u64::try_from(messages).unwrap_or(u64::MAX));
             tracing::warn!(
                 messages,
                 "worker {:016x} died; {messages} messages that it held are given back",

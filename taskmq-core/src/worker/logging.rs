@@ -1,20 +1,21 @@
-use tracing_subscriber::EnvFilter;
+use std::io::IsTerminal;
+
 use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::fmt::time::ChronoLocal;
+use tracing_subscriber::layer::SubscriberExt;
+use tracing_subscriber::util::SubscriberInitExt;
+use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::LogFormat;
 
-/// Logs to standard error, unless the program has set up logging of its own.
-pub(super) fn start(format: LogFormat) {
+/// Logs to standard error, unless the program has set up logging of its own. `collector` gets the spans.
+pub(super) fn start(format: LogFormat, collector: Option<impl Layer<Registry> + Send + Sync>) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
-    let builder = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    let _ = match format {
-        LogFormat::Json => builder.json().flatten_event(true).try_init(),
-        LogFormat::Text => builder
-            .with_ansi(
-                std::io::IsTerminal::is_terminal(&std::io::stderr())
-                    && std::env::var_os("NO_COLOR").is_none(),
-            )
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match format {
+        LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
+        LogFormat::Text => layer
+            .with_ansi(std::io::stderr().is_terminal() && std::env::var_os("NO_COLOR").is_none())
             .with_target(false)
             .with_timer(ChronoLocal::new("%H:%M:%S%.3f".to_owned()))
             // The sentence says it all; the fields are for JSON.
@@ -22,6 +23,8 @@ pub(super) fn start(format: LogFormat) {
                 "message" => write!(writer, "{value:?}"),
                 _ => Ok(()),
             }))
-            .try_init(),
+            .with_filter(filter)
+            .boxed(),
     };
+    let _ = tracing_subscriber::registry().with(collector).with(layer).try_init();
 }

@@ -14,6 +14,9 @@ mod link;
 mod liveness;
 mod lock_file;
 mod logging;
+mod meters;
+#[cfg(feature = "otlp")]
+mod otlp;
 mod pace;
 mod patience;
 mod pool;
@@ -29,12 +32,13 @@ mod waiter;
 mod wake;
 
 use std::any::TypeId;
-use std::collections::HashSet;
+use std::collections::{BTreeMap, HashSet};
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
 
 use clap::Parser;
+use tracing_subscriber::layer::Identity;
 
 use crate::broker::ScheduleRecord;
 use crate::consumer::call::States;
@@ -73,21 +77,48 @@ pub fn main_with(configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
     // A missing .env is no error; what the environment already has wins.
     let _ = dotenvy::dotenv();
     let args = WorkerArgs::parse();
-    logging::start(args.log);
     if args.supervise && args.supervised.is_none() {
+        logging::start(args.log, None::<Identity>);
         return supervisor::run();
     }
-    let code = work(&args, configure);
-    supervised::ended();
-    code
+    with_traces(args.log, || {
+        let code = work(&args, configure);
+        supervised::ended();
+        code
+    })
+}
+
+#[cfg(feature = "otlp")]
+fn with_traces(log: LogFormat, work: impl FnOnce() -> ExitCode) -> ExitCode {
+    let traces = otlp::Traces::start();
+    let collector = traces.as_ref().ok().and_then(Option::as_ref).map(otlp::Traces::layer);
+    logging::start(log, collector);
+    match traces {
+        Ok(traces) => {
+            let code = work();
+            if let Some(traces) = traces {
+                traces.end();
+            }
+            code
+        }
+        Err(error) => {
+            tracing::error!("{error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+#[cfg(not(feature = "otlp"))]
+fn with_traces(log: LogFormat, work: impl FnOnce() -> ExitCode) -> ExitCode {
+    logging::start(log, None::<Identity>);
+    work()
 }
 
 fn work(args: &WorkerArgs, configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
-    let listening = args.supervised.as_ref().map_or(Ok(()), |file| supervised::begin(file, &args.died));
+    let listening =
+        args.supervised.as_ref().map_or(Ok(()), |file| supervised::begin(file, &args.died, args.restarts));
     let worker = listening.and_then(|()| Worker::from_args(args)).map(configure).and_then(|worker| {
-        if let Some(address) = args.admin {
-            admin::start(address, &worker.database_url)?;
-        }
+        admin::start(args, &worker.database_url)?;
         Ok(worker)
     });
     match worker.and_then(Worker::run) {
@@ -237,7 +268,8 @@ impl Worker {
             backend: conn.backend(),
             locks_of_all,
             database_url: self.database_url,
-            registry: self.registry,
+            meters: meters::Meters::new(self.concurrency, supervised::restarts()),
+            consumers: metered(self.registry),
             concurrency: self.concurrency,
             shutdown_timeout: self.shutdown_timeout,
             until_empty: self.until_empty,
@@ -251,6 +283,7 @@ impl Worker {
             match dispatch::run(&setup, ids::incarnation()?) {
                 Err(Error::WorkerLost) if !setup.stop.is_stopping() => {
                     tracing::warn!("{}", Error::WorkerLost);
+                    setup.meters.given_up.increment(1);
                     began = true;
                 }
                 Err(error) if began && !setup.stop.is_stopping() => {
@@ -301,13 +334,28 @@ struct Setup {
     /// is the same row.
     locks_of_all: bool,
     database_url: String,
-    registry: Registry,
+    consumers: BTreeMap<&'static str, Metered>,
+    meters: meters::Meters,
     schedules: Arc<[ScheduleRecord]>,
     concurrency: usize,
     shutdown_timeout: Duration,
     until_empty: bool,
     states: Arc<States>,
     stop: Stop,
+}
+
+/// A consumer, and what is counted of its topic.
+#[derive(Debug)]
+struct Metered {
+    consumer: Consumer,
+    meter: Arc<meters::TopicMeter>,
+}
+
+fn metered(registry: Registry) -> BTreeMap<&'static str, Metered> {
+    let metered = |consumer: Consumer| {
+        (consumer.topic, Metered { meter: meters::TopicMeter::new(consumer.topic), consumer })
+    };
+    registry.into_iter().map(metered).collect()
 }
 
 /// What its consumers declare.
@@ -326,7 +374,11 @@ fn declared_schedules(registry: &Registry) -> Result<Arc<[ScheduleRecord]>> {
 
 impl Setup {
     fn topics(&self) -> Vec<&'static str> {
-        self.registry.topics()
+        self.consumers.keys().copied().collect()
+    }
+
+    fn consumers(&self) -> impl Iterator<Item = &Consumer> {
+        self.consumers.values().map(|metered| &metered.consumer)
     }
 }
 

@@ -155,6 +155,7 @@ mod tests {
             attempt: 1,
             batch: None,
             lane: (0, 0),
+            waited: Duration::ZERO,
             crashes: 0,
             max_attempts: None,
             ordering_key: None,

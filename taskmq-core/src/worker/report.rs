@@ -69,7 +69,8 @@ impl Report {
 
     /// The outcome is committed.
     pub(super) fn ended(&self, finished: &Finished, lost: bool) {
-        let Finished { id, topic, attempt, max_attempts, took, .. } = *finished;
+        let Finished { id, topic, attempt, max_attempts, .. } = *finished;
+        let took = finished.took.unwrap_or_default();
         let ms = took.as_secs_f64() * 1000.0;
         let time = human(took);
         if lost {

@@ -24,6 +24,7 @@ static CURRENT: OnceLock<Supervised> = OnceLock::new();
 pub(super) struct Supervised {
     answers: PathBuf,
     deaths: Vec<Death>,
+    restarts: u64,
     worked: AtomicBool,
 }
 
@@ -46,9 +47,13 @@ pub(super) struct Answers {
 }
 
 /// Begins to listen to the supervisor.
-pub(super) fn begin(answers: &Path, deaths: &[Death]) -> Result<()> {
-    let supervised =
-        Supervised { answers: answers.to_owned(), deaths: deaths.to_vec(), worked: AtomicBool::new(false) };
+pub(super) fn begin(answers: &Path, deaths: &[Death], restarts: u64) -> Result<()> {
+    let supervised = Supervised {
+        answers: answers.to_owned(),
+        deaths: deaths.to_vec(),
+        restarts,
+        worked: AtomicBool::new(false),
+    };
     let _ = CURRENT.set(supervised);
     thread::Builder::new()
         .name("taskmq-supervised".to_owned())
@@ -85,6 +90,11 @@ pub(super) fn explain_deaths(conn: &mut AnyConnection, peers: &[Peer]) -> Result
         conn.broker().explain_death(death.worker_id, &death.how)?;
     }
     Ok(())
+}
+
+/// How often the supervisor had to start a worker again.
+pub(super) fn restarts() -> u64 {
+    CURRENT.get().map_or(0, |supervised| supervised.restarts)
 }
 
 /// This process works as this worker now.

@@ -69,10 +69,12 @@ fn supervise(answers: &Path) -> std::io::Result<ExitCode> {
     listen_to_signals(&line, answers);
     let lock = || line.lock().unwrap_or_else(PoisonError::into_inner);
     let (mut deaths, mut in_vain, mut began) = (Vec::<Death>::new(), 0, false);
+    let mut restarts: u64 = 0;
     loop {
         std::fs::write(answers, "")?;
         let mut command = Command::new(&program);
         command.args(std::env::args_os().skip(1)).arg("--supervised").arg(answers).stdin(Stdio::piped());
+        command.arg(format!("--restarts={restarts}"));
         for death in &deaths {
             command.arg(format!("--died={}", death.words()));
         }
@@ -97,6 +99,7 @@ fn supervise(answers: &Path) -> std::io::Result<ExitCode> {
             began = true;
             deaths.clear(); // it has told of them
         }
+        restarts += 1;
         in_vain = if said.worked { 1 } else { in_vain + 1 };
         let pause = pause(in_vain);
         let next = if pause.is_zero() { "at once".to_owned() } else { format!("in {pause:?}") };

@@ -18,6 +18,7 @@ each_database! {
     a_handler_that_takes_too_long_is_given_up,
     state_and_context_reach_the_handler,
     an_async_handler_runs_many_at_once,
+    sync_and_async_handlers_share_one_place,
     a_stopping_worker_finishes_what_runs_and_hands_back_the_rest,
     a_transactional_consumer_commits_with_its_ack_or_not_at_all,
     what_is_missing_is_said_before_the_first_message,
@@ -171,6 +172,21 @@ fn an_async_handler_runs_many_at_once(db: &TestDatabase) {
         "one after the other they need ten seconds: {:?}",
         began.elapsed()
     );
+}
+
+fn sync_and_async_handlers_share_one_place(db: &TestDatabase) {
+    let mut conn = db.connect();
+    for n in 0..5 {
+        nap::message(&1).produce(&mut conn).expect("produces");
+        number::message(&n).produce(&mut conn).expect("produces");
+    }
+    let worker = worker(db, registry([nap::consumer(), number::consumer()])).concurrency(1).until_empty(true);
+    let (ends, ended) = std::sync::mpsc::channel();
+    let thread = std::thread::spawn(move || ends.send(worker.run().expect("runs")));
+    assert_eq!(ended.recv_timeout(Duration::from_secs(60)), Ok(Ended::Finished), "neither keeps the place");
+    thread.join().expect("no panic").expect("was heard");
+    let stats = conn.broker().topics().expect("reads");
+    assert!(stats.iter().all(|stats| stats.done == 5), "{stats:?}");
 }
 
 static STARTED: AtomicU32 = AtomicU32::new(0);

@@ -4,6 +4,8 @@ use std::process::ExitCode;
 
 use load_testing::consumers::App;
 use load_testing::database;
+#[cfg(feature = "admin")]
+use taskmq_admin as _;
 
 fn main() -> ExitCode {
     let pool = match database::pool() {

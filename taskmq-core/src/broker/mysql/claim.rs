@@ -1,6 +1,7 @@
 //! Leasing: whole batches with one row, or message by message.
 
 use std::collections::HashSet;
+use std::time::Duration;
 
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
@@ -14,17 +15,19 @@ use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result};
 
 pub(super) type ClaimedSql =
-    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Nullable<Text>, Text);
+    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Nullable<Text>, Text, BigInt);
 
-pub(super) type ClaimedRow = (i64, String, i32, i16, Option<i16>, Option<String>, Option<String>, String);
+pub(super) type ClaimedRow =
+    (i64, String, i32, i16, Option<i16>, Option<String>, Option<String>, String, i64);
 
 /// The row is read before it is leased, so the attempt that begins is one more than it has.
 pub(super) fn claimed_row(
-    (id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload): ClaimedRow,
+    (id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload, waited): ClaimedRow,
 ) -> Claimed {
     let attempt = attempts.saturating_add(1);
+    let waited = Duration::from_micros(u64::try_from(waited).unwrap_or_default());
     let (batch, lane) = (None, (0, 0));
-    Claimed { id, topic, attempt, batch, lane, crashes, max_attempts, ordering_key, headers, payload }
+    Claimed { id, topic, attempt, batch, lane, waited, crashes, max_attempts, ordering_key, headers, payload }
 }
 
 /// What a claim got hold of.
@@ -152,7 +155,8 @@ pub(super) fn lock_lane(
 ) -> Result<Vec<Claimed>> {
     let due: Vec<ClaimedRow> = load!(
         conn, Mysql => ClaimedSql,
-        "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload
+        "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload,
+                TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6))
          FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
          WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= CURRENT_TIMESTAMP(6)
          ORDER BY run_at, id LIMIT ? FOR UPDATE SKIP LOCKED",
@@ -171,7 +175,8 @@ fn read(conn: &mut MysqlConnection, picked: &[MessageId]) -> Result<Vec<Claimed>
     }
     let mut rows: Vec<(i64, ClaimedRow)> = load!(
         conn, Mysql => (BigInt, ClaimedSql),
-        "SELECT picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload
+        "SELECT picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload,
+                TIMESTAMPDIFF(MICROSECOND, m.run_at, CURRENT_TIMESTAMP(6))
          FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, id BIGINT PATH '$')) picked
          STRAIGHT_JOIN taskmq_messages m ON m.id = picked.id",
         Text = json(picked)?,

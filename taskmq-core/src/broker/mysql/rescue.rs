@@ -73,7 +73,8 @@ pub(super) fn claim_alone(
     transaction(conn, |conn| {
         let rows: Vec<ClaimedRow> = load!(
             conn, Mysql => ClaimedSql,
-            "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload
+            "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload,
+                    TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6))
              FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
              WHERE worker_id = -1 AND JSON_CONTAINS(?, JSON_QUOTE(topic)) AND run_at <= CURRENT_TIMESTAMP(6)
              ORDER BY priority DESC, run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED",
@@ -110,7 +111,8 @@ pub(super) fn claim_suspects(
         }
         let rows: Vec<ClaimedRow> = load!(
             conn, Mysql => ClaimedSql,
-            "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload
+            "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload,
+                    TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6))
              FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
              WHERE worker_id = -2 AND JSON_CONTAINS(?, JSON_QUOTE(topic)) AND run_at <= CURRENT_TIMESTAMP(6)
              ORDER BY priority DESC, run_at, id LIMIT ?",

@@ -204,18 +204,31 @@ pub(super) type ClaimedSql = (
     Text,
     SmallInt,
     Timestamptz,
+    Timestamptz,
 );
-pub(super) type ClaimedRow =
-    (i64, String, i32, i16, Option<i16>, Option<String>, Option<String>, String, i16, PgTimestamp);
+pub(super) type ClaimedRow = (
+    i64,
+    String,
+    i32,
+    i16,
+    Option<i16>,
+    Option<String>,
+    Option<String>,
+    String,
+    i16,
+    PgTimestamp,
+    PgTimestamp,
+);
 
 pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
-    let (id, topic, attempt, crashes, max_attempts, ordering_key, headers, payload, priority, due) = row;
+    let (id, topic, attempt, crashes, max_attempts, ordering_key, headers, payload, priority, due, now) = row;
     Claimed {
         id,
         topic,
         attempt,
         batch: None,
         lane: (priority, due.0),
+        waited: Duration::from_micros(u64::try_from(now.0.saturating_sub(due.0)).unwrap_or_default()),
         crashes,
         max_attempts,
         ordering_key,
@@ -283,11 +296,11 @@ macro_rules! claim_each {
             UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
             WHERE m.id = ANY(ARRAY(SELECT id FROM picked WHERE ordering_key IS NULL))
             RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers::text, m.payload::text,
-                m.priority, m.run_at
+                m.priority, m.run_at, statement_timestamp()
          )
          SELECT * FROM leased
          UNION ALL
-         (SELECT id, '', 0, 0::smallint, NULL, ordering_key, NULL, '', 0::smallint, statement_timestamp()
+         (SELECT id, '', 0, 0::smallint, NULL, ordering_key, NULL, '', 0::smallint, statement_timestamp(), statement_timestamp()
           FROM picked WHERE ordering_key IS NOT NULL LIMIT 1)")
     };
 }
@@ -299,7 +312,8 @@ macro_rules! pick_ordered {
             SELECT due.* FROM ", due_messages!(
                 "m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload, m.priority, m.run_at", ""), "
          )
-         SELECT id, topic, attempts + 1, crashes, max_attempts, ordering_key, headers::text, payload::text, priority, run_at
+         SELECT id, topic, attempts + 1, crashes, max_attempts, ordering_key, headers::text, payload::text, priority, run_at,
+            statement_timestamp()
          FROM picked WHERE ordering_key IS NOT NULL")
     };
 }
@@ -316,7 +330,8 @@ macro_rules! claim_batch {
             SELECT ?, array_agg(id) FROM picked WHERE ordering_key IS NULL HAVING count(*) > 0 RETURNING id
          )
          SELECT CASE WHEN ordering_key IS NULL THEN (SELECT batch.id FROM batch) END, id, topic, attempts + 1, crashes, max_attempts,
-            ordering_key, headers::text, payload::text, priority, run_at FROM picked")
+            ordering_key, headers::text, payload::text, priority, run_at,
+            statement_timestamp() FROM picked")
     };
 }
 

@@ -6,6 +6,7 @@ use diesel::sqlite::Sqlite;
 
 use super::json_list;
 use super::turns::take_turns;
+use super::waits::Waits;
 use crate::broker::lanes::Lanes;
 use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
@@ -17,10 +18,16 @@ pub(super) type ClaimedSql =
 pub(super) type ClaimedRow =
     (i64, String, i32, i16, Option<i16>, Option<String>, Option<String>, String, String);
 
-pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
-    let (id, topic, attempt, crashes, max_attempts, ordering_key, headers, payload, _run_at) = row;
+fn claimed_row(row: ClaimedRow, waits: &mut Waits) -> Claimed {
+    let (id, topic, attempt, crashes, max_attempts, ordering_key, headers, payload, run_at) = row;
+    let waited = waits.since(&run_at);
     let (batch, lane) = (None, (0, 0));
-    Claimed { id, topic, attempt, batch, lane, crashes, max_attempts, ordering_key, headers, payload }
+    Claimed { id, topic, attempt, batch, lane, waited, crashes, max_attempts, ordering_key, headers, payload }
+}
+
+fn claimed_rows(rows: Vec<ClaimedRow>) -> Vec<Claimed> {
+    let mut waits = Waits::until_now();
+    rows.into_iter().map(|row| claimed_row(row, &mut waits)).collect()
 }
 
 /// Gives also how many wait for the turn of their ordering key.
@@ -139,7 +146,7 @@ pub(super) fn claim_lane(
 /// By when they were due, for RETURNING promises no order.
 pub(super) fn in_order(mut rows: Vec<ClaimedRow>) -> Vec<Claimed> {
     rows.sort_by(|a, b| (&a.8, a.0).cmp(&(&b.8, b.0)));
-    rows.into_iter().map(claimed_row).collect()
+    claimed_rows(rows)
 }
 
 /// The due messages of a lane, unleased.
@@ -151,14 +158,14 @@ pub(super) fn pick_lane(
 ) -> Result<Vec<Claimed>> {
     let rows: Vec<ClaimedRow> = load!(
         conn, Sqlite => ClaimedSql,
-        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, ordering_key, headers, payload, '' FROM taskmq_messages
+        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, ordering_key, headers, payload, run_at FROM taskmq_messages
          WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
          AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?"),
         Text = topic,
         SmallInt = priority,
         BigInt = limit,
     )?;
-    Ok(rows.into_iter().map(claimed_row).collect())
+    Ok(claimed_rows(rows))
 }
 
 /// The batches that a worker holds, each with the JSON list of its messages.

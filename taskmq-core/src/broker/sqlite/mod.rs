@@ -113,6 +113,7 @@ mod rescue;
 mod schedules;
 mod settle;
 mod turns;
+mod waits;
 
 pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     let failed = |reason: String| Error::Connect { database: format!("the SQLite file {url}"), reason };

@@ -5,8 +5,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::{
-    ClaimedRow, ClaimedSql, batches_of, claimed_row, claims_of, end_batches, in_order, promote_in, release,
-    worker_exists,
+    ClaimedRow, ClaimedSql, batches_of, claims_of, end_batches, in_order, promote_in, release, worker_exists,
 };
 use super::json_list;
 use crate::broker::reconcile::plan;
@@ -88,7 +87,7 @@ pub(super) fn claim_alone(
             BigInt = worker_id,
             BigInt = id,
         )?;
-        Ok(rows.into_iter().map(claimed_row).next())
+        Ok(in_order(rows).into_iter().next())
     })
 }
 
