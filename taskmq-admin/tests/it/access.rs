@@ -77,8 +77,17 @@ const PRODUCE: &str = "topic=mail&payload=%7B%7D&priority=0&delay=&unique_key=&k
 #[test]
 fn other_hosts_get_nothing_of_any_route() {
     let door = Door::new(Access::host_decides(), |admin| admin);
-    for path in ["/", "/messages", "/live", "/assets/admin.css", "/health", "/ready", "/sign-in", "/no-such"]
-    {
+    for path in [
+        "/",
+        "/messages",
+        "/schedules",
+        "/live",
+        "/assets/admin.css",
+        "/health",
+        "/ready",
+        "/sign-in",
+        "/no-such",
+    ] {
         for host in ["evil.test", "queue.example.org.evil.test", "queue.example.org:81", ""] {
             let answer = door.get(path, &[("host", host), ("x-forwarded-host", HOST)]);
             assert_eq!(answer.status, StatusCode::MISDIRECTED_REQUEST, "{path} {host}");
@@ -105,7 +114,16 @@ fn changes_come_from_its_own_pages_only() {
     for headers in foreign {
         for kind in ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"] {
             let headers = [headers, &[("content-type", kind)]].concat();
-            for path in ["/produce", "/change", "/changes/1/stop", "/preferences", "/sign-out"] {
+            for path in [
+                "/produce",
+                "/change",
+                "/changes/1/stop",
+                "/topic",
+                "/schedules",
+                "/workers",
+                "/preferences",
+                "/sign-out",
+            ] {
                 let answer = door.ask(Method::POST, path, &headers, PRODUCE);
                 assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {headers:?}");
             }
@@ -219,7 +237,7 @@ fn a_password_opens_and_cannot_be_tried_for_long() {
 fn whoever_only_looks_cannot_write_by_a_crafted_request() {
     let door = Door::new(Access::host_decides(), |admin| admin.read_only(true));
     NewMessage::new("mail", &1).produce(&mut door.db.connect()).expect("produces");
-    for path in ["/produce", "/change", "/changes/1/stop"] {
+    for path in ["/produce", "/change", "/changes/1/stop", "/topic", "/schedules", "/workers"] {
         let answer = door.ask(Method::POST, path, &[FORM, OWN], PRODUCE);
         assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
     }
