@@ -96,6 +96,10 @@
     if (row && !target.closest("a, button, input, label") && getSelection().isCollapsed) location.href = row.dataset.href;
   });
 
+  // Where the pages do not all fit beside each other, this one is among those that are seen.
+  const here = document.querySelector(".side nav [aria-current]");
+  if (here) document.querySelector(".side nav").scrollLeft = here.offsetLeft - 40;
+
   const places = { o: "overview", m: "messages", d: "dead", w: "workers", s: "schedules", a: "audit", p: "produce" };
   let going = false;
   document.addEventListener("keydown", (event) => {

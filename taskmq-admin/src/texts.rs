@@ -186,7 +186,7 @@ texts! {
     payload_json: "Payload (JSON)", "负载（JSON）";
     delay: "Delay in seconds", "延迟（秒）";
     headers_json: "Headers (a JSON object of texts)", "消息头（文本组成的 JSON 对象）";
-    checked_topics: "It must be what the consumer reads, which is known here of:", "负载必须能被消费者读取，此处已知的消费者主题：";
+    checked_topics: "What the consumer reads is known of these topics, so the payload is checked:", "以下主题的消费者已知，将检查负载：";
     optional: "optional", "可选";
     exists: "A live message of this topic has this key already; nothing was stored.", "该主题下已有相同键的存活消息，未存储。";
     not_found: "There is no such page or message.", "没有这个页面或消息。";

@@ -7,6 +7,7 @@ mod beside;
 mod clocks;
 mod contract;
 mod doctor;
+mod drains;
 mod example;
 mod hosts;
 mod metrics;

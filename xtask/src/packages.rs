@@ -17,6 +17,7 @@ pub(crate) fn ensure() -> Result<(), String> {
         (answers("cc", "--version"), "gcc"),
         (answers("pkill", "--version"), "procps"),
         (answers("chromium", "--version"), "chromium"),
+        (answers("chromedriver", "--version"), "chromium-driver"),
         (Path::new("/usr/share/fonts/truetype/wqy").is_dir(), "fonts-wqy-microhei"),
         (has_libfaketime(), "libfaketime"),
     ]

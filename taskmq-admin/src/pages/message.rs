@@ -232,7 +232,7 @@ fn edit(page: &Page, message: &Message) -> Markup {
                         input type="number" name="priority" min="-32768" max="32767" required value=(message.priority); }
                     button name="action" value="priority" { (texts.set_priority) }
                 }
-                form.edit method="post" action=(page.to("change")) {
+                form.edit.time method="post" action=(page.to("change")) {
                     input type="hidden" name="id" value=(message.id);
                     label { span { (texts.time_utc) }
                         input type="datetime-local" name="run_at" step="1" required value=(at); }

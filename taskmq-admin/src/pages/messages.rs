@@ -177,6 +177,10 @@ fn filters(page: &Page, fields: &Fields) -> Markup {
                 label.long { span { (texts.text) } input type="search" name="text" value=(given("text"))
                     placeholder=(texts.text_about) data-search; }
             }
+            div.buttons {
+                button.primary { (texts.search) }
+                a.button href=(page.to("messages")) { (texts.reset) }
+            }
             details.more open[["json", "since", "before"].iter().any(|name| !given(name).is_empty())] {
                 summary { (texts.more_filters) }
                 div.filters {
@@ -189,10 +193,6 @@ fn filters(page: &Page, fields: &Fields) -> Markup {
                             input type="datetime-local" name=(name) step="1" value=(given(name)); }
                     }
                 }
-            }
-            div.buttons {
-                button.primary { (texts.search) }
-                a.button href=(page.to("messages")) { (texts.reset) }
             }
             @if let Some(error) = fields.get("error") {
                 input type="hidden" name="error" value=(error);

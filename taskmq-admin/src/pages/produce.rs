@@ -124,8 +124,8 @@ async fn show(page: &Page, fields: &Fields, wrong: Option<Markup>) -> Markup {
                     @for topic in sample.topics.keys().filter(|topic| !consumed.contains(&&***topic)).take(200) { option value=(topic) {} }
                 }
             }
+            @if !consumed.is_empty() { p.about { (texts.checked_topics) " " (consumed.join(", ")) } }
             label { span { (texts.payload_json) } textarea name="payload" required rows="10" spellcheck="false" { "\n" (given("payload")) } }
-            @if !consumed.is_empty() { p.muted { (texts.checked_topics) " " (consumed.join(", ")) } }
             div.row {
                 label { span { (texts.priority) (optional) } input type="number" name="priority" min="-32768" max="32767" placeholder="0" value=(given("priority")); }
                 label { span { (texts.delay) (optional) } input type="number" name="delay" min="0" placeholder="0" value=(given("delay")); }

@@ -36,7 +36,7 @@ impl Page {
                 body data-root=(self.root) {
                     a.skip href="#main" { (texts.skip) }
                     header.side {
-                        a.brand href=(self.to("overview")) {
+                        a.brand href=(self.to("overview")) aria-label="taskmq" {
                             img src=(self.to("assets/icon.svg")) alt="" width="26" height="26";
                             span { "taskmq" }
                             @if self.shared.read_only { span.badge { (texts.read_only) } }

@@ -80,6 +80,7 @@ fn other_hosts_get_nothing_of_any_route() {
     for path in [
         "/",
         "/messages",
+        "/schedules",
         "/live",
         "/assets/admin.css",
         "/health",
@@ -114,7 +115,16 @@ fn changes_come_from_its_own_pages_only() {
     for headers in foreign {
         for kind in ["application/x-www-form-urlencoded", "text/plain", "multipart/form-data; boundary=x"] {
             let headers = [headers, &[("content-type", kind)]].concat();
-            for path in ["/produce", "/change", "/changes/1/stop", "/preferences", "/sign-out"] {
+            for path in [
+                "/produce",
+                "/change",
+                "/changes/1/stop",
+                "/topic",
+                "/schedules",
+                "/workers",
+                "/preferences",
+                "/sign-out",
+            ] {
                 let answer = door.ask(Method::POST, path, &headers, PRODUCE);
                 assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path} {headers:?}");
             }
@@ -284,7 +294,7 @@ fn a_password_opens_and_cannot_be_tried_for_long() {
 fn whoever_only_looks_cannot_write_by_a_crafted_request() {
     let door = Door::new(Access::host_decides(), |admin| admin.read_only(true));
     NewMessage::new("mail", &1).produce(&mut door.db.connect()).expect("produces");
-    for path in ["/produce", "/change", "/changes/1/stop"] {
+    for path in ["/produce", "/change", "/changes/1/stop", "/topic", "/schedules", "/workers"] {
         let answer = door.ask(Method::POST, path, &[FORM, OWN], PRODUCE);
         assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
     }

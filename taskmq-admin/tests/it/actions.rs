@@ -15,6 +15,8 @@ each_database! {
     all_with_the_same_error_are_deleted_in_the_background,
     a_bulk_change_can_be_stopped,
     a_topic_is_paused_and_resumed,
+    a_payload_that_its_consumer_cannot_read_is_refused,
+    a_worker_is_told_to_end,
     whoever_may_only_look_cannot_change,
 }
 
@@ -61,6 +63,48 @@ fn a_message_is_produced_by_a_form(db: TestDatabase) {
         assert!(refused.body.contains(said) && refused.body.contains("value=\"k1\""), "{}", refused.body);
     }
     assert_eq!(notes(&site).len(), 1);
+}
+
+/// Its topic's consumer is part of this program.
+#[taskmq_core::task_consumer(topic = "count")]
+fn count(_number: u32) {}
+
+fn a_payload_that_its_consumer_cannot_read_is_refused(db: TestDatabase) {
+    let site = Site::new(db, |admin| admin);
+    let send = |payload| site.post("/produce", &[("topic", "count"), ("payload", payload)]);
+    let refused = send("\"many\"");
+    assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.body);
+    assert!(refused.body.contains("count cannot read this payload"), "{}", refused.body);
+    assert!(notes(&site).is_empty());
+    assert_eq!(send("17").status, StatusCode::SEE_OTHER);
+    assert!(site.page("/produce").contains("so the payload is checked: count"));
+}
+
+fn a_worker_is_told_to_end(db: TestDatabase) {
+    seed(&db);
+    let site = Site::new(db, |admin| admin);
+    assert!(site.page("/workers").contains("value=\"drain\""));
+    let asked = site.post("/workers", &[("id", "7"), ("action", "drain")]);
+    assert!(asked.status == StatusCode::OK && asked.body.contains("web-1:42"), "{}", asked.body);
+    let draining = |site: &Site| site.db.connect().broker().workers(10).expect("reads")[0].draining;
+    assert!(!draining(&site));
+    let fields = [("id", "7"), ("action", "drain"), ("confirm", "yes")];
+    for _ in 0..2 {
+        assert_eq!(site.post("/workers", &fields).location, "./workers");
+    }
+    assert!(draining(&site));
+    let page = site.page("/workers");
+    assert!(page.contains("draining") && !page.contains("value=\"drain\""), "{page}");
+    assert!(site.get_in("zh", "/workers").body.contains("正在停止"));
+    let noted: Vec<_> =
+        notes(&site).into_iter().map(|note| (note.actor, note.action, note.details)).collect();
+    assert_eq!(noted, [("kim".to_owned(), "drain".to_owned(), "web-1:42".to_owned())]);
+    let gone = site.post("/workers", &[("id", "8"), ("action", "drain")]);
+    assert_eq!(gone.status, StatusCode::NOT_FOUND);
+    assert_eq!(site.post("/workers", &[("id", "7")]).status, StatusCode::NOT_FOUND);
+    let Site { db, .. } = site;
+    let looking = Site::new(db, |admin| admin.read_only(true));
+    assert_eq!(looking.post("/workers", &fields).status, StatusCode::METHOD_NOT_ALLOWED);
 }
 
 fn single_messages_are_changed_and_noted(db: TestDatabase) {

@@ -1,20 +1,21 @@
-//! A real browser opens each page, and keeps a picture of it in `target/screenshots`.
+//! A real browser opens each page in each look, and keeps a picture of it in `target/screenshots`. With
+//! `TASKMQ_TEST_AXE=axe.min.js` (of the npm package axe-core) it looks for what keeps people from using them, too.
 
 use std::path::{Path, PathBuf};
-use std::process::{Command, Stdio};
-use std::time::{Duration, Instant};
 
-use taskmq_core::Backend;
+use serde_json::json;
+use taskmq_core::{Backend, NewMessage};
 use taskmq_tests::databases::fresh;
 
-use crate::site::{MOUNT, Site, seed};
+use crate::driver::Browser;
+use crate::site::{Served, Site, produce, seed};
 
 /// Wide or as a phone, in which colours and which language.
-const LOOKS: [(&str, &str, &[&str]); 4] = [
-    ("light", "1360,1000", &["--accept-lang=en"]),
-    ("dark", "1360,1000", &["--accept-lang=en", "--blink-settings=preferredColorScheme=0"]),
-    ("phone", "390,1200", &["--accept-lang=en"]),
-    ("chinese", "1360,1000", &["--accept-lang=zh-CN"]),
+const LOOKS: [(&str, (u32, u32), &str, &str); 4] = [
+    ("light", (1360, 1000), "light", "en"),
+    ("dark", (1360, 1000), "dark", "en"),
+    ("phone", (390, 1200), "light", "en"),
+    ("chinese", (1360, 1000), "light", "zh"),
 ];
 
 fn folder() -> PathBuf {
@@ -23,78 +24,75 @@ fn folder() -> PathBuf {
     folder
 }
 
-fn browser(profile: &Path, arguments: &[String]) -> String {
-    let mut command = Command::new("chromium");
-    command
-        .args([
-            "--headless",
-            "--no-sandbox",
-            "--disable-gpu",
-            "--disable-quic",
-            "--no-first-run",
-            "--hide-scrollbars",
-        ])
-        .args(["--disable-background-networking", "--disable-component-update", "--disable-sync"])
-        .arg(format!("--user-data-dir={}", profile.display()))
-        .args(arguments)
-        .stdin(Stdio::null())
-        .stdout(Stdio::piped())
-        .stderr(Stdio::null());
-    let mut child = command.spawn().expect("chromium: cargo xtask test installs it");
-    let began = Instant::now();
-    while child.try_wait().expect("a process").is_none() {
-        if began.elapsed() > Duration::from_secs(60) {
-            _ = child.kill();
-            panic!("chromium did not end: {arguments:?}");
-        }
-        std::thread::sleep(Duration::from_millis(50));
-    }
-    let output = child.wait_with_output().expect("its output");
-    String::from_utf8_lossy(&output.stdout).into_owned()
-}
-
 #[test]
 fn every_page_is_pictured() {
     let db = fresh(Backend::Sqlite);
     let seeded = seed(&db);
-    let site = Site::new(db, |admin| admin);
-    let runtime = tokio::runtime::Builder::new_multi_thread().enable_all().build().expect("a runtime");
-    let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
-    let address = listener.local_addr().expect("an address");
-    let served = site.router.clone();
-    runtime.spawn(async move { axum::serve(listener, served).await });
-    let profile = tempfile::tempdir().expect("a folder");
+    let mut conn = db.connect();
+    for (name, cron, zone) in
+        [("morning", "0 7 * * mon-fri", "Europe/Berlin"), ("every-minute", "* * * * *", "UTC")]
+    {
+        let message = NewMessage::new("report", &json!({ "days": 30, "to": "kim@example.org" })).unique(name);
+        message.schedule(name, cron).time_zone(zone).store(&mut conn).expect("stores");
+    }
+    taskmq_core::schedule::run_now(&mut conn, "every-minute", "kim").expect("runs");
+    taskmq_core::schedule::pause(&mut conn, "morning", "kim").expect("pauses");
+    for n in 0..60 {
+        produce(&mut conn, ["mail", "bill", "report"][n % 3], &format!("message {n}"));
+    }
+    let axe =
+        std::env::var_os("TASKMQ_TEST_AXE").map(|file| std::fs::read_to_string(file).expect("axe-core"));
+    let served = Served::new(Site::new(db, |admin| admin));
+    let change = [("all", "cancel"), ("state", "ready"), ("topic", "bill"), ("confirm", "yes")];
+    assert_eq!(served.site.post("/change", &change).location, "./changes/1");
+    served.site.wait("/changes/1", ">Finished<");
+    let browser = Browser::start();
     let message = format!("/messages/{}", seeded.dead[0]);
+    let waiting = format!("/messages/{}", seeded.scheduled);
     let pages = [
-        ("overview", ""),
+        ("overview", "/overview"),
         ("topic", "/topic?name=mail"),
         ("messages", "/messages?state=dead"),
+        ("search", "/messages?json=%24.days+%3D+30&since=2026-01-01T00:00"),
         ("message", &*message),
+        ("waiting", &*waiting),
         ("dead", "/dead"),
         ("workers", "/workers"),
+        ("schedules", "/schedules"),
+        ("changes", "/changes"),
+        ("change", "/changes/1"),
         ("audit", "/audit"),
         ("produce", "/produce"),
+        ("nowhere", "/nowhere"),
     ];
-    // All of them in one look, and the first two in each.
-    for (look, size, arguments) in LOOKS {
-        let shown = if look == "light" { pages.len() } else { 2 };
-        for (name, path) in &pages[..shown] {
+    for (look, (width, height), scheme, language) in LOOKS {
+        browser.resize(width, height);
+        let feature = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
+        browser.devtools("Emulation.setEmulatedMedia", &json!({ "features": feature }));
+        browser.open(&served.at("/overview"));
+        browser.script("document.cookie = `taskmq_language=${arguments[0]}; path=/`", &json!([language]));
+        for (name, path) in &pages {
+            browser.open(&served.at(path));
             let picture = folder().join(format!("{name}-{look}.png"));
             _ = std::fs::remove_file(&picture);
-            let mut all: Vec<String> = arguments.iter().map(|argument| (*argument).to_owned()).collect();
-            all.push(format!("--window-size={size}"));
-            all.push(format!("--screenshot={}", picture.display()));
-            all.push(format!("http://{address}{MOUNT}{path}"));
-            browser(profile.path(), &all);
+            browser.picture(&picture);
             let bytes = std::fs::metadata(&picture).expect("a picture").len();
             assert!(bytes > 10_000, "{name} {look}: {bytes} bytes");
+            browser.is_clean();
+            // Nothing is wider than the page: what is, scrolls in a place of its own.
+            let wider = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+            assert_eq!(browser.script(wider, &json!([])), json!(0), "{name} {look}");
+            if let Some(axe) = &axe {
+                is_usable(&browser, axe, &format!("{name} {look}"));
+            }
         }
     }
-    // The script runs: it counts what is selected and shows that the figures are live.
-    let dom = browser(
-        profile.path(),
-        &["--dump-dom".into(), format!("http://{address}{MOUNT}/messages?state=dead")],
-    );
-    assert!(dom.contains("<b data-count=\"id\">0</b>") && dom.contains("timeout after 14 s"), "{dom}");
-    runtime.shutdown_background();
+}
+
+fn is_usable(browser: &Browser, axe: &str, page: &str) {
+    browser.script(axe, &json!([]));
+    let run = "const done = arguments[arguments.length - 1];
+        axe.run(document).then(({ violations }) => done(violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html.slice(0, 200)).join(' | ')}`)));";
+    let violations = browser.async_script(run, &json!([]));
+    assert_eq!(violations, json!([]), "{page}");
 }

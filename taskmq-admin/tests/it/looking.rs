@@ -1,23 +1,27 @@
 //! Looking changes nothing, and every link leads somewhere.
 
 use std::collections::BTreeSet;
+use std::time::Duration;
 
 use axum::body::Body;
 use axum::http::{Request, StatusCode, header};
 use futures_util::StreamExt;
-use taskmq_core::{BrokerConnection, State};
+use taskmq_core::broker::Outcome;
+use taskmq_core::{BrokerConnection, Retention, State};
 use taskmq_tests::databases::TestDatabase;
 use tower::ServiceExt;
 
-use crate::site::{HOST, MOUNT, Site, produce, seed};
+use crate::site::{HOST, MOUNT, Site, produce, run, seed};
 
 each_database! {
     every_page_says_what_it_should,
     every_link_leads_somewhere_and_changes_nothing,
     lists_go_on_where_they_ended,
     messages_are_found,
+    errors_are_failed_attempts,
     the_live_part_is_sent_as_it_changes,
     payloads_can_be_hidden,
+    what_is_beyond_all_bounds_is_bounded,
 }
 
 fn every_page_says_what_it_should(db: TestDatabase) {
@@ -139,6 +143,8 @@ fn messages_are_found(db: TestDatabase) {
         .expect("produces")
         .id();
     taskmq_core::NewMessage::new("mail", "k").unique("order:55").produce(&mut conn).expect("produces");
+    let paid = serde_json::json!({ "user": { "id": 42 } });
+    let paid = taskmq_core::NewMessage::new("pay", &paid).produce(&mut conn).expect("produces").id();
     let site = Site::new(db, |admin| admin);
     for (query, expected) in [
         ("text=running+one", vec![seeded.running]),
@@ -150,10 +156,51 @@ fn messages_are_found(db: TestDatabase) {
         ("state=dead&error=no+such+user", vec![seeded.dead[2]]),
         ("state=dead&topic=bill", vec![]),
         ("text=nothing+like+this", vec![]),
+        ("json=%24.user.id+%3D+42", vec![paid]),
+        ("json=%24.user.id+%3D+42&state=ready&topic=pay&since=2020-01-01T00:00", vec![paid]),
+        ("json=%24.user.id+%3D+42&before=2020-01-01T00:00", vec![]),
+        ("json=%24.user&state=dead", vec![]),
+        ("key=order:5&state=ready", vec![keyed]),
+        ("key=order:5&state=dead", vec![]),
+        ("key=order:5&topic=bill", vec![]),
+        ("since=2036-01-01T00:00", vec![]),
     ] {
         assert_eq!(ids(&site.page(&format!("/messages?{query}"))), expected, "{query}");
     }
     assert_eq!(site.get("/messages?id=%2317").location, "./messages/17");
+    for refused in ["json=user.id", "json=%24.a+%3E+1", "since=soon", "before=99999-01-01T00:00"] {
+        let answer = site.get(&format!("/messages?{refused}"));
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
+    }
+    // All that match can be changed, and only those.
+    let fields = [("all", "cancel"), ("state", "ready"), ("json", "$.user.id = 42"), ("confirm", "yes")];
+    let begun = site.post("/change", &fields);
+    assert_eq!(begun.location, "./changes/1", "{}", begun.body);
+    site.wait("/changes/1", ">Finished<");
+    assert_eq!(site.state(paid), Some(State::Cancelled));
+    assert_eq!(site.state(keyed), Some(State::Ready));
+}
+
+fn errors_are_failed_attempts(db: TestDatabase) {
+    let mut conn = db.connect();
+    let worker = crate::site::worker(&mut conn);
+    for n in 0..4 {
+        produce(&mut conn, "mail", "x");
+        let outcome = match n {
+            0 => Outcome::Retry { delay: Duration::from_secs(600), kind: "error", error: "once".to_owned() },
+            _ => Outcome::Done { result: None, retention: Retention::Forever },
+        };
+        run(&mut conn, &worker, "mail", Some(outcome));
+    }
+    let site = Site::new(db, |admin| admin);
+    for path in ["/overview", "/topic?name=mail"] {
+        let body = site.page(path);
+        assert!(body.contains("Errors 25%"), "{body}");
+    }
+    // Not those of more than an hour ago.
+    site.db.execute("UPDATE taskmq_failures SET failed_at = '2020-01-01 00:00:00'");
+    let Site { db, .. } = site;
+    assert!(Site::new(db, |admin| admin).page("/overview").contains("Errors 0%"));
 }
 
 fn the_live_part_is_sent_as_it_changes(db: TestDatabase) {
@@ -176,6 +223,44 @@ fn the_live_part_is_sent_as_it_changes(db: TestDatabase) {
     assert_eq!(site.get("/live?of=nothing").body, "");
 }
 
+/// However far beyond all bounds the question is, the answer is a page of the usual size.
+fn what_is_beyond_all_bounds_is_bounded(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let (most, least) = (i64::MAX, i64::MIN);
+    for path in [
+        "/messages?page=1000000000&days=1000000000&limit=1000000000".to_owned(),
+        "/messages?after=p.1000000000".into(),
+        format!("/messages?after=p.{most}"),
+        format!("/messages?after=p.{least}"),
+        format!("/messages?after=k.{most}&key=x"),
+        format!("/messages?state=dead&after=f.{most}.{most}"),
+        format!("/messages?state=ready&after=w.{most}.{most}.{most}.{most}"),
+        format!("/messages?state=ready&after=w.32767.253402300799000000.{most}.zzz"),
+        "/messages?since=1970-01-01T00:00&before=9999-12-31T23:59:59".into(),
+        "/messages?state=ready&since=9999-12-31T23:59&before=1970-01-01T00:00".into(),
+        "/messages?state=dead&since=9999-12-31T23:59".into(),
+        format!("/messages?json=%24{}", "[0]".repeat(2_000)),
+        format!("/messages?text={}", "x".repeat(10_000)),
+        format!("/audit?below={most}"),
+        format!("/audit?below={least}"),
+        format!("/topic?name={}", "x".repeat(10_000)),
+        format!("/live?of=change&id={}", u64::MAX),
+    ] {
+        let answer = site.get(&path);
+        assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
+        assert!(answer.body.len() < 200_000, "{path}: {} bytes", answer.body.len());
+    }
+    let id = seeded.ready.to_string();
+    for (name, value) in [("delay", "99999999999"), ("max_attempts", "99999"), ("priority", "-99999")] {
+        let fields = [("topic", "mail"), ("payload", "1"), (name, value)];
+        assert_eq!(site.post("/produce", &fields).status, StatusCode::UNPROCESSABLE_ENTITY, "{name}");
+    }
+    let far = [("id", &*id), ("action", "run at"), ("run_at", "9999-12-31T23:59")];
+    assert_eq!(site.post("/change", &far).status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(site.state(seeded.ready), Some(State::Ready));
+}
+
 fn payloads_can_be_hidden(db: TestDatabase) {
     let seeded = seed(&db);
     let site = Site::new(db, |admin| admin.hide_payloads(true));
@@ -189,4 +274,5 @@ fn payloads_can_be_hidden(db: TestDatabase) {
     assert!(site.page(&message).contains("hidden"));
     // Whether a text is found would tell what is hidden.
     assert_eq!(site.get("/messages?text=acme").status, StatusCode::UNPROCESSABLE_ENTITY);
+    assert_eq!(site.get("/messages?json=%24.a").status, StatusCode::UNPROCESSABLE_ENTITY);
 }

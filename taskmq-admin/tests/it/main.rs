@@ -19,6 +19,8 @@ macro_rules! each_database {
 mod access;
 mod actions;
 mod browser;
+mod clicks;
+mod driver;
 mod hostile;
 mod looking;
 mod schedules;
@@ -26,3 +28,4 @@ mod schedules;
 mod serving;
 mod site;
 mod speed;
+mod xss;

@@ -101,7 +101,7 @@ fn names_that_another_site_may_have_are_refused() {
 #[test]
 fn slow_clients_do_not_keep_others_out_and_are_cut_off() {
     let serving = Serving::start();
-    let slow: Vec<TcpStream> = (0..300)
+    let slow: Vec<TcpStream> = (0..500)
         .map(|_| {
             let mut stream = TcpStream::connect(serving.at).expect("connects");
             stream.write_all(b"GET / HTTP/1.1\r\nHost: loc").expect("sends");

@@ -104,14 +104,18 @@ pub(crate) struct Seeded {
     pub(crate) dead: Vec<MessageId>,
 }
 
-pub(crate) fn worker(conn: &mut AnyConnection) -> WorkerIdentity {
-    let worker = WorkerIdentity {
+pub(crate) fn identity() -> WorkerIdentity {
+    WorkerIdentity {
         id: 7,
         host: "web-1".to_owned(),
         pid: 42,
         topics: "mail,bill".to_owned(),
         concurrency: 4,
-    };
+    }
+}
+
+pub(crate) fn worker(conn: &mut AnyConnection) -> WorkerIdentity {
+    let worker = identity();
     conn.broker().register(&worker).expect("registers");
     worker
 }
@@ -158,4 +162,35 @@ pub(crate) fn seed(db: &TestDatabase) -> Seeded {
     let scheduled = scheduled.produce(&mut conn).expect("produces").id();
     let ready = produce(&mut conn, "bill/now", "ready one");
     Seeded { ready, scheduled, running, done, dead: dead.to_vec() }
+}
+
+/// The same as a server that a browser can reach.
+pub(crate) struct Served {
+    pub(crate) site: Site,
+    address: std::net::SocketAddr,
+    runtime: Option<Runtime>,
+}
+
+impl Served {
+    pub(crate) fn new(site: Site) -> Self {
+        let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+        let runtime = runtime.expect("a runtime");
+        let listener = runtime.block_on(tokio::net::TcpListener::bind("127.0.0.1:0")).expect("a port");
+        let address = listener.local_addr().expect("an address");
+        let router = site.router.clone();
+        runtime.spawn(async move { axum::serve(listener, router).await });
+        Self { site, address, runtime: Some(runtime) }
+    }
+
+    pub(crate) fn at(&self, path: &str) -> String {
+        format!("http://{}{MOUNT}{path}", self.address)
+    }
+}
+
+impl Drop for Served {
+    fn drop(&mut self) {
+        if let Some(runtime) = self.runtime.take() {
+            runtime.shutdown_background();
+        }
+    }
 }

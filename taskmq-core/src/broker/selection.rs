@@ -22,6 +22,8 @@ const LONGEST: i64 = 1 << 20;
 
 /// So far the order by id and that by time may differ: a statement that produces takes its time once, and ids as it goes.
 const DISORDER: TimeDelta = TimeDelta::hours(1);
+/// A way of no more ids than this is walked, whatever the times are.
+const SHORT: i64 = 10_000;
 
 /// What messages have in common. What is not given does not matter.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -450,5 +452,6 @@ fn last_before(broker: &mut dyn Broker, time: DateTime<Utc>) -> Result<MessageId
             Some(message) => end = message.id.saturating_add(1),
         }
     }
-    Ok(earlier)
+    let is_short = newest.id.saturating_sub(earlier) < SHORT;
+    Ok(if is_short { MessageId::MAX } else { earlier })
 }

@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use taskmq_core::broker::{Action, Noted, Outcome, Selection, Spot};
+use taskmq_core::broker::{Action, Condition, Noted, Outcome, Selection, Spot};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, NewMessage, State, produce};
 use taskmq_tests::databases::TestDatabase;
 
@@ -12,6 +12,9 @@ each_database! {
     a_selection_is_walked_through_once,
     a_walk_goes_on_from_its_text,
     what_a_walk_changes_hides_nothing,
+    payloads_are_looked_into,
+    messages_are_found_by_their_key,
+    messages_are_found_by_their_time,
 }
 
 fn walked(conn: &mut AnyConnection, selection: Selection, limit: i64) -> Vec<MessageId> {
@@ -120,4 +123,121 @@ fn what_a_walk_changes_hides_nothing(db: &TestDatabase) {
         let left = walked(&mut conn, Selection::of(state), 100);
         assert!(left.is_empty(), "{state}: {left:?} left");
     }
+}
+
+fn payloads_are_looked_into(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let payloads = [
+        r#"{"user":{"id":42},"tags":["new"]}"#,
+        r#"{"user":{"id":"42"}}"#,
+        // What some databases cannot look into, though they keep it.
+        r#"{"user":{"id":42},"text":"\u0000"}"#,
+        r#"{"user":{"name":"$.user.id = 42"}}"#,
+        "[42]",
+    ];
+    let ids: Vec<MessageId> = payloads
+        .iter()
+        .map(|payload| {
+            let payload: Box<serde_json::value::RawValue> =
+                serde_json::from_str(payload).unwrap_or_else(|error| panic!("{error}: {payload}"));
+            NewMessage::new("t", &payload).produce(&mut conn).expect("produces").id()
+        })
+        .collect();
+    let long = format!(r#"{{"user":{{"id":42}},"text":"{}"}}"#, "x".repeat(1 << 20));
+    let long: Box<serde_json::value::RawValue> = serde_json::from_str(&long).expect("JSON");
+    produce(&mut conn, "t", &long).expect("produces");
+    let w = worker(&mut conn, 1);
+    let claimed = claim(conn.broker(), &w, &["t"], 1);
+    assert_eq!(claimed[0].id, ids[0]);
+    let outcome = Outcome::Dead { kind: Some("error"), error: "no".to_owned() };
+    conn.broker().settle(&w, &[end(&claimed[0], outcome)]).expect("settles");
+    let mut found = |condition: &str, state| {
+        let condition: Condition = condition.parse().expect("a condition");
+        walked(&mut conn, Selection { state, condition: Some(condition), ..Selection::default() }, 2)
+    };
+    assert_eq!(found("$.user.id = 42", None), [ids[2], ids[0]]);
+    assert_eq!(found("$.user.id = \"42\"", None), [ids[1]]);
+    assert_eq!(found("$.tags[*] = new", Some(State::Dead)), [ids[0]]);
+    assert_eq!(found("$.user", Some(State::Ready)), [ids[1], ids[2], ids[3]]);
+    assert_eq!(found("$[0] = 42", None), [ids[4]]);
+    assert!(found("$.user.id = 42' OR '1' = '1", None).is_empty());
+}
+
+fn messages_are_found_by_their_key(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let keyed = |conn: &mut AnyConnection, topic: &str, key: &str| {
+        NewMessage::new(topic.to_owned(), key).unique(key.to_owned()).produce(conn).expect("produces").id()
+    };
+    let dead = keyed(&mut conn, "t", "k");
+    let claimed = claim(conn.broker(), &w, &["t"], 1);
+    let outcome = Outcome::Dead { kind: Some("error"), error: "k".to_owned() };
+    conn.broker().settle(&w, &[end(&claimed[0], outcome)]).expect("settles");
+    let live = ["t", "u", "v"].map(|topic| keyed(&mut conn, topic, "k"));
+    keyed(&mut conn, "t", "kk");
+    produce(&mut conn, "t", "k").expect("produces");
+    let later = NewMessage::new("w", "k").unique("k").delay(Duration::from_secs(600));
+    let later = later.produce(&mut conn).expect("produces").id();
+    let sought = Selection { unique_key: Some("k".to_owned()), ..Selection::default() };
+    let of = |topic: &str| Selection { topic: Some(topic.to_owned()), ..sought.clone() };
+    for limit in [1, 3, 100] {
+        let all = [&live[..], &[later, dead]].concat();
+        assert_eq!(walked(&mut conn, sought.clone(), limit), all);
+        assert_eq!(walked(&mut conn, of("t"), limit), [live[0], dead]);
+        assert!(walked(&mut conn, of("none"), limit).is_empty());
+        assert!(walked(&mut conn, of("närrisch"), limit).is_empty());
+        let ready = Selection { state: Some(State::Ready), ..sought.clone() };
+        assert_eq!(walked(&mut conn, ready, limit), live);
+        let scheduled = Selection { state: Some(State::Scheduled), ..sought.clone() };
+        assert_eq!(walked(&mut conn, scheduled, limit), [later]);
+        let finished = Selection { state: Some(State::Dead), ..sought.clone() };
+        assert_eq!(walked(&mut conn, finished, limit), [dead]);
+    }
+    // It goes on behind each of them.
+    let mut walk = sought.clone().walk();
+    let first = walk.next(conn.broker(), 2).expect("walks").expect("some").remove(0);
+    let spot: Spot = first.spot.to_string().parse().expect("a spot");
+    let rest = sought.walk_from(spot).next(conn.broker(), 100).expect("walks").expect("some");
+    assert_eq!(rest.iter().map(|found| found.id).collect::<Vec<_>>(), [live[1], live[2], later]);
+}
+
+fn messages_are_found_by_their_time(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let ids: Vec<MessageId> = (0..40).map(|n| produce(&mut conn, "t", &n).expect("produces")).collect();
+    // As if there were many more between them.
+    db.execute("UPDATE taskmq_messages SET id = id * 1000");
+    let ids: Vec<MessageId> = ids.into_iter().map(|id| id * 1000).collect();
+    // One a day, the last one today.
+    let now = conn.broker().now().expect("a time");
+    for (n, id) in ids.iter().enumerate() {
+        let at = (now - chrono::TimeDelta::days(39 - i64::try_from(n).expect("is small")))
+            .format("%Y-%m-%d %H:%M:%S");
+        db.execute(&format!(
+            "UPDATE taskmq_messages SET created_at = '{at}', run_at = '{at}' WHERE id = {id}"
+        ));
+    }
+    let day = |n: i64| Some(now - chrono::TimeDelta::days(39 - n) - chrono::TimeDelta::minutes(1));
+    let between = |state, since, before| Selection { state, since, before, ..Selection::default() };
+    let newest = |range: std::ops::Range<usize>| ids[range].iter().rev().copied().collect::<Vec<_>>();
+    for limit in [1, 7, 100] {
+        assert_eq!(walked(&mut conn, between(None, day(10), day(20)), limit), newest(10..20));
+        assert_eq!(walked(&mut conn, between(None, None, day(3)), limit), newest(0..3));
+        assert_eq!(walked(&mut conn, between(None, day(38), None), limit), newest(38..40));
+        assert!(walked(&mut conn, between(None, None, day(-5)), limit).is_empty());
+        let ready = Some(State::Ready);
+        assert_eq!(walked(&mut conn, between(ready, day(10), day(20)), limit), ids[10..20]);
+        assert_eq!(walked(&mut conn, between(ready, day(30), None), limit), ids[30..]);
+    }
+    // Neither the beginning nor the end is walked to.
+    let mut walk = between(None, day(20), day(21)).walk();
+    while walk.next(conn.broker(), 1).expect("walks").is_some() {}
+    assert!(walk.looked_at() <= 3, "{} looked at", walk.looked_at());
+    let w = worker(&mut conn, 1);
+    let done = claim(conn.broker(), &w, &["t"], 3);
+    let outcome = || Outcome::Dead { kind: Some("error"), error: "no".to_owned() };
+    let ends: Vec<_> = done.iter().map(|claimed| end(claimed, outcome())).collect();
+    conn.broker().settle(&w, &ends).expect("settles");
+    let dead = Some(State::Dead);
+    assert_eq!(walked(&mut conn, between(dead, day(39), None), 2).len(), 3);
+    assert!(walked(&mut conn, between(dead, None, day(39)), 2).is_empty());
 }

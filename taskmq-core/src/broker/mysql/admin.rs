@@ -47,16 +47,24 @@ impl Administration for MysqlConnection {
     }
 
     fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>> {
-        // With the worker among its columns the server jumps from lane to lane in the index, and reads no more of each.
-        let lanes: Vec<(i64, String, i16)> = load!(
-            self, Mysql => (BigInt, Text, SmallInt),
-            "SELECT DISTINCT worker_id, topic, priority FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-             WHERE worker_id = 0 ORDER BY worker_id, topic, priority LIMIT ?",
-            BigInt = i64::try_from(limit).unwrap_or(i64::MAX),
-        )?;
-        let mut lanes: Vec<Lane> =
-            lanes.into_iter().map(|(_, topic, priority)| Lane { topic, priority }).collect();
-        lanes.sort_by(|a, b| (&a.topic, b.priority).cmp(&(&b.topic, a.priority)));
+        let mut lanes: Vec<Lane> = Vec::new();
+        while lanes.len() < limit {
+            let last = lanes.last().map_or("", |lane| &*lane.topic).to_owned();
+            let below = lanes.last().map_or(i32::MIN, |lane| i32::from(lane.priority));
+            if let Some(priority) = next_lane(self, &last, below)? {
+                lanes.push(Lane { topic: last, priority });
+                continue;
+            }
+            let next: Vec<String> = load!(
+                self, Mysql => Text,
+                "SELECT topic FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+                 WHERE worker_id = 0 AND topic > ? ORDER BY topic LIMIT 1",
+                Text = &last,
+            )?;
+            let Some(topic) = next.into_iter().next() else { break };
+            let Some(priority) = next_lane(self, &topic, i32::from(i16::MAX) + 1)? else { continue };
+            lanes.push(Lane { topic, priority });
+        }
         Ok(lanes)
     }
 
@@ -277,22 +285,35 @@ impl Administration for MysqlConnection {
     }
 
     fn keyed(&mut self, unique_key: &str, topic: Option<&str>) -> Result<Vec<MessageId>> {
-        match topic {
-            Some(topic) if !topic.is_ascii() => Ok(Vec::new()),
-            Some(topic) => Ok(load!(
+        if let Some(topic) = topic {
+            if !topic.is_ascii() {
+                // No topic is, and the column cannot be compared with such a text.
+                return Ok(Vec::new());
+            }
+            return Ok(load!(
                 self, Mysql => BigInt,
                 "SELECT id FROM taskmq_messages WHERE topic = ? AND unique_key = ?",
                 Text = topic,
                 Text = unique_key,
-            )?),
-            // The server jumps from topic to topic in the index.
-            None => Ok(load!(
-                self, Mysql => BigInt,
-                "SELECT m.id FROM (SELECT DISTINCT topic FROM taskmq_messages FORCE INDEX (taskmq_messages_unique)) topics
-                 STRAIGHT_JOIN taskmq_messages m FORCE INDEX (taskmq_messages_unique)
-                    ON m.topic = topics.topic AND m.unique_key = ?",
+            )?);
+        }
+        // From topic to topic; a statement that does so for all of them reads them all where the server thinks there are few.
+        let mut ids = Vec::new();
+        let mut last = String::new();
+        loop {
+            let next: Vec<(String, Option<MessageId>)> = load!(
+                self, Mysql => (Text, Nullable<BigInt>),
+                "SELECT next.topic, m.id FROM (
+                    SELECT topic FROM taskmq_messages FORCE INDEX (taskmq_messages_unique)
+                    WHERE topic > ? ORDER BY topic LIMIT 1) next
+                 LEFT JOIN taskmq_messages m FORCE INDEX (taskmq_messages_unique)
+                    ON m.topic = next.topic AND m.unique_key = ?",
+                Text = &last,
                 Text = unique_key,
-            )?),
+            )?;
+            let Some((topic, id)) = next.into_iter().next() else { return Ok(ids) };
+            ids.extend(id);
+            last = topic;
         }
     }
 

@@ -1,0 +1,166 @@
+//! Every action and every page, clicked through in a real browser.
+
+use serde_json::json;
+use taskmq_core::{BrokerConnection, NewMessage, State};
+use taskmq_tests::databases::TestDatabase;
+
+use crate::driver::Browser;
+use crate::site::{Served, Site, dead, identity, produce, run, seed};
+
+each_database! {
+    everything_can_be_clicked,
+}
+
+fn everything_can_be_clicked(db: TestDatabase) {
+    let seeded = seed(&db);
+    let mut conn = db.connect();
+    let report = NewMessage::new("report", &json!({ "days": 1 }));
+    report.schedule("morning", "0 7 * * *").store(&mut conn).expect("stores");
+    let served = Served::new(Site::new(db, |admin| admin));
+    let browser = Browser::start();
+    let state_is = |id, state: State| {
+        browser.until(&format!("{id} is {state}"), || served.site.state(id) == Some(state));
+    };
+    // Each page by its link; the live ones become live.
+    browser.open(&served.at(""));
+    for (link, says) in [
+        ("Messages", "All states"),
+        ("Dead letters", "grouped by error"),
+        ("Workers", "web-1"),
+        ("Schedules", "Next runs"),
+        ("Changes", "No bulk changes"),
+        ("Audit log", "Nothing was changed"),
+        ("Produce", "Payload (JSON)"),
+        ("Overview", "Throughput"),
+    ] {
+        browser.click(&format!("//nav//a[normalize-space()='{link}']"));
+        browser.wait(says);
+        browser.is_clean();
+    }
+    // Produce, refused first: the form stays filled in.
+    browser.click("//nav//a[normalize-space()='Produce']");
+    browser.fill("topic", "letter");
+    browser.fill("payload", "{\"user\": {\"id\": 42");
+    browser.button("Produce");
+    browser.wait("The payload is no JSON");
+    browser.fill("payload", "{\"user\": {\"id\": 42}}");
+    browser.fill("delay", "3600");
+    browser.fill("key", "letter:42");
+    browser.button("Produce");
+    browser.wait("\"id\": 42");
+    let id: i64 = browser.url().rsplit('/').next().and_then(|id| id.parse().ok()).expect("an id");
+    let message = |id| served.site.db.connect().broker().message(id).expect("reads").expect("is there");
+    assert_eq!((message(id).state, message(id).unique_key.as_deref()), (State::Scheduled, Some("letter:42")));
+    // Priority, time, run now, cancel, retry.
+    browser.fill("priority", "7");
+    browser.button("Set priority");
+    browser.until("its priority is 7", || message(id).priority == 7);
+    browser.set("run_at", "2036-01-02T03:04:05");
+    browser.button("Set time");
+    browser.until("its time is set", || message(id).run_at.to_rfc3339() == "2036-01-02T03:04:05+00:00");
+    browser.button("Run now");
+    state_is(id, State::Ready);
+    browser.button("Cancel");
+    state_is(id, State::Cancelled);
+    browser.button("Retry");
+    state_is(id, State::Ready);
+    // Found again by what its payload has, and by its key.
+    browser.open(&served.at("/messages"));
+    browser.click("//summary");
+    browser.fill("json", "$.user.id = 42");
+    browser.button("Search");
+    browser.wait(&format!("#{id}"));
+    browser.open(&served.at("/messages"));
+    browser.fill("key", "letter:42");
+    browser.button("Search");
+    browser.wait(&format!("#{id}"));
+    // A row leads to its message. Deleting asks; who says no has changed nothing.
+    browser.click(&format!("//tr[@data-key='{id}']/td[last()]"));
+    browser.wait("Timeline");
+    browser.button("Delete");
+    browser.click("//dialog//button[normalize-space()='Back']");
+    assert_eq!(served.site.state(id), Some(State::Ready));
+    browser.button("Delete");
+    browser.click("//dialog//button[normalize-space()='Delete']");
+    browser.until("it is deleted", || served.site.state(id).is_none());
+    // Some of a list, then all that match.
+    browser.open(&served.at("/messages?state=dead"));
+    for id in &seeded.dead[..2] {
+        browser.click(&format!("//input[@name='id' and @value='{id}']"));
+    }
+    browser.wait("Selected: 2");
+    browser.click("//button[@name='action' and @value='retry']");
+    browser.button("Retry: 2 messages");
+    state_is(seeded.dead[0], State::Ready);
+    state_is(seeded.dead[1], State::Ready);
+    browser.button("Back");
+    browser.wait("no such user");
+    browser.click("//button[@name='all' and @value='delete']");
+    browser.button("Delete: 1 message");
+    browser.wait("Finished");
+    assert_eq!(served.site.state(seeded.dead[2]), None);
+    // All dead letters of one error.
+    produce(&mut conn_of(&served), "bounce", "x");
+    let bounced = run(&mut conn_of(&served), &identity(), "bounce", dead("no such mailbox"));
+    browser.click("//nav//a[normalize-space()='Dead letters']");
+    browser.wait("no such mailbox");
+    browser.click("//section[contains(., 'no such mailbox')]//button[normalize-space()='Retry all']");
+    browser.button("Retry: 1 message");
+    browser.wait("Finished");
+    state_is(bounced, State::Ready);
+    // A topic is paused and resumed.
+    browser.open(&served.at("/topic?name=bounce"));
+    browser.button("Pause");
+    browser.wait("no worker takes messages");
+    browser.button("Resume");
+    browser.until("it is resumed", || conn_of(&served).broker().paused().expect("reads").is_empty());
+    // A schedule is paused, resumed, and runs now.
+    browser.click("//nav//a[normalize-space()='Schedules']");
+    browser.button("Pause");
+    browser.wait("None while it is paused");
+    browser.button("Resume");
+    browser.until("it ticks", || !browser.text().contains("None while it is paused"));
+    browser.button("Run now");
+    browser.wait("\"days\": 1");
+    // A worker is told to end, after a question.
+    browser.click("//nav//a[normalize-space()='Workers']");
+    browser.button("Drain");
+    browser.click("//dialog//button[normalize-space()='Drain']");
+    browser.wait("draining");
+    assert!(conn_of(&served).broker().workers(10).expect("reads")[0].draining);
+    // Colours and language, which stay; and all of it is in the audit log.
+    browser.click("//button[@value='dark']");
+    browser.until("it is dark", || {
+        browser.script("return document.documentElement.dataset.theme", &json!([])) == json!("dark")
+    });
+    browser.click("//button[@value='zh']");
+    browser.wait("审计日志");
+    browser.click("//button[@value='en']");
+    browser.click("//nav//a[normalize-space()='Audit log']");
+    for action in ["produce", "priority", "run at", "retry", "cancel", "delete", "pause", "resume", "drain"] {
+        browser.wait(action);
+    }
+    browser.is_clean();
+    // By the keyboard alone.
+    let press = |keys: &str| {
+        for key in keys.chars() {
+            let event = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true }))";
+            browser.script(event, &json!([key.to_string()]));
+        }
+    };
+    press("gs");
+    browser.until("the page of schedules", || browser.url().ends_with("/schedules"));
+    press("gm");
+    browser.until("the page of messages", || browser.url().ends_with("/messages"));
+    browser.wait("All states");
+    press("j");
+    browser.script(
+        "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))",
+        &json!([]),
+    );
+    browser.wait("Timeline");
+}
+
+fn conn_of(served: &Served) -> taskmq_core::AnyConnection {
+    served.site.db.connect()
+}
