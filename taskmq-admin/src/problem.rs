@@ -42,6 +42,7 @@ impl Problem {
                 Error::Topic { .. }
                 | Error::Key { .. }
                 | Error::Encode { .. }
+                | Error::Json { .. }
                 | Error::TooLarge { .. }
                 | Error::Delay { .. } => StatusCode::UNPROCESSABLE_ENTITY,
                 Error::Message { .. } => StatusCode::CONFLICT,

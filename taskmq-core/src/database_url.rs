@@ -2,6 +2,30 @@
 
 use crate::{Backend, Error};
 
+/// A URL whose `Debug` shows no password either.
+#[derive(Clone)]
+pub(crate) struct DatabaseUrl(String);
+
+impl DatabaseUrl {
+    pub(crate) fn new(url: impl Into<String>) -> Self {
+        Self(url.into())
+    }
+}
+
+impl std::ops::Deref for DatabaseUrl {
+    type Target = str;
+
+    fn deref(&self) -> &str {
+        &self.0
+    }
+}
+
+impl std::fmt::Debug for DatabaseUrl {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        without_password(self).fmt(f)
+    }
+}
+
 /// A URL that may be shown: with `***` in place of a password.
 pub(crate) fn without_password(url: &str) -> String {
     let (scheme, rest) = parts(url);

@@ -102,6 +102,19 @@ fn escape(json: &[u8]) -> Option<usize> {
     }
 }
 
+/// Whether a terminal shows this character, and does not carry it out: it is no control character, and none that turns
+/// the direction of writing or begins a line.
+///
+/// ```
+/// use taskmq_core::limits::is_printable;
+/// assert!(is_printable('é') && !is_printable('\u{1b}') && !is_printable('\u{202e}'));
+/// ```
+pub fn is_printable(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !(turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+}
+
 /// Makes an error text safe to store and to show: no control characters but line breaks and tabs, and not too long.
 pub(crate) fn clean_error(text: &str) -> String {
     let mut clean = String::with_capacity(text.len().min(MAX_ERROR_BYTES));

@@ -2,5 +2,6 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod databases;
+pub mod inputs;
 pub mod proxy;
 pub use taskmq_test_servers as servers;

@@ -19,6 +19,7 @@ macro_rules! each_database {
 mod access;
 mod actions;
 mod browser;
+mod forms;
 mod hostile;
 mod looking;
 #[cfg(feature = "serve")]

@@ -3,6 +3,7 @@ use tracing_subscriber::fmt::format::debug_fn;
 use tracing_subscriber::fmt::time::ChronoLocal;
 
 use super::LogFormat;
+use crate::limits::is_printable;
 
 /// Logs to standard error, unless the program has set up logging of its own.
 pub(super) fn start(format: LogFormat) {
@@ -19,9 +20,18 @@ pub(super) fn start(format: LogFormat) {
             .with_timer(ChronoLocal::new("%H:%M:%S%.3f".to_owned()))
             // The sentence says it all; the fields are for JSON.
             .fmt_fields(debug_fn(|writer, field, value| match field.name() {
-                "message" => write!(writer, "{value:?}"),
+                "message" => writer.write_str(&shown(&format!("{value:?}"))),
                 _ => Ok(()),
             }))
             .try_init(),
     };
+}
+
+/// On one line, whatever another program has stored, and with nothing in it that a terminal would carry out.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_printable(c) { shown.push(c) } else { shown.extend(c.escape_default()) }
+    }
+    shown
 }

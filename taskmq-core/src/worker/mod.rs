@@ -39,6 +39,7 @@ use clap::Parser;
 use crate::broker::ScheduleRecord;
 use crate::consumer::call::States;
 use crate::consumer::{Consumer, Declared, Handler};
+use crate::database_url::DatabaseUrl;
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Registry, Result, ids, migration};
 
 pub use admin::AdminServer;
@@ -71,9 +72,15 @@ pub fn main() -> ExitCode {
 /// ```
 pub fn main_with(configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
     // A missing .env is no error; what the environment already has wins.
-    let _ = dotenvy::dotenv();
+    let read = dotenvy::dotenv();
     let args = WorkerArgs::parse();
     logging::start(args.log);
+    // Its error has the line, and a password may be in that.
+    if read.is_err_and(|error| !error.not_found()) {
+        tracing::warn!(
+            ".env is not read beyond its first line that is wrong: write NAME=value, and a value with spaces, $ or # as 'value'"
+        );
+    }
     if args.supervise && args.supervised.is_none() {
         return supervisor::run();
     }
@@ -121,7 +128,7 @@ pub enum Ended {
 #[must_use = "a worker does nothing before `run`"]
 pub struct Worker {
     registry: Registry,
-    database_url: String,
+    database_url: DatabaseUrl,
     concurrency: usize,
     shutdown_timeout: Duration,
     until_empty: bool,
@@ -136,7 +143,7 @@ impl Worker {
     pub fn new(registry: Registry, database_url: impl Into<String>) -> Self {
         Self {
             registry,
-            database_url: database_url.into(),
+            database_url: DatabaseUrl::new(database_url),
             concurrency: 10,
             shutdown_timeout: Duration::from_secs(30),
             until_empty: false,
@@ -300,7 +307,7 @@ struct Setup {
     /// See [`AnyConnection::has_locks_of_all`]. Batches need them: nothing that two claims of the same messages write
     /// is the same row.
     locks_of_all: bool,
-    database_url: String,
+    database_url: DatabaseUrl,
     registry: Registry,
     schedules: Arc<[ScheduleRecord]>,
     concurrency: usize,
