@@ -2,6 +2,7 @@
 
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::TcpStream;
+use std::path::Path;
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -43,6 +44,8 @@ const ALWAYS: [&[&str]; 6] =
 struct Account {
     db: TestDatabase,
     name: String,
+    /// A project, for `init` and `migrate`.
+    project: tempfile::TempDir,
 }
 
 impl Account {
@@ -52,7 +55,25 @@ impl Account {
             Backend::Postgres => format!("CREATE ROLE {name} LOGIN SUPERUSER PASSWORD '{DECODED}'"),
             _ => format!("CREATE USER {name} IDENTIFIED BY '{DECODED}'; GRANT ALL ON *.* TO {name}"),
         });
-        Self { db, name }
+        let project = tempfile::tempdir().expect("a folder");
+        let manifest = format!(
+            "[package]\nname = \"host\"\nedition = \"2024\"\n[dependencies]\ndiesel = {{ features = [\"{}\"] }}\n",
+            backend.feature()
+        );
+        for (file, text) in [
+            ("Cargo.toml", &*manifest),
+            ("src/main.rs", "fn main() {}\n"),
+            ("migrations/2026-01-01-000000_host/up.sql", "SELECT 1;\n"),
+        ] {
+            let path = project.path().join(file);
+            std::fs::create_dir_all(path.parent().expect("a folder")).expect("folders");
+            std::fs::write(path, text).expect("a file");
+        }
+        Self { db, name, project }
+    }
+
+    fn cli(&self, url: &str, args: &[&str]) -> Output {
+        cli(self.project.path(), url, args)
     }
 
     /// `host:port/name` of the database.
@@ -114,9 +135,10 @@ fn keeps(said: &str, of: &str) {
     assert!(!said.contains(MARK), "{of}: {said}");
 }
 
-fn cli(url: &str, args: &[&str]) -> Output {
+fn cli(folder: &Path, url: &str, args: &[&str]) -> Output {
     let out = Command::new(taskmq_cli())
         .args(args)
+        .current_dir(folder)
         .env("DATABASE_URL", url)
         .env("RUST_BACKTRACE", "full")
         .env("RUST_LOG", "trace")
@@ -175,9 +197,9 @@ fn nobody_says_it(backend: Backend) {
     let mut conn = AnyConnection::establish(&good).expect("connects");
     produce(&mut conn, "t", &1).expect("produces");
     for args in COMMANDS.iter().chain(&ALWAYS) {
-        cli(&good, args);
+        account.cli(&good, args);
     }
-    let topics = cli(&good, &["topics"]);
+    let topics = account.cli(&good, &["topics"]);
     assert!(topics.status.success(), "{topics:?}");
     pages(&good, true);
     for (at, url) in account.bad().iter().enumerate() {
@@ -186,9 +208,9 @@ fn nobody_says_it(backend: Backend) {
         for args in
             COMMANDS.iter().chain(&ALWAYS).skip(if all { 0 } else { at % 12 }).take(if all { 99 } else { 2 })
         {
-            cli(url, args);
+            account.cli(url, args);
         }
-        cli(url, &["migrate"]);
+        account.cli(url, &["migrate"]);
         if let Err(error) = AnyConnection::establish(url) {
             keeps(&format!("{error} {error:?}"), url);
         }

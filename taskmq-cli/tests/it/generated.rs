@@ -322,7 +322,12 @@ fn is_kept(text: &str, edited: &str) -> bool {
     let changed = |line: &str| {
         line.contains("serde") || line.starts_with("package = {") || line.starts_with("dependencies = {")
     };
-    let changed = |line: &str| changed(line.trim_start_matches('\u{feff}'));
+    // A mark stays in front of all.
+    let (text, edited) = match (text.strip_prefix('\u{feff}'), edited.strip_prefix('\u{feff}')) {
+        (Some(text), Some(edited)) => (text, edited),
+        (None, None) => (text, edited),
+        _ => return false,
+    };
     let mut rest = edited.split_inclusive('\n');
     text.split_inclusive('\n').filter(|line| !changed(line)).all(|line| {
         // The last line may have got its end.
