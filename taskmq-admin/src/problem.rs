@@ -42,6 +42,7 @@ impl Problem {
                 Error::Topic { .. }
                 | Error::Key { .. }
                 | Error::Encode { .. }
+                | Error::Json { .. }
                 | Error::TooLarge { .. }
                 | Error::Delay { .. }
                 | Error::Condition { .. }

@@ -113,7 +113,12 @@ pub(crate) struct ProduceArgs {
     pub(crate) topic: String,
 
     /// The payload; - reads it from standard input
-    #[arg(value_name = "JSON", required_unless_present = "file", conflicts_with = "file")]
+    #[arg(
+        value_name = "JSON",
+        required_unless_present = "file",
+        conflicts_with = "file",
+        allow_negative_numbers = true
+    )]
     pub(crate) payload: Option<String>,
 
     /// Produce a message for each line of this file, all of them or none
@@ -373,7 +378,7 @@ pub(crate) struct AddScheduleArgs {
     pub(crate) topic: String,
 
     /// Their payload; - reads it from standard input
-    #[arg(value_name = "JSON", required = true)]
+    #[arg(value_name = "JSON", required = true, allow_negative_numbers = true)]
     pub(crate) payload: Option<String>,
 
     /// In which this is meant, for instance Europe/Berlin
@@ -409,3 +414,6 @@ pub(crate) struct ManArgs {
     #[arg(value_name = "DIR")]
     pub(crate) folder: PathBuf,
 }
+
+#[cfg(test)]
+mod tests;

@@ -32,12 +32,14 @@ impl Error {
             Error::Queue(
                 taskmq_core::Error::Topic { .. }
                 | taskmq_core::Error::Key { .. }
+                | taskmq_core::Error::Json { .. }
                 | taskmq_core::Error::TooLarge { .. }
                 | taskmq_core::Error::Delay { .. }
                 | taskmq_core::Error::Cron { .. }
                 | taskmq_core::Error::TimeZone { .. }
                 | taskmq_core::Error::Schedule { .. }
-                | taskmq_core::Error::NoDatabaseUrl,
+                | taskmq_core::Error::NoDatabaseUrl
+                | taskmq_core::Error::Unsupported(_),
             ) => ExitCode::from(2),
             Error::Admin(
                 taskmq_admin::Error::Unprotected { .. }

@@ -10,6 +10,7 @@ mod database;
 mod doctor;
 mod error;
 mod init;
+mod payload;
 mod selection;
 #[cfg(feature = "watch")]
 mod watch;
@@ -23,8 +24,14 @@ use taskmq_core::broker::Action;
 
 fn main() -> ExitCode {
     // As diesel_cli does; a missing file is no error, and what the environment already has wins.
-    let _ = dotenvy::dotenv();
+    let read = dotenvy::dotenv();
     let cli = Cli::parse();
+    // Its error has the line, and a password may be in that.
+    if read.is_err_and(|error| !error.not_found()) {
+        eprintln!(
+            "note: .env is not read beyond its first line that is wrong: write NAME=value, and a value with spaces, $ or # as 'value'"
+        );
+    }
     match run(&cli) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {

@@ -3,10 +3,11 @@
 use std::io::{ErrorKind, Write};
 
 use console::{Term, measure_text_width, truncate_str};
+use taskmq_core::limits::is_printable;
 
-/// A line for a person, as `println!`.
+/// A line for a person, as `println!`, but that a terminal carries nothing out of it.
 macro_rules! say {
-    ($($text:tt)*) => { $crate::output::write(&format!("{}\n", format_args!($($text)*))) };
+    ($($text:tt)*) => { $crate::output::write(&($crate::output::printable(&format!($($text)*)) + "\n")) };
 }
 
 /// To standard output. When nobody reads on, as with `| head`, there is nothing left to do.
@@ -29,15 +30,9 @@ const NARROWEST: usize = 10;
 pub(crate) fn printable(text: &str) -> String {
     let mut out = String::with_capacity(text.len());
     for c in text.chars() {
-        if is_unsafe(c) && c != '\n' { out.extend(c.escape_default()) } else { out.push(c) }
+        if is_printable(c) || c == '\n' { out.push(c) } else { out.extend(c.escape_default()) }
     }
     out
-}
-
-fn is_unsafe(c: char) -> bool {
-    let turns =
-        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
-    turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}')
 }
 
 /// On one line.
@@ -83,11 +78,14 @@ fn lines(heading: &[&str], rows: &[Vec<String>], cut: usize, width: Option<usize
 /// JSON can.
 pub(crate) fn json(rows: &[impl serde::Serialize]) {
     let text = serde_json::to_string_pretty(rows).unwrap_or_default();
-    // Such characters are in strings only: JSON has none of them, but for its white space, anywhere else.
-    let escaped = |c: char| {
-        if is_unsafe(c) && !c.is_ascii_whitespace() { format!("\\u{:04x}", u32::from(c)) } else { c.into() }
+    // Such characters are in strings only: between values JSON has none but its white space, of which any will do.
+    let escaped = |c: char| match c {
+        '\n' | '\t' => c.into(),
+        '\r' => " ".to_owned(),
+        c if is_printable(c) => c.into(),
+        c => format!("\\u{:04x}", u32::from(c)),
     };
-    say!("{}", text.chars().map(escaped).collect::<String>());
+    write(&(text.chars().map(escaped).collect::<String>() + "\n"));
 }
 
 #[cfg(test)]

@@ -39,20 +39,22 @@ impl Backend {
             }) || ["host=", "dbname=", "password="].iter().any(|key| url.contains(key))
                 || has_user_and_password(url) =>
             {
-                Err(Error::Unsupported(
-                    "DATABASE_URL must be a file's path, postgres://user:password@host/name or \
-                     mysql://user:password@host/name"
-                        .to_owned(),
-                ))
+                Err(no_url())
             }
             None | Some("sqlite" | "file") => Ok(Backend::Sqlite),
             Some("mariadb") => Err(Error::Unsupported(
                 "write a MariaDB URL as mysql://..., which is what Diesel reads".to_owned(),
             )),
-            Some(other) => Err(Error::Unsupported(format!(
+            // What is before the first :// may be a user with a password that has one.
+            Some(other) if Self::is_scheme(other) => Err(Error::Unsupported(format!(
                 "{other}:// is no database that taskmq knows: use a file's path for SQLite, postgres:// or mysql://"
             ))),
+            Some(_) => Err(no_url()),
         }
+    }
+
+    pub(crate) fn is_scheme(text: &str) -> bool {
+        !text.is_empty() && text.chars().all(|c| c.is_ascii_alphanumeric() || "+-.".contains(c))
     }
 
     /// The name of the feature, of the migrations' folder and of the command line's `--backend`.
@@ -63,6 +65,13 @@ impl Backend {
             Backend::Mysql => "mysql",
         }
     }
+}
+
+fn no_url() -> Error {
+    Error::Unsupported(
+        "DATABASE_URL must be a file's path, postgres://user:password@host/name or mysql://user:password@host/name"
+            .to_owned(),
+    )
 }
 
 /// `user:password@host/name`, of which only the scheme is missing: as a file's name it would be shown.

@@ -59,7 +59,7 @@ pub(crate) fn check_json(what: &'static str, json: &str) -> Result<()> {
     if json.len() > MAX_PAYLOAD_BYTES {
         return Err(Error::TooLarge { what, bytes: json.len(), limit: MAX_PAYLOAD_BYTES });
     }
-    let (mut depth, mut in_text) = (0, false);
+    let (mut depth, mut in_text) = (0_usize, false);
     let mut at = 0;
     while let Some(byte) = json.as_bytes().get(at) {
         match byte {
@@ -72,7 +72,7 @@ pub(crate) fn check_json(what: &'static str, json: &str) -> Result<()> {
                 continue;
             }
             b'[' | b'{' if !in_text => depth += 1,
-            b']' | b'}' if !in_text => depth -= 1,
+            b']' | b'}' if !in_text => depth = depth.saturating_sub(1),
             _ => {}
         }
         if depth > MAX_PAYLOAD_DEPTH {
@@ -102,6 +102,19 @@ fn escape(json: &[u8]) -> Option<usize> {
     }
 }
 
+/// Whether a terminal shows this character, and does not carry it out: it is no control character, and none that turns
+/// the direction of writing or begins a line.
+///
+/// ```
+/// use taskmq_core::limits::is_printable;
+/// assert!(is_printable('é') && !is_printable('\u{1b}') && !is_printable('\u{202e}'));
+/// ```
+pub fn is_printable(c: char) -> bool {
+    let turns =
+        matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}');
+    !(turns || c.is_control() || matches!(c, '\u{2028}' | '\u{2029}'))
+}
+
 /// Makes an error text safe to store and to show: no control characters but line breaks and tabs, and not too long.
 pub(crate) fn clean_error(text: &str) -> String {
     let mut clean = String::with_capacity(text.len().min(MAX_ERROR_BYTES));
@@ -116,64 +129,4 @@ pub(crate) fn clean_error(text: &str) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn topics_are_checked() {
-        for good in ["a", "yace", "mail.welcome", "a/b:c_d-e", &"x".repeat(100)] {
-            assert!(check_topic(good).is_ok(), "{good}");
-        }
-        for bad in ["", " ", "a b", "é", "😀", "a\0", "a\n", &"x".repeat(101)] {
-            assert!(check_topic(bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn json_that_not_every_database_takes_is_refused() {
-        let nested = |depth| format!("{}{}", "[".repeat(depth), "]".repeat(depth));
-        let objects = |depth| format!("{}1{}", "{\"a\":".repeat(depth), "}".repeat(depth));
-        let wide = format!("[{}[]]", "[],".repeat(1000));
-        for good in [
-            &*nested(31),
-            &objects(31),
-            &wide,
-            r#""[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[""#,
-            r#""\"[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[[""#,
-            r#""\ud83d\ude00""#,
-            r#""\\ud800""#,
-            r#"["\u0000", "\\", "\\\""]"#,
-        ] {
-            assert!(check_json("it", good).is_ok(), "{good}");
-        }
-        for bad in [
-            &*nested(32),
-            &objects(32),
-            r#""\ud800""#,
-            r#""\udc00\ud800""#,
-            r#""\ud800\ud800""#,
-            r#""\uD83D x""#,
-            r#"{"\\\ud800": 1}"#,
-        ] {
-            assert!(matches!(check_json("it", bad), Err(Error::Json { .. })), "{bad}");
-        }
-    }
-
-    #[test]
-    fn keys_are_checked() {
-        for good in ["k", " k", "k\t", "clé 😀", &"é".repeat(255)] {
-            assert!(check_key("it", good).is_ok(), "{good}");
-        }
-        for bad in ["", " ", "k ", "k\0", &"é".repeat(256)] {
-            assert!(check_key("it", bad).is_err(), "{bad}");
-        }
-    }
-
-    #[test]
-    fn errors_are_cleaned_and_cut() {
-        assert_eq!(clean_error("a\0b\u{1b}[31m\nc"), "a\u{fffd}b\u{fffd}[31m\nc");
-        let long = clean_error(&"é".repeat(10_000));
-        assert!(long.len() <= MAX_ERROR_BYTES + " [cut]".len());
-        assert!(long.ends_with("[cut]"));
-    }
-}
+mod tests;

@@ -19,6 +19,8 @@ mod pooler;
 mod processes;
 mod roles;
 mod schedules;
+mod secrets;
 mod shutdown;
 mod strays;
+mod terminal;
 mod workers;

@@ -2,6 +2,7 @@
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 
 pub mod databases;
+pub mod inputs;
 pub mod proxy;
 pub mod scrape;
 pub use taskmq_test_servers as servers;

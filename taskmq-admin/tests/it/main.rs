@@ -21,6 +21,7 @@ mod actions;
 mod browser;
 mod clicks;
 mod driver;
+mod forms;
 mod hostile;
 mod looking;
 mod schedules;

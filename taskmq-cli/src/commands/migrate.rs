@@ -129,7 +129,10 @@ fn lock_path(url: &str) -> String {
 fn sqlite_lock(url: &str) -> Result<std::fs::File> {
     let path = lock_path(url);
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(
-        |error| Error::Failed(format!("the folder of the SQLite file {url} cannot be written to: {error}")),
+        |error| {
+            let reason = format!("its folder cannot be written to: {error}");
+            taskmq_core::Error::cannot_connect(url, &diesel::ConnectionError::BadConnection(reason))
+        },
     )?;
     let began = Instant::now();
     while file.try_lock().is_err() {

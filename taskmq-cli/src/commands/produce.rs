@@ -1,5 +1,5 @@
 use std::collections::BTreeSet;
-use std::io::{BufRead, BufReader, IsTerminal, Read};
+use std::io::{BufReader, IsTerminal};
 use std::path::Path;
 
 #[cfg(any(feature = "postgres", feature = "mysql"))]
@@ -10,7 +10,7 @@ use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, Produced, produce
 
 use crate::cli::ProduceArgs;
 use crate::error::{Error, Result};
-use crate::{database, output};
+use crate::{database, output, payload};
 
 /// So many lines are one statement.
 const BATCH: usize = 1000;
@@ -20,7 +20,7 @@ pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
     if let Some(file) = &args.file {
         return produce_file(args, file, url);
     }
-    let payload = read_payload(args.payload.as_deref())?;
+    let payload = payload::read(args.payload.as_deref())?;
     let mut conn = database::connect(url)?;
     let produced = message(args, &payload).produce(&mut conn)?;
     if args.json {
@@ -35,28 +35,6 @@ pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
         }
     }
     Ok(())
-}
-
-/// As it was written, or from standard input.
-pub(crate) fn read_payload(payload: Option<&str>) -> Result<Box<RawValue>> {
-    let text = match payload {
-        Some("-") | None => {
-            let mut text = String::new();
-            std::io::stdin().read_to_string(&mut text).map_err(Error::file("standard input"))?;
-            text
-        }
-        Some(text) => text.to_owned(),
-    };
-    parse(&text).map_err(|reason| {
-        let hint = if cfg!(windows) {
-            "; in cmd.exe write \"{\\\"key\\\": 1}\""
-        } else if text.trim_start().starts_with(|c: char| c.is_alphabetic()) {
-            "; a text is written with double quotes, as '\"text\"'"
-        } else {
-            ""
-        };
-        Error::Json { what: "the payload".to_owned(), reason: reason + hint }
-    })
 }
 
 fn message<'a>(args: &'a ProduceArgs, payload: &RawValue) -> NewMessage<'a> {
@@ -79,18 +57,9 @@ fn note_no_consumer(conn: &mut AnyConnection, topic: &str) -> Result<()> {
     let known: BTreeSet<&str> = workers.iter().flatten().map(|known| &**known).collect();
     if !known.is_empty() && !known.contains(topic) {
         let known = known.into_iter().collect::<Vec<_>>().join(", ");
-        eprintln!("note: no running worker consumes {topic}; they consume {}", output::printable(&known));
+        eprintln!("note: no running worker consumes {topic}; they consume {}", output::cell(&known));
     }
     Ok(())
-}
-
-/// Passed on as it was written; only what is no JSON at all is refused.
-fn parse(text: &str) -> std::result::Result<Box<RawValue>, String> {
-    let text = text.trim_start_matches('\u{feff}');
-    if text.trim().is_empty() {
-        return Err("it is empty".to_owned());
-    }
-    serde_json::from_str(text).map_err(|e| e.to_string())
 }
 
 fn produce_file(args: &ProduceArgs, path: &Path, url: Option<&str>) -> Result<()> {
@@ -131,21 +100,8 @@ fn produce_lines(
 ) -> Result<usize> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut count = 0;
-    for (index, line) in BufReader::new(bar.wrap_read(file)).lines().enumerate() {
-        let broken = |reason: String| Error::Json {
-            what: format!("{} line {}", path.display(), index + 1),
-            reason: format!("{}; nothing was produced", reason.replace(" at line 1 column ", " at column ")),
-        };
-        let line = match line {
-            Err(error) if error.kind() == std::io::ErrorKind::InvalidData => {
-                return Err(broken("it is no UTF-8 text".to_owned()));
-            }
-            line => line.map_err(Error::file(path))?,
-        };
-        if line.trim().is_empty() {
-            continue;
-        }
-        let payload = parse(&line).map_err(broken)?;
+    for payload in payload::lines(BufReader::new(bar.wrap_read(file)), path) {
+        let payload = payload?;
         batch.push(message(args, &payload));
         if batch.len() == BATCH {
             count += produce_many(conn, batch.drain(..))?;

@@ -2,10 +2,9 @@ use chrono::TimeDelta;
 use taskmq_core::schedule::{self, Schedule};
 use taskmq_core::{AnyConnection, NewMessage, Produced};
 
-use super::produce::read_payload;
 use crate::cli::{AddScheduleArgs, ScheduleCommand, SchedulesArgs};
 use crate::error::Result;
-use crate::{database, output};
+use crate::{database, output, payload};
 
 const ACTOR: &str = "taskmq-cli";
 
@@ -18,7 +17,7 @@ pub(crate) fn run(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
     let mut message_id = None;
     let (name, done) = match command {
         ScheduleCommand::Add(add) => {
-            let payload = read_payload(add.payload.as_deref())?;
+            let payload = payload::read(add.payload.as_deref())?;
             let schedule = message(add, &payload).schedule(&*add.name, &*add.cron);
             schedule.time_zone(&*add.time_zone).store_noted(&mut conn, ACTOR)?;
             (&add.name, "is stored")

@@ -72,7 +72,7 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     match (&*left, workers.len()) {
         ([], _) => {}
         (_, 0) => say!("\nno worker is running: cargo run --bin worker"),
-        (left, _) => say!("\nno running worker consumes {}", output::printable(&left.join(", "))),
+        (left, _) => say!("\nno running worker consumes {}", output::cell(&left.join(", "))),
     }
     Ok(())
 }

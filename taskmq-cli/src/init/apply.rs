@@ -114,7 +114,7 @@ fn stage(disk: &mut dyn Disk, journal: &Journal) -> Result<()> {
     for file in &journal.files {
         let mode = match std::fs::metadata(&file.path) {
             Ok(there) if there.permissions().readonly() => {
-                return Err(Error::Failed(format!("{} is read-only", file.path.display())));
+                return Err(Error::Refused(format!("{} is read-only", file.path.display())));
             }
             there => there.ok().map(|there| there.permissions()),
         };

@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use similar::{Algorithm, DiffTag, capture_diff_slices};
 use taskmq_core::Backend;
 use toml_edit::{Array, DocumentMut, InlineTable, Item, Value, value};
 
@@ -35,16 +36,34 @@ pub(crate) fn edited(project: &Project, checkout: Option<&Path>) -> Result<Strin
         Some(serde) => add_derive(serde),
     }
     run_stays_clear(&mut document, project);
-    let bom = if project.manifest_text.starts_with('\u{feff}') { "\u{feff}" } else { "" };
-    let text = document.to_string();
-    Ok(format!(
-        "{bom}{}",
-        if project.manifest_text.contains("\r\n") {
-            text.replace("\r\n", "\n").replace('\n', "\r\n")
-        } else {
-            text
+    Ok(with_line_ends_of(&project.manifest_text, &document.to_string()))
+}
+
+/// Each line that was there as it was there; one file may have line ends of both kinds.
+fn with_line_ends_of(before: &str, edited: &str) -> String {
+    let mark = before.len() - before.trim_start_matches('\u{feff}').len();
+    let (mark, before) = before.split_at(mark);
+    let newline = if before.contains("\r\n") { "\r\n" } else { "\n" };
+    let lines = |text: &str| -> Vec<String> { text.lines().map(str::to_owned).collect() };
+    let (old, new) = (lines(before), lines(edited));
+    let as_it_was: Vec<&str> = before.split_inclusive('\n').collect();
+    let mut out = mark.to_owned();
+    let mut add = |line: &str| {
+        if !out.is_empty() && !out.ends_with(['\n', '\u{feff}']) {
+            out.push_str(newline);
         }
-    ))
+        out.push_str(line);
+    };
+    for op in capture_diff_slices(Algorithm::Myers, &old, &new) {
+        match op.tag() {
+            DiffTag::Equal => as_it_was[op.old_range()].iter().for_each(|line| add(line)),
+            DiffTag::Delete => {}
+            DiffTag::Insert | DiffTag::Replace => {
+                new[op.new_range()].iter().for_each(|line| add(&format!("{line}{newline}")));
+            }
+        }
+    }
+    out
 }
 
 fn add_derive(serde: &mut Item) {

@@ -1,11 +1,14 @@
 //! Every change in memory first, to be shown or to be made.
 
+use std::io::ErrorKind;
 use std::path::{Path, PathBuf};
 
 use similar::TextDiff;
 
 use super::apply::{Journal, NewText, add_missing_folders};
+use super::protect;
 use crate::error::{Error, Result};
+use crate::output::cell;
 
 /// One file, as it is to be.
 #[derive(Debug)]
@@ -45,7 +48,8 @@ impl Plan {
                     path.display()
                 )));
             }
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => {
+            // What is no folder is named when all is planned.
+            Err(error) if matches!(error.kind(), ErrorKind::NotFound | ErrorKind::NotADirectory) => {
                 self.changes.push(Change { path, before: None, after: text.to_owned() });
             }
             Err(source) => return Err(Error::File { path, source }),
@@ -74,16 +78,26 @@ impl Plan {
         self.changes.is_empty()
     }
 
-    /// A diff that `git apply` takes in the folder that has all of it: the project's, or its workspace's.
+    /// A diff that `git apply` takes at the top of the project's repository, which its first line names: below it, git would
+    /// pass over what is elsewhere. Without a repository it is the folder that has all of it: the project's, or its
+    /// workspace's.
     pub(crate) fn diff(&self, root: &Path) -> String {
-        let all_below = |folder: &&Path| self.changes.iter().all(|change| change.path.starts_with(folder));
-        let base = root.ancestors().find(all_below).unwrap_or(root);
+        // It takes no path that leads over a link.
+        let root = &real(root);
+        let paths: Vec<PathBuf> = self.changes.iter().map(|change| real(&change.path)).collect();
+        let all_below = |folder: &&Path| paths.iter().all(|path| path.starts_with(folder));
+        let repository = protect::repository(root).map(|folder| real(&folder));
+        let base = repository
+            .as_deref()
+            .filter(all_below)
+            .or_else(|| root.ancestors().find(all_below))
+            .unwrap_or(root);
         let mut out = String::new();
-        if base != root {
-            out.push_str(&format!("The paths are those in {}\n", base.display()));
+        if base != root.as_path() {
+            out.push_str(&format!("The paths are those in {}\n", cell(&base.display().to_string())));
         }
-        for change in &self.changes {
-            let name = relative(base, &change.path);
+        for (change, path) in self.changes.iter().zip(&paths) {
+            let name = relative(base, path);
             let (a, b) = (quoted(&format!("a/{name}")), quoted(&format!("b/{name}")));
             out.push_str(&format!("diff --git {a} {b}\n"));
             if change.before.is_none() {
@@ -137,6 +151,9 @@ fn stays_inside(root: &Path, path: &Path) -> Result<()> {
         return Err(Error::Refused(format!("{} is a link to nothing: mend or remove it", path.display())));
     }
     let Some(there) = path.ancestors().find(|p| p.exists()) else { return Ok(()) };
+    if there != path && !there.is_dir() {
+        return Err(Error::Refused(format!("{} has to be a folder: move that file away", there.display())));
+    }
     let real = there.canonicalize().map_err(Error::file(there))?;
     let mut top = root.canonicalize().map_err(Error::file(root))?;
     // A workspace's migrations may lie beside the package.
@@ -149,6 +166,17 @@ fn stays_inside(root: &Path, path: &Path) -> Result<()> {
         return Ok(());
     }
     Err(Error::Refused(format!("{} leads out of the project, to {}", path.display(), real.display())))
+}
+
+/// Where a path leads that may not be there yet.
+fn real(path: &Path) -> PathBuf {
+    let there =
+        path.ancestors().find_map(|above| Some((above.canonicalize().ok()?, path.strip_prefix(above).ok()?)));
+    match there {
+        Some((real, rest)) if rest.as_os_str().is_empty() => real,
+        Some((real, rest)) => real.join(rest),
+        None => path.to_owned(),
+    }
 }
 
 pub(super) fn relative(root: &Path, path: &Path) -> String {

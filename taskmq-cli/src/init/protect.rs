@@ -1,6 +1,6 @@
 //! Edits only what can be brought back: what git has, or else a copy.
 
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use super::apply::NewText;
@@ -35,15 +35,20 @@ pub(super) fn copies(plan: &Plan, root: &Path, allow_dirty: bool) -> Result<Vec<
     Ok(copies)
 }
 
+/// The folder of the git repository that this one is in, which the paths in its diffs begin at.
+pub(super) fn repository(folder: &Path) -> Option<PathBuf> {
+    let top = git(folder, &["rev-parse", "--show-toplevel"])?;
+    let top = Path::new(top.strip_suffix('\n').unwrap_or(&top)).to_owned();
+    top.is_dir().then_some(top)
+}
+
 /// The two letters of `git status`; `None` where there is no git.
 fn git_state(root: &Path, path: &Path) -> Option<String> {
-    let status = Command::new("git")
-        .arg("-C")
-        .arg(root)
-        .args(["status", "--porcelain", "--ignored", "--"])
-        .arg(path)
-        .output()
-        .ok()
-        .filter(|out| out.status.success())?;
-    Some(String::from_utf8_lossy(&status.stdout).chars().take(2).collect())
+    let status = git(root, &["status", "--porcelain", "--ignored", "--", path.to_str()?])?;
+    Some(status.chars().take(2).collect())
+}
+
+fn git(folder: &Path, args: &[&str]) -> Option<String> {
+    let out = Command::new("git").arg("-C").arg(folder).args(args).output().ok()?;
+    out.status.success().then(|| String::from_utf8_lossy(&out.stdout).into_owned())
 }

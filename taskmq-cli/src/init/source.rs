@@ -2,6 +2,7 @@
 
 use std::path::Path;
 
+use syn::ext::IdentExt;
 use syn::spanned::Spanned;
 
 use crate::error::{Error, Result};
@@ -12,7 +13,7 @@ pub(crate) fn declares(path: &Path, text: &str, module: &str) -> Result<bool> {
 }
 
 fn has_module(file: &syn::File, name: &str) -> bool {
-    file.items.iter().any(|item| matches!(item, syn::Item::Mod(module) if module.ident == name))
+    file.items.iter().any(|item| matches!(item, syn::Item::Mod(module) if module.ident.unraw() == name))
 }
 
 fn parse(path: &Path, text: &str) -> Result<syn::File> {
@@ -59,8 +60,19 @@ pub(crate) fn with_modules(path: &Path, text: &str, modules: &[&str], declaratio
         out.push_str(newline);
     }
     out.push_str(rest);
-    syn::parse_file(out.trim_start_matches('\u{feff}')).map_err(|e| {
-        Error::Refused(format!("add these lines to {} by hand ({e}):\n{lines}", path.display()))
-    })?;
-    Ok(out)
+    // What shares its line with a comment or another item may have them in it.
+    let edited = syn::parse_file(out.trim_start_matches('\u{feff}')).ok();
+    let are_declared = edited.is_some_and(|edited| {
+        edited.items.len() == file.items.len() + missing.len()
+            && missing.iter().all(|name| has_module(&edited, name))
+    });
+    if are_declared {
+        Ok(out)
+    } else {
+        Err(Error::Refused(format!(
+            "{} has something else where they belong, at line {}: add these lines by hand:\n{lines}",
+            path.display(),
+            line.max(1)
+        )))
+    }
 }

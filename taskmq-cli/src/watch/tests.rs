@@ -132,3 +132,31 @@ fn keys_are_explained_and_lead_out() {
     watched.press("q");
     assert!(watched.app.ends);
 }
+
+#[test]
+fn no_text_is_carried_out() {
+    let mut watched = Watched::new();
+    #[allow(irrefutable_let_patterns, reason = "when SQLite is the only database")]
+    let AnyConnection::Sqlite(sqlite) = &mut watched.conn else { panic!("it is SQLite") };
+    let evil = "char(27) || ']52;c;aGFjaw==' || char(7) || char(27) || '[2J' || char(13, 10, 155, 8238, 8294, 127, 9)";
+    for (table, column) in [
+        ("taskmq_workers", "host"),
+        ("taskmq_workers", "topics"),
+        ("taskmq_archive", "topic"),
+        ("taskmq_archive", "error"),
+    ] {
+        sqlite.batch_execute(&format!("UPDATE {table} SET {column} = 'evil' || {evil}")).expect("is changed");
+    }
+    sqlite
+        .batch_execute(&format!("INSERT INTO taskmq_paused (topic, actor) VALUES ('mail', {evil})"))
+        .expect("is paused");
+    watched.app.look(&mut watched.conn).expect("looks");
+    for keys in ["", "\t", "\t", "r", "nd", "np"] {
+        watched.press(keys);
+        let screen = watched.screen(200, 60);
+        assert!(screen.iter().any(|line| line.contains("evil")));
+        for line in screen {
+            assert!(line.chars().all(taskmq_core::limits::is_printable), "{line:?}");
+        }
+    }
+}

@@ -233,3 +233,15 @@ fn workers_are_listed() {
     let text = String::from_utf8(host.run(&["workers"]).stdout).expect("text");
     assert!(text.contains("HOST") && text.contains("mail, typo"), "{text}");
 }
+
+#[test]
+fn a_wrong_line_of_env_is_said_and_not_shown() {
+    let host = migrated();
+    for line in ["PASSWORD=s3cret word", "s3cret", "=s3cret", "A='s3cret", "A=\"s3cret\\q\""] {
+        fs::write(host.path(".env"), format!("DATABASE_URL=app.db\n{line}\n")).expect("a file");
+        let out = host.run(&["topics"]);
+        let said = String::from_utf8_lossy(&out.stderr).into_owned();
+        assert!(out.status.success(), "{line}: {said}");
+        assert!(said.contains("note: .env is not read beyond") && !said.contains("s3cret"), "{line}: {said}");
+    }
+}

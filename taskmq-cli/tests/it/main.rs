@@ -3,6 +3,7 @@
 
 mod admin;
 mod database;
+mod generated;
 mod host;
 mod init;
 mod operators;

@@ -1,3 +1,4 @@
+use std::fmt;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
@@ -5,9 +6,10 @@ use std::time::Duration;
 use clap::{Parser, ValueEnum};
 
 use super::supervised::Death;
+use crate::database_url::without_password;
 
 /// The worker's flags. Each may also be set in the environment or in `.env`; a flag wins.
-#[derive(Clone, Debug, Parser)]
+#[derive(Clone, Parser)]
 #[command(name = "worker", about = "Runs the consumers of this program until Ctrl-C or SIGTERM", version)]
 pub struct WorkerArgs {
     /// The database, for instance app.db, postgres://user@host/name or mysql://user@host/name
@@ -58,6 +60,22 @@ pub struct WorkerArgs {
     /// How to log: text for people, json for programs. RUST_LOG=taskmq_core=debug shows more
     #[arg(long, env = "TASKMQ_LOG", default_value = "text")]
     pub log: LogFormat,
+}
+
+/// Without a password.
+impl fmt::Debug for WorkerArgs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("WorkerArgs")
+            .field("database_url", &self.database_url.as_deref().map(without_password))
+            .field("concurrency", &self.concurrency)
+            .field("topics", &self.topics)
+            .field("shutdown_timeout", &self.shutdown_timeout)
+            .field("until_empty", &self.until_empty)
+            .field("supervise", &self.supervise)
+            .field("admin", &self.admin)
+            .field("log", &self.log)
+            .finish_non_exhaustive()
+    }
 }
 
 /// How the worker logs.

@@ -113,7 +113,7 @@ impl Liveness {
         let last_look = Arc::new(LastLook::first());
         let next_tick = Arc::<NextTick>::default();
         let mut keeper = Keeper {
-            url: setup.database_url.clone(),
+            url: setup.database_url.to_string(),
             backend: setup.backend,
             worker: Arc::clone(worker),
             topics: setup.topics(),

@@ -7,6 +7,7 @@ use tracing_subscriber::util::SubscriberInitExt;
 use tracing_subscriber::{EnvFilter, Layer, Registry};
 
 use super::LogFormat;
+use crate::limits::is_printable;
 
 /// Logs to standard error, unless the program has set up logging of its own. `collector` gets the spans.
 pub(super) fn start(format: LogFormat, collector: Option<impl Layer<Registry> + Send + Sync>) {
@@ -20,11 +21,20 @@ pub(super) fn start(format: LogFormat, collector: Option<impl Layer<Registry> + 
             .with_timer(ChronoLocal::new("%H:%M:%S%.3f".to_owned()))
             // The sentence says it all; the fields are for JSON.
             .fmt_fields(debug_fn(|writer, field, value| match field.name() {
-                "message" => write!(writer, "{value:?}"),
+                "message" => writer.write_str(&shown(&format!("{value:?}"))),
                 _ => Ok(()),
             }))
             .with_filter(filter)
             .boxed(),
     };
     let _ = tracing_subscriber::registry().with(collector).with(layer).try_init();
+}
+
+/// On one line, whatever another program has stored, and with nothing in it that a terminal would carry out.
+fn shown(text: &str) -> String {
+    let mut shown = String::with_capacity(text.len());
+    for c in text.chars() {
+        if is_printable(c) { shown.push(c) } else { shown.extend(c.escape_default()) }
+    }
+    shown
 }

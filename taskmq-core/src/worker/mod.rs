@@ -43,6 +43,7 @@ use tracing_subscriber::layer::Identity;
 use crate::broker::ScheduleRecord;
 use crate::consumer::call::States;
 use crate::consumer::{Consumer, Declared, Handler};
+use crate::database_url::DatabaseUrl;
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Registry, Result, ids, migration};
 
 pub use admin::AdminServer;
@@ -75,13 +76,19 @@ pub fn main() -> ExitCode {
 /// ```
 pub fn main_with(configure: impl FnOnce(Worker) -> Worker) -> ExitCode {
     // A missing .env is no error; what the environment already has wins.
-    let _ = dotenvy::dotenv();
+    let unread = dotenvy::dotenv().is_err_and(|error| !error.not_found());
     let args = WorkerArgs::parse();
     if args.supervise && args.supervised.is_none() {
         logging::start(args.log, None::<Identity>);
         return supervisor::run();
     }
     with_traces(args.log, || {
+        if unread {
+            // Its error has the line, and a password may be in that.
+            tracing::warn!(
+                ".env is not read beyond its first line that is wrong: write NAME=value, and a value with spaces, $ or # as 'value'"
+            );
+        }
         let code = work(&args, configure);
         supervised::ended();
         code
@@ -152,7 +159,7 @@ pub enum Ended {
 #[must_use = "a worker does nothing before `run`"]
 pub struct Worker {
     registry: Registry,
-    database_url: String,
+    database_url: DatabaseUrl,
     concurrency: usize,
     shutdown_timeout: Duration,
     until_empty: bool,
@@ -167,7 +174,7 @@ impl Worker {
     pub fn new(registry: Registry, database_url: impl Into<String>) -> Self {
         Self {
             registry,
-            database_url: database_url.into(),
+            database_url: DatabaseUrl::new(database_url),
             concurrency: 10,
             shutdown_timeout: Duration::from_secs(30),
             until_empty: false,
@@ -333,7 +340,7 @@ struct Setup {
     /// See [`AnyConnection::has_locks_of_all`]. Batches need them: nothing that two claims of the same messages write
     /// is the same row.
     locks_of_all: bool,
-    database_url: String,
+    database_url: DatabaseUrl,
     consumers: BTreeMap<&'static str, Metered>,
     meters: meters::Meters,
     schedules: Arc<[ScheduleRecord]>,

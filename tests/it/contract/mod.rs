@@ -3,7 +3,10 @@
 mod admin;
 mod batches;
 mod claim;
+mod counters;
 mod dead;
+mod doors;
+mod failing;
 mod fencing;
 mod inputs;
 mod lost_replies;

@@ -116,7 +116,7 @@ mod turns;
 mod waits;
 
 pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
-    let failed = |reason: String| Error::Connect { database: format!("the SQLite file {url}"), reason };
+    let failed = |reason: String| crate::database_url::cannot_connect(url, &reason);
     let path = url.strip_prefix("sqlite://").or_else(|| url.strip_prefix("file:")).unwrap_or(url);
     let path = path.split('?').next().unwrap_or(path);
     if path != ":memory:" && !path.is_empty() && !Path::new(path).exists() {

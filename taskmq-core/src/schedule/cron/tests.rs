@@ -1,6 +1,7 @@
 use std::collections::BTreeSet;
 
 use chrono::{Datelike, NaiveDate};
+use proptest::prelude::*;
 
 use super::*;
 
@@ -290,4 +291,48 @@ fn numbers(field: &str, (least, most): (u32, u32)) -> BTreeSet<u32> {
             Some((first, last)) => (number(first)..=number(last)).collect(),
         })
         .collect()
+}
+
+/// What has the shape of a pattern, of numbers and words that may be wrong.
+fn nearly_patterns() -> impl Strategy<Value = String> {
+    let part = "\\*|\\?|[0-9]{1,3}|[0-9]{1,2}-[0-9]{1,2}|\\*/[0-9]{1,3}|[0-9]{1,2}-[0-9]{1,2}/[0-9]{1,2}|[A-Za-z]{1,4}|L|W|LW|[0-9]{1,2}W|[0-9]L|[a-z]{3}#[0-9]|[0-9]#[0-9]|jan|mon-fri|\\+[0-9]";
+    let field = proptest::collection::vec(part, 1..4).prop_map(|parts| parts.join(","));
+    prop_oneof![
+        1 => any::<String>(),
+        1 => "@[a-z]{0,9}",
+        8 => proptest::collection::vec(field, 4..8).prop_map(|fields| fields.join(" ")),
+    ]
+}
+
+fn zones() -> impl Strategy<Value = String> {
+    let known = (0..TZ_VARIANTS.len()).prop_map(|at| TZ_VARIANTS[at].name().to_owned());
+    prop_oneof![8 => known, 1 => any::<String>(), 1 => "[A-Z][a-z]{0,8}/[A-Z][a-z]{0,8}"]
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(cases()))]
+
+    /// Either a clear error, or ticks of which each is later than the one before.
+    #[test]
+    fn whatever_is_written_ticks_forwards_or_is_refused(text in nearly_patterns(), zone in zones(), after in -2_000_000_000_i64..8_000_000_000) {
+        match Cron::parse(&text, &zone) {
+            Ok(cron) => {
+                prop_assert_eq!(cron.as_str(), text.trim());
+                let mut before = DateTime::from_timestamp(after, 999_999_999).expect("a time");
+                for tick in cron.upcoming(before).take(5) {
+                    prop_assert!(tick > before, "{} is not after {}", tick, before);
+                    prop_assert_eq!(tick.timestamp_subsec_nanos(), 0);
+                    before = tick;
+                }
+            }
+            Err(Error::Cron { problem, .. }) => prop_assert!(!problem.is_empty()),
+            Err(Error::TimeZone { .. }) => prop_assert!(Tz::from_str(&zone).is_err()),
+            Err(other) => prop_assert!(false, "{}", other),
+        }
+    }
+}
+
+/// What is far away is looked for day by day, so there are fewer in an ordinary run.
+fn cases() -> u32 {
+    if std::env::var_os("TASKMQ_TEST_LONG").is_some() { 10_000 } else { 1000 }
 }
