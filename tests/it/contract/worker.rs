@@ -18,6 +18,7 @@ each_database! {
     a_handler_that_takes_too_long_is_given_up,
     state_and_context_reach_the_handler,
     an_async_handler_runs_many_at_once,
+    an_idle_async_consumer_takes_no_place,
     a_stopping_worker_finishes_what_runs_and_hands_back_the_rest,
     a_transactional_consumer_commits_with_its_ack_or_not_at_all,
     what_is_missing_is_said_before_the_first_message,
@@ -171,6 +172,26 @@ fn an_async_handler_runs_many_at_once(db: &TestDatabase) {
         "one after the other they need ten seconds: {:?}",
         began.elapsed()
     );
+}
+
+fn an_idle_async_consumer_takes_no_place(db: &TestDatabase) {
+    let mut conn = db.connect();
+    outcome::message(&"good".to_owned()).produce(&mut conn).expect("produces");
+    let worker = worker(db, registry([outcome::consumer(), nap::consumer()])).concurrency(1);
+    let stop = worker.stop_handle();
+    let running = std::thread::spawn(move || worker.run());
+    let mut wait_for = |done: i64| {
+        let began = Instant::now();
+        while conn.broker().topics().expect("reads").iter().map(|topic| topic.done).sum::<i64>() < done {
+            assert!(began.elapsed() < Duration::from_secs(30), "the only place is never free");
+            std::thread::sleep(Duration::from_millis(10));
+        }
+    };
+    wait_for(1);
+    nap::message(&1).produce(&mut db.connect()).expect("produces");
+    wait_for(2);
+    stop.stop();
+    assert_eq!(running.join().expect("joins").expect("runs"), Ended::Finished);
 }
 
 static STARTED: AtomicU32 = AtomicU32::new(0);
