@@ -64,6 +64,18 @@ fn odd_port(host: &str) -> Option<&str> {
     port.contains(|c: char| !c.is_ascii_digit()).then_some(port)
 }
 
+/// How many hosts it names, of which libpq tries one after the other.
+#[cfg(any(feature = "worker", feature = "postgres"))]
+pub(crate) fn hosts(url: &str) -> u32 {
+    let (_, rest) = url.split_once("://").unwrap_or_default();
+    let (rest, parameters) = rest.split_once('?').unwrap_or((rest, ""));
+    let authority = rest.split('/').next().unwrap_or_default();
+    let authority = authority.rsplit_once('@').map_or(authority, |(_, hosts)| hosts);
+    let parameter = parameters.split('&').find_map(|parameter| parameter.strip_prefix("host="));
+    let count = |hosts: &str| u32::try_from(hosts.split(',').count()).unwrap_or(u32::MAX);
+    count(authority).max(parameter.map_or(1, count))
+}
+
 /// The error of a connection that could not be opened, without the password that a driver's words may quote.
 pub(crate) fn cannot_connect(url: &str, reason: &str) -> Error {
     let backend = Backend::of_url(url).unwrap_or(Backend::Sqlite);
@@ -133,6 +145,20 @@ mod tests {
             ("//u.v:secret@h/db", "//u.v:***@h/db"),
         ] {
             assert_eq!(without_password(url), shown);
+        }
+    }
+
+    #[test]
+    #[cfg(any(feature = "worker", feature = "postgres"))]
+    fn hosts_are_counted() {
+        for (url, number) in [
+            ("postgres://u:a,b@h:1/db", 1),
+            ("postgres://u@h1:1,h2:2/db?target_session_attrs=read-write", 2),
+            ("postgres:///db?host=h1,h2,h3", 3),
+            ("postgres:///db", 1),
+            ("a,b.db", 1),
+        ] {
+            assert_eq!(hosts(url), number, "{url}");
         }
     }
 

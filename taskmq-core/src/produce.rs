@@ -35,7 +35,8 @@ pub fn produce<T: Serialize + ?Sized>(
     NewMessage::new(topic, payload).produce(conn).map(|produced| produced.id())
 }
 
-/// Produces many messages with one statement, and says how many: those whose unique key is taken are left out.
+/// Produces many messages with one statement (on MariaDB and MySQL with one for each few MiB, in a transaction), and says how
+/// many: those whose unique key is taken are left out.
 ///
 /// # Errors
 /// As [`produce`], and then none of them is written.

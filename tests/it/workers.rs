@@ -75,6 +75,11 @@ impl Workers {
         self.children.len() - 1
     }
 
+    /// Where they write; it is gone with them.
+    pub(crate) fn folder(&self) -> &std::path::Path {
+        self.folder.path()
+    }
+
     pub(crate) fn journal_path(&self) -> PathBuf {
         self.folder.path().join("journal")
     }

@@ -2,6 +2,8 @@ use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 use diesel::Connection;
+#[cfg(feature = "sqlite")]
+use diesel::connection::SimpleConnection;
 use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationHarness};
 #[cfg(feature = "postgres")]
 use taskmq_core::AnyConnection;
@@ -33,12 +35,12 @@ pub(crate) fn run(url: Option<&str>) -> Result<()> {
     let count = match backend {
         #[cfg(feature = "sqlite")]
         Backend::Sqlite => {
-            let lock = sqlite_lock(url)?;
-            let count = establish::<diesel::SqliteConnection>(url)
-                .and_then(|mut conn| pending(&mut conn, migrations));
-            drop(lock);
-            let _ = std::fs::remove_file(lock_path(url));
-            count?
+            let _lock = sqlite_lock(url)?;
+            let mut conn = establish::<diesel::SqliteConnection>(url)?;
+            // Workers and producers may write meanwhile.
+            conn.batch_execute("PRAGMA busy_timeout = 30000")
+                .map_err(|e| Error::Failed(format!("{url} cannot be used: {e}")))?;
+            pending(&mut conn, migrations)?
         }
         #[cfg(feature = "postgres")]
         Backend::Postgres => {
@@ -120,6 +122,7 @@ fn wait(began: Instant) -> Result<()> {
     Ok(())
 }
 
+/// It stays: whoever removed it could remove one that others wait for, beside a new one of yet others.
 #[cfg(feature = "sqlite")]
 fn lock_path(url: &str) -> String {
     format!("{}-taskmq-migrate.lock", url.trim_start_matches("sqlite://"))

@@ -30,6 +30,13 @@ const MOMENTS: Duration = Duration::from_millis(1);
 const BATCH_LIFE: Duration = Duration::from_millis(150);
 /// Wake-ups and the liveness thread's looks tell of due messages. Should both fail, the dispatching thread looks itself.
 const LOOK_ANYWAY: Duration = Duration::from_secs(30);
+/// The first pause before a new try to reach a database, and
+const FIRST_PAUSE: Duration = Duration::from_millis(100);
+/// the longest: whoever waits for the worker after an outage waits two seconds at most.
+const LONGEST_PAUSE: Duration = Duration::from_millis(1300);
+/// A database is back when it has done all that it was asked for so long. One whose disk is full still stores this and
+/// that, and one that ends sessions takes new ones: each time may be said once, and not each failure.
+const CALM: Duration = Duration::from_secs(1);
 /// So long after a connection was lost, a server has ended all that it was asked to do on it.
 const RECONCILE_AGAIN: Duration = Duration::from_secs(10);
 /// A worker that is never idle finishes all it has after this long, when a message waits to run alone.
@@ -91,9 +98,10 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         noted: Some(Blame::Held),
         busy_since: Instant::now(),
         retry_at: None,
+        failed: None,
         patience: PATIENCE,
         silences: 0,
-        reconnect_delay: Duration::from_millis(100),
+        reconnect_delay: FIRST_PAUSE,
         connection_lost: false,
         reconciled: Instant::now(),
     };
@@ -150,6 +158,8 @@ struct Dispatcher<'a> {
     busy_since: Instant,
     /// The database is away; the next try.
     retry_at: Option<Instant>,
+    /// When it failed last, while it is not known to be back.
+    failed: Option<Instant>,
     /// How long the server may take for an answer.
     patience: Duration,
     /// Tries in a row that the server did not answer.
@@ -258,10 +268,11 @@ impl Dispatcher<'_> {
     /// Only what was written tells it: a database that takes no writes (its disk is full, it was made read-only) can
     /// be connected to and read.
     fn database_is_back(&mut self) {
-        if self.retry_at.take().is_some() {
+        self.retry_at = None;
+        if self.failed.take_if(|failed| failed.elapsed() > CALM).is_some() {
             tracing::info!("the database is back");
+            self.reconnect_delay = FIRST_PAUSE;
         }
-        self.reconnect_delay = Duration::from_millis(100);
     }
 
     /// A reply may have been lost with the last connection, and what it asked for may even come about later.
@@ -279,7 +290,7 @@ impl Dispatcher<'_> {
         let connected = self.link.take().is_some();
         self.connection_lost = true;
         self.setup.meters.dispatch.errors.increment(1);
-        if self.retry_at.is_none() {
+        if self.failed.replace(Instant::now()).is_none() {
             tracing::error!("the database cannot be used, trying again until it can: {error}");
         }
         let delay = if matches!(error, Error::Silent(_)) {
@@ -294,7 +305,7 @@ impl Dispatcher<'_> {
         };
         // Jitter, so that many workers do not come back all at once.
         self.retry_at = Some(Instant::now() + delay.mul_f64(0.5 + fastrand::f64()));
-        self.reconnect_delay = (self.reconnect_delay * 2).min(Duration::from_secs(5));
+        self.reconnect_delay = (self.reconnect_delay * 2).min(LONGEST_PAUSE);
     }
 
     /// Writes the outcomes of everything that has ended, and takes more, with one commit.
@@ -704,7 +715,7 @@ impl Dispatcher<'_> {
     /// A server that does not answer must not keep a worker from ending.
     fn be_impatient(&mut self) {
         self.retry_at = self.retry_at.and(Some(Instant::now()));
-        self.reconnect_delay = Duration::from_millis(100);
+        self.reconnect_delay = FIRST_PAUSE;
         self.patience = IMPATIENCE;
         if let Some(link) = &mut self.link {
             link.wait_at_most(IMPATIENCE);

@@ -457,6 +457,8 @@ impl Places {
 mod asynchronous {
     //! `async` consumers: one thread hands their messages to a runtime as places become free.
 
+    use crossbeam_channel::{Select, TryRecvError};
+
     use super::{
         Arc, Assignment, Handler, Mutex, PoisonError, Receiver, Result, Sender, Shared, Slot, came_late,
         thread, unbounded,
@@ -492,9 +494,20 @@ mod asynchronous {
                 .name("taskmq-async".to_owned())
                 .spawn(move || {
                     loop {
-                        // In this order, for a place that waits for a message is one that threads cannot have.
-                        let Ok(assignment) = lane_queue.recv() else { break };
+                        // Until there is a message, its place is free for others; until there is a place, the message
+                        // can be taken back.
+                        let mut waiting = Select::new();
+                        waiting.recv(&lane_queue);
+                        waiting.ready();
                         shared.places.wait();
+                        let assignment = match lane_queue.try_recv() {
+                            Ok(assignment) => assignment,
+                            Err(TryRecvError::Empty) => {
+                                shared.places.give_back();
+                                continue;
+                            }
+                            Err(TryRecvError::Disconnected) => break,
+                        };
                         shared.wait_to_be_sure();
                         let slot = Slot::default();
                         lane_running.lock().unwrap_or_else(PoisonError::into_inner).push(Arc::clone(&slot));

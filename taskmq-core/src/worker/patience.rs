@@ -10,12 +10,14 @@ use std::time::Duration;
 use crossbeam_channel::TryRecvError;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use crate::{AnyConnection, Backend, Error, Result};
+use crate::{AnyConnection, Backend, Error, Result, database_url};
 
 /// So long a server may be silent before it is given up;
 pub(super) const PATIENCE: Duration = Duration::from_secs(5);
 /// and so long at most, after it was given up again and again because it is only slow.
 const MOST_PATIENCE: Duration = Duration::from_secs(60);
+/// So long a host of several that says nothing keeps a connection from the next one.
+const NEXT_HOST: Duration = Duration::from_secs(2);
 
 type Job = Box<dyn FnOnce() + Send>;
 
@@ -61,7 +63,7 @@ impl Patient {
             .spawn(move || queue.iter().for_each(|job| job()))
             .map_err(|e| Error::Configuration(format!("cannot start a thread for a connection: {e}")))?;
         let (reply, established) = bounded(1);
-        let to_connect = patience.min(PATIENCE);
+        let to_connect = patience.min(PATIENCE) + NEXT_HOST * (database_url::hosts(url) - 1);
         let url = url.to_owned();
         let establish = move || -> Result<(AnyConnection, bool)> {
             let mut conn = AnyConnection::establish_for_worker(&url)?;

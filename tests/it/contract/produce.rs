@@ -19,6 +19,7 @@ each_database! {
     many_are_stored_by_one_call,
     one_live_message_has_a_unique_key,
     a_delay_is_counted_by_the_database_in_any_time_zone,
+    more_than_a_packet_is_produced_at_once,
 }
 
 fn a_plain_insert_is_a_complete_message(db: &TestDatabase) {
@@ -167,4 +168,23 @@ fn a_delay_is_counted_by_the_database_in_any_time_zone(db: &TestDatabase) {
     assert_eq!(super::ids(&claim(conn.broker(), &w, &["t"], 10)), [now]);
     let due = conn.broker().next_due(&["t"]).expect("reads").expect("two are scheduled");
     assert!(due > Duration::from_secs(50) && due <= Duration::from_secs(60), "{due:?}");
+}
+
+/// MariaDB drops a connection that sends it more than 16 MiB at once.
+fn more_than_a_packet_is_produced_at_once(db: &TestDatabase) {
+    const MANY: usize = 30_000;
+    let mut conn = db.connect();
+    let pad = "x".repeat(700);
+    let alike = (0..MANY).map(|n| NewMessage::new("alike", &(n, &pad)));
+    assert_eq!(produce_many(&mut conn, alike).expect("produces"), MANY);
+    let keyed = || (0..MANY).map(|n| NewMessage::new("keyed", &(n, &pad)).unique(n.to_string()));
+    assert_eq!(produce_many(&mut conn, keyed()).expect("produces"), MANY);
+    assert_eq!(produce_many(&mut conn, keyed()).expect("produces"), 0, "every key is taken");
+    // A quote is two characters of JSON, and four of JSON within JSON.
+    let large =
+        (0..3).map(|n| NewMessage::new("large", &"\"".repeat(3_000_000)).header("number", n.to_string()));
+    assert_eq!(produce_many(&mut conn, large).expect("produces"), 3);
+    let stats = conn.broker().topics().expect("reads");
+    let ready: Vec<i64> = stats.iter().map(|topic| topic.ready).collect();
+    assert_eq!(ready, [30_000, 30_000, 3]);
 }

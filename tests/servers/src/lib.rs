@@ -15,19 +15,24 @@
 mod account;
 mod error;
 mod folder;
+mod galera;
 mod kind;
 mod mariadb;
 mod pgbouncer;
 mod postgres;
 mod program;
 mod server;
+mod small_disk;
+mod standby;
 
 pub use error::{Error, Result};
+pub use galera::Galera;
 pub use kind::{Durability, Kind, Site};
 pub use mariadb::MariadbKind;
 pub use pgbouncer::Pgbouncer;
 pub use postgres::PostgresKind;
 pub use server::Server;
+pub use small_disk::SmallDisk;
 
 /// A PostgreSQL server.
 pub type Postgres = Server<PostgresKind>;

@@ -21,6 +21,7 @@ const LOOK_EVERY: Duration = Duration::from_millis(50);
 pub struct Server<K: Kind> {
     kind: K,
     account: Option<Account>,
+    options: Vec<String>,
     process: Option<Child>,
     folder: Folder,
 }
@@ -39,16 +40,50 @@ impl<K: Kind> Server<K> {
     /// # Errors
     /// As [`start`](Self::start).
     pub fn start_with(durability: Durability) -> Result<Self> {
+        let mut server = Self::prepare(durability)?;
+        server.initialize()?;
+        server.serve()?;
+        Ok(server)
+    }
+
+    /// Like [`start`](Self::start), with more on the server's command line (see [`set`](Self::set)).
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_set(options: &[&str]) -> Result<Self> {
+        let mut server = Self::prepare(Durability::default())?;
+        server.set(options);
+        server.initialize()?;
+        server.serve()?;
+        Ok(server)
+    }
+
+    /// Its folder and port, and nothing in it.
+    pub(crate) fn prepare(durability: Durability) -> Result<Self> {
         let kind = K::find(durability)?;
         let account = Account::instead_of_root(K::ACCOUNT)?;
         let folder = Folder::new(K::ABANDON)?;
         if let Some(account) = account {
             account.own(folder.path())?;
         }
-        let mut server = Self { kind, account, process: None, folder };
-        output(&mut server.as_account(server.kind.initialize(server.site())))?;
-        server.serve()?;
-        Ok(server)
+        Ok(Self { kind, account, options: Vec::new(), process: None, folder })
+    }
+
+    pub(crate) fn initialize(&self) -> Result<()> {
+        output(&mut self.as_account(self.kind.initialize(self.site()))).map(drop)
+    }
+
+    /// What its command line has beyond the usual from the next start on, in place of what was set before.
+    pub fn set(&mut self, options: &[&str]) {
+        self.options = options.iter().map(|&option| option.to_owned()).collect();
+    }
+
+    /// Gives the server's user a file or folder.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn own(&self, path: &Path) -> Result<()> {
+        self.account.map_or(Ok(()), |account| account.own(path))
     }
 
     /// Whether the programs are there.
@@ -130,7 +165,7 @@ impl<K: Kind> Server<K> {
         self.folder.port()
     }
 
-    fn site(&self) -> Site<'_> {
+    pub(crate) fn site(&self) -> Site<'_> {
         Site { folder: self.folder.path(), port: self.folder.port() }
     }
 
@@ -138,7 +173,7 @@ impl<K: Kind> Server<K> {
         output(&mut self.kind.sql(self.site(), database, sql))
     }
 
-    fn as_account(&self, mut command: Command) -> Command {
+    pub(crate) fn as_account(&self, mut command: Command) -> Command {
         if let Some(account) = self.account {
             account.run(&mut command);
         }
@@ -147,7 +182,7 @@ impl<K: Kind> Server<K> {
         command
     }
 
-    fn serve(&mut self) -> Result<()> {
+    pub(crate) fn serve(&mut self) -> Result<()> {
         let deadline = Instant::now() + START_WITHIN;
         self.spawn()?;
         loop {
@@ -176,7 +211,7 @@ impl<K: Kind> Server<K> {
         let log = File::create(&path).map_err(Error::os(format!("write {}", path.display())))?;
         let errors = log.try_clone().map_err(Error::os("share the server's log"))?;
         let process = self
-            .as_account(self.kind.serve(self.site()))
+            .as_account(self.serve_command())
             .stdin(Stdio::null())
             .stdout(log)
             .stderr(errors)
@@ -187,6 +222,13 @@ impl<K: Kind> Server<K> {
         let pid = process.id();
         self.process = Some(process);
         self.folder.watch(Some(pid))
+    }
+
+    /// The server's command line.
+    pub(crate) fn serve_command(&self) -> Command {
+        let mut command = self.kind.serve(self.site());
+        command.args(&self.options);
+        command
     }
 
     fn signal(&self, signal: Signal) -> Result<()> {

@@ -4,11 +4,14 @@
 use std::fs::OpenOptions;
 use std::io::Write;
 use std::process::ExitCode;
+use std::sync::LazyLock;
 use std::time::Duration;
+
+use diesel::r2d2;
 
 // The flag --admin.
 use taskmq_admin as _;
-use taskmq_core::{Context, task_consumer};
+use taskmq_core::{AnyConnection, BrokerConnection, Context, Failure, task_consumer};
 
 #[task_consumer(topic = "note")]
 fn note(number: i64, ctx: &Context) {
@@ -156,6 +159,45 @@ fn straying(number: i64, ctx: &Context) {
         }
         std::thread::sleep(Duration::from_millis(5));
     }
+}
+
+/// The host's own connections: two, whatever is run at once.
+static POOL: LazyLock<r2d2::Pool<Manager>> =
+    LazyLock::new(|| r2d2::Pool::builder().max_size(2).min_idle(Some(0)).build_unchecked(Manager));
+
+#[derive(Debug)]
+struct Manager;
+
+impl r2d2::ManageConnection for Manager {
+    type Connection = AnyConnection;
+    type Error = taskmq_core::Error;
+
+    fn connect(&self) -> taskmq_core::Result<AnyConnection> {
+        AnyConnection::establish(
+            &std::env::var("DATABASE_URL").map_err(|_| taskmq_core::Error::NoDatabaseUrl)?,
+        )
+    }
+
+    fn is_valid(&self, conn: &mut AnyConnection) -> taskmq_core::Result<()> {
+        conn.broker().schema_version().map(drop)
+    }
+
+    fn has_broken(&self, _conn: &mut AnyConnection) -> bool {
+        false
+    }
+}
+
+/// Needs a connection of the host's pool; the first ones keep theirs for longer than a lease would last.
+#[task_consumer(topic = "pooled", max_attempts = 1)]
+fn pooled(number: i64, ctx: &Context) -> Result<(), Failure> {
+    journal("begin", number, ctx);
+    let mut conn = POOL.get()?;
+    conn.broker().schema_version()?;
+    if number < 2 {
+        std::thread::sleep(Duration::from_secs(11));
+    }
+    journal("end", number, ctx);
+    Ok(())
 }
 
 fn journal(what: &str, number: i64, ctx: &Context) {

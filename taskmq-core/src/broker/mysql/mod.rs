@@ -189,6 +189,20 @@ fn with_turns(conn: &mut MysqlConnection, claim: &Claim<'_>, taken: Taken) -> Re
     Ok((claimed, in_line))
 }
 
+/// Runs a statement again as [`transaction`] does, if it is a transaction of its own. When it is part of its caller's, all of
+/// that may be undone, and only the caller can do it again.
+fn again<T>(conn: &mut MysqlConnection, mut run: impl FnMut(&mut MysqlConnection) -> Result<T>) -> Result<T> {
+    let mut tries = 0;
+    let alone =
+        matches!(AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth(), Ok(None));
+    loop {
+        match run(conn) {
+            Err(error) if alone && tries < 10 && is_conflict(&error) => tries += 1,
+            outcome => return outcome,
+        }
+    }
+}
+
 /// Errors 1213, 1205 and 1020; Diesel has no kinds for them, so the server's words decide.
 fn is_conflict(error: &Error) -> bool {
     let Error::Database(diesel::result::Error::DatabaseError(_, info)) = error else { return false };
@@ -196,6 +210,12 @@ fn is_conflict(error: &Error) -> bool {
         .iter()
         .any(|words| info.message().contains(words))
 }
+
+/// So much of messages goes into one statement. Written as JSON it may be twice that, and the least that servers
+/// take as shipped is 16 MiB.
+const PIECE_BYTES: usize = 6 * 1024 * 1024;
+/// What a message without payload and headers takes at most.
+const MESSAGE_BYTES: usize = 600;
 
 /// A worker's id, counter and free lock, or a topic that is paused.
 type LookRow = (i64, Option<i64>, Option<i32>, Option<String>);
@@ -214,67 +234,11 @@ impl Broker for MysqlConnection {
     }
 
     fn produce(&mut self, message: &MessageRecord) -> Result<Produced> {
-        // The other message can end between the two statements; then this one is stored after all.
-        loop {
-            // Adding to the Unix time and not to the session's local time: a summer-time change would shift the delay.
-            let stored = execute!(
-                self, Mysql,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
-                 VALUES (?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, ?, ?, ?, ?)",
-                Text = &message.topic,
-                SmallInt = message.priority,
-                BigInt = message.delay_micros,
-                BigInt = message.delay_micros,
-                Nullable<SmallInt> = message.max_attempts,
-                Nullable<Text> = message.unique_key.as_deref(),
-                Nullable<Text> = message.ordering_key.as_deref(),
-                Nullable<Text> = message.headers.as_deref(),
-                Text = &message.payload,
-            );
-            match stored {
-                Ok(_) => return Ok(Produced::New(last_id(self)?)),
-                Err(diesel::result::Error::DatabaseError(
-                    diesel::result::DatabaseErrorKind::UniqueViolation,
-                    _,
-                )) if message.unique_key.is_some() => {}
-                Err(error) => return Err(error.into()),
-            }
-            let existing: Vec<i64> = load!(
-                self, Mysql => BigInt,
-                // A locking read sees what is committed, however old the snapshot of the host's transaction is.
-                "SELECT id FROM taskmq_messages WHERE topic = ? AND unique_key = ? LOCK IN SHARE MODE",
-                Text = &message.topic,
-                Nullable<Text> = message.unique_key.as_deref(),
-            )?;
-            if let Some(id) = existing.first() {
-                return Ok(Produced::Existing(*id));
-            }
-        }
+        again(self, |conn| produce_one(conn, message))
     }
 
     fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
-        if let Some((first, payloads)) = super::alike(messages) {
-            return Ok(execute!(
-                self, Mysql,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, payload)
-                 SELECT ?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, payload
-                 FROM JSON_TABLE(?, '$[*]' COLUMNS (payload LONGTEXT CHARACTER SET utf8mb4 PATH '$')) m",
-                Text = &first.topic,
-                SmallInt = first.priority,
-                BigInt = first.delay_micros,
-                BigInt = first.delay_micros,
-                Nullable<SmallInt> = first.max_attempts,
-                Text = json(&payloads)?,
-            )?);
-        }
-        let records = json(messages)?;
-        // IGNORE swallows more errors than that of a taken key, so it is only there where there are keys; all else
-        // that it could swallow was checked before.
-        Ok(if messages.iter().any(|m| m.unique_key.is_some()) {
-            execute!(self, Mysql, concat!("INSERT IGNORE INTO ", many!()), Text = records)?
-        } else {
-            execute!(self, Mysql, concat!("INSERT INTO ", many!()), Text = records)?
-        })
+        again(self, |conn| produce_all(conn, messages))
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
@@ -587,6 +551,99 @@ impl Broker for MysqlConnection {
         )?;
         Ok(found.into_iter().map(rows::failed_attempt).collect())
     }
+}
+
+fn produce_one(conn: &mut MysqlConnection, message: &MessageRecord) -> Result<Produced> {
+    // The other message can end between the two statements; then this one is stored after all.
+    loop {
+        // Adding to the Unix time and not to the session's local time: a summer-time change would shift the delay.
+        let stored = execute!(
+            conn, Mysql,
+            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
+             VALUES (?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, ?, ?, ?, ?)",
+            Text = &message.topic,
+            SmallInt = message.priority,
+            BigInt = message.delay_micros,
+            BigInt = message.delay_micros,
+            Nullable<SmallInt> = message.max_attempts,
+            Nullable<Text> = message.unique_key.as_deref(),
+            Nullable<Text> = message.ordering_key.as_deref(),
+            Nullable<Text> = message.headers.as_deref(),
+            Text = &message.payload,
+        );
+        match stored {
+            Ok(_) => return Ok(Produced::New(last_id(conn)?)),
+            Err(diesel::result::Error::DatabaseError(
+                diesel::result::DatabaseErrorKind::UniqueViolation,
+                _,
+            )) if message.unique_key.is_some() => {}
+            Err(error) => return Err(error.into()),
+        }
+        let existing: Vec<i64> = load!(
+            conn, Mysql => BigInt,
+            // A locking read sees what is committed, however old the snapshot of the host's transaction is.
+            "SELECT id FROM taskmq_messages WHERE topic = ? AND unique_key = ? LOCK IN SHARE MODE",
+            Text = &message.topic,
+            Nullable<Text> = message.unique_key.as_deref(),
+        )?;
+        if let Some(id) = existing.first() {
+            return Ok(Produced::Existing(*id));
+        }
+    }
+}
+
+/// All or none, in as many statements as it takes: a server drops a connection that sends it more than its
+/// `max_allowed_packet`.
+fn produce_all(conn: &mut MysqlConnection, messages: &[MessageRecord]) -> Result<usize> {
+    match pieces(messages)[..] {
+        [all] => produce_piece(conn, all),
+        ref pieces => conn.transaction(|conn| pieces.iter().map(|piece| produce_piece(conn, piece)).sum()),
+    }
+}
+
+/// Of so many bytes at most, or of one message.
+fn pieces(messages: &[MessageRecord]) -> Vec<&[MessageRecord]> {
+    let mut pieces = Vec::new();
+    let (mut begin, mut bytes) = (0, 0);
+    for (at, message) in messages.iter().enumerate() {
+        let own = MESSAGE_BYTES + message.payload.len() + message.headers.as_ref().map_or(0, String::len);
+        if at > begin && bytes + own > PIECE_BYTES {
+            pieces.push(&messages[begin..at]);
+            (begin, bytes) = (at, 0);
+        }
+        bytes += own;
+    }
+    pieces.push(&messages[begin..]);
+    pieces
+}
+
+fn produce_piece(conn: &mut MysqlConnection, messages: &[MessageRecord]) -> Result<usize> {
+    // A large one is not written as JSON within JSON, which could double it.
+    if let [one] = messages {
+        return Ok(usize::from(matches!(produce_one(conn, one)?, Produced::New(_))));
+    }
+    if let Some((first, payloads)) = super::alike(messages) {
+        return Ok(execute!(
+            conn, Mysql,
+            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, payload)
+             SELECT ?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, payload
+             FROM JSON_TABLE(?, '$[*]' COLUMNS (payload LONGTEXT CHARACTER SET utf8mb4 PATH '$')) m",
+            Text = &first.topic,
+            SmallInt = first.priority,
+            BigInt = first.delay_micros,
+            BigInt = first.delay_micros,
+            Nullable<SmallInt> = first.max_attempts,
+            Text = json(&payloads)?,
+        )?);
+    }
+    let records = json(messages)?;
+    // IGNORE swallows more errors than that of a taken key, so it is only there where there are keys; all else
+    // that it could swallow was checked before.
+    Ok(if messages.iter().any(|m| m.unique_key.is_some()) {
+        execute!(conn, Mysql, concat!("INSERT IGNORE INTO ", many!()), Text = records)?
+    } else {
+        execute!(conn, Mysql, concat!("INSERT INTO ", many!()), Text = records)?
+    })
 }
 
 /// Each time that done messages are kept for, found by one index probe each.

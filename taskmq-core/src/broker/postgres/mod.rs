@@ -94,11 +94,12 @@ macro_rules! retentions {
 }
 
 /// Opens a connection; libpq's time-outs, without which a vanished server is waited for two hours, are added where
-/// the URL does not set them. Behind a pooler a statement that was prepared may be on another session by the next time.
+/// the URL does not set them. Of several hosts each gets little time, for the next one may be the one. Behind a pooler a statement that was prepared may be on another session by the next time.
 pub(crate) fn connect(url: &str) -> Result<PgConnection> {
     let mut full = url.to_owned();
+    let connect_timeout = if database_url::hosts(url) > 1 { "2" } else { "10" };
     for (name, value) in [
-        ("connect_timeout", "10"),
+        ("connect_timeout", connect_timeout),
         ("keepalives_idle", "5"),
         ("keepalives_interval", "2"),
         ("keepalives_count", "3"),

@@ -1,8 +1,9 @@
 -- taskmq, schema version 1: a message queue in this database. MariaDB 10.6 or MySQL 8.0.19, or newer.
 -- `INSERT INTO taskmq_messages (topic, payload) VALUES (...)` produces a message.
+-- Here each statement stands for itself: a migration that was cut off is run again, and finds what it has made already.
 
 -- Live messages only: ready, scheduled, running, waiting for a retry. The number of rows is the backlog.
-CREATE TABLE taskmq_messages (
+CREATE TABLE IF NOT EXISTS taskmq_messages (
     id           BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
     topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (topic <> '' AND topic NOT REGEXP '[^A-Za-z0-9_.:/-]'),
     priority     SMALLINT     NOT NULL DEFAULT 0,
@@ -31,7 +32,7 @@ CREATE TABLE taskmq_messages (
 
 -- Leases of whole batches, one row for all messages that a claim brought; they last moments. What takes longer is
 -- leased message by message, in taskmq_messages.worker_id.
-CREATE TABLE taskmq_claims (
+CREATE TABLE IF NOT EXISTS taskmq_claims (
     id          BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
     worker_id   BIGINT       NOT NULL,
     claimed_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
@@ -40,7 +41,7 @@ CREATE TABLE taskmq_claims (
 
 -- Whose turn it is of the messages that share an ordering key: one row for each key of which a claim has met any. The
 -- others of the key stand in its line, out of the way of claims, with -2 - id for their worker_id.
-CREATE TABLE taskmq_turns (
+CREATE TABLE IF NOT EXISTS taskmq_turns (
     id           BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
     topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
@@ -50,7 +51,7 @@ CREATE TABLE taskmq_turns (
 ) ENGINE = InnoDB;
 
 -- Finished messages: done ones for keep_seconds (NULL: for ever), dead and cancelled ones until a person deletes them.
-CREATE TABLE taskmq_archive (
+CREATE TABLE IF NOT EXISTS taskmq_archive (
     id           BIGINT       NOT NULL PRIMARY KEY,
     topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
     state        VARCHAR(10)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (state IN ('done', 'dead', 'cancelled')),
@@ -75,7 +76,7 @@ CREATE TABLE taskmq_archive (
 ) ENGINE = InnoDB;
 
 -- One row for each attempt that failed.
-CREATE TABLE taskmq_failures (
+CREATE TABLE IF NOT EXISTS taskmq_failures (
     id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
     message_id BIGINT       NOT NULL,
     attempt    INTEGER      NOT NULL,
@@ -87,7 +88,7 @@ CREATE TABLE taskmq_failures (
 ) ENGINE = InnoDB;
 
 -- The workers that run now. Each also holds a GET_LOCK that the end of its connection frees.
-CREATE TABLE taskmq_workers (
+CREATE TABLE IF NOT EXISTS taskmq_workers (
     id          BIGINT       NOT NULL PRIMARY KEY COMMENT 'random, new at every start',
     host        VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL,
     pid         INTEGER      NOT NULL,
@@ -103,7 +104,7 @@ CREATE TABLE taskmq_workers (
 ) ENGINE = InnoDB;
 
 -- The topics whose messages no worker takes until a person resumes them.
-CREATE TABLE taskmq_paused (
+CREATE TABLE IF NOT EXISTS taskmq_paused (
     topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     since TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     actor VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who paused it'
@@ -112,7 +113,7 @@ CREATE TABLE taskmq_paused (
 -- What enqueues messages by the clock. Each tick is one message, however many workers run.
 -- `INSERT INTO taskmq_schedules (name, topic, payload, cron) VALUES (...)` is a complete schedule.
 -- Its times are UTC: a TIMESTAMP would end in 2038.
-CREATE TABLE taskmq_schedules (
+CREATE TABLE IF NOT EXISTS taskmq_schedules (
     name            VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY CHECK (name <> ''),
     cron            VARCHAR(255) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (cron <> ''),
     time_zone       VARCHAR(50)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL DEFAULT 'UTC' CHECK (time_zone <> ''),
@@ -132,7 +133,7 @@ CREATE TABLE taskmq_schedules (
 ) ENGINE = InnoDB;
 
 -- What people did with messages, topics and schedules, on the admin page or the command line.
-CREATE TABLE taskmq_audit (
+CREATE TABLE IF NOT EXISTS taskmq_audit (
     id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
     at         TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     actor      VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL,
@@ -144,7 +145,7 @@ CREATE TABLE taskmq_audit (
 ) ENGINE = InnoDB;
 
 -- The newest version is the one this database has.
-CREATE TABLE taskmq_schema (
+CREATE TABLE IF NOT EXISTS taskmq_schema (
     version INTEGER NOT NULL PRIMARY KEY
 ) ENGINE = InnoDB;
-INSERT INTO taskmq_schema (version) VALUES (1);
+INSERT IGNORE INTO taskmq_schema (version) VALUES (1);

@@ -1,6 +1,13 @@
 //! The database goes away and comes back. Servers of these tests' own are killed and restarted under real workers, with
 //! the durability that they ship with.
 
+mod connections;
+mod failover;
+mod full_disk;
+mod galera;
+mod read_only;
+mod snapshot;
+
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
@@ -17,6 +24,11 @@ const LONG: Duration = Duration::from_secs(90);
 /// One outage at a time: each has a server and two workers of its own, beside all other tests.
 static ONE_AT_A_TIME: Mutex<()> = Mutex::new(());
 
+/// Whether the long forms of the tests are wanted.
+fn long() -> bool {
+    std::env::var_os("TASKMQ_TEST_LONG").is_some()
+}
+
 fn connect(url: &str) -> AnyConnection {
     AnyConnection::establish(url).unwrap_or_else(|error| panic!("{error}"))
 }
@@ -25,18 +37,59 @@ fn execute(conn: &mut AnyConnection, sql: &str) {
     match conn {
         AnyConnection::Postgres(conn) => conn.batch_execute(sql),
         AnyConnection::Mysql(conn) => conn.batch_execute(sql),
-        _ => unreachable!("these are servers"),
+        AnyConnection::Sqlite(conn) => conn.batch_execute(sql),
+        _ => unreachable!("taskmq knows three databases"),
     }
     .unwrap_or_else(|error| panic!("{error} in {sql}"));
 }
 
 /// A server with the tables, and the URL of its database.
 fn server<K: Kind>(backend: Backend) -> (Server<K>, String) {
-    let server = Server::<K>::start().expect("the server starts");
+    server_set(backend, &[])
+}
+
+/// As [`server`], with options on its command line.
+fn server_set<K: Kind>(backend: Backend, options: &[&str]) -> (Server<K>, String) {
+    let server = Server::<K>::start_set(options).expect("the server starts");
     server.create_database("app").expect("makes a database");
     let url = server.url("app");
     execute(&mut connect(&url), migration::up(backend));
     (server, url)
+}
+
+/// The URL of the database for a user who is not the server's master.
+fn ordinary_user(url: &str) -> String {
+    let mut conn = connect(url);
+    match conn.backend() {
+        Backend::Postgres => {
+            execute(
+                &mut conn,
+                "CREATE ROLE ordinary LOGIN; GRANT ALL ON ALL TABLES IN SCHEMA public TO ordinary;
+                                GRANT ALL ON ALL SEQUENCES IN SCHEMA public TO ordinary",
+            );
+            url.replace("postgres@", "ordinary@")
+        }
+        _ => {
+            execute(&mut conn, "CREATE USER ordinary@'%'");
+            execute(&mut conn, "GRANT ALL ON app.* TO ordinary@'%'");
+            url.replace("root@", "ordinary@")
+        }
+    }
+}
+
+/// How often each second of the log complains, where it does.
+fn complaints(log: &str) -> BTreeMap<String, Vec<&str>> {
+    let mut seconds = BTreeMap::<String, Vec<&str>>::new();
+    for line in log.lines().filter(|line| line.contains(" ERROR ") || line.contains(" WARN ")) {
+        seconds.entry(line.get(..8).unwrap_or(line).to_owned()).or_default().push(line);
+    }
+    seconds
+}
+
+/// In the test's output, though the test passes.
+fn say(what: &str) {
+    use std::io::Write;
+    let _ = writeln!(std::io::stderr(), "{what}");
 }
 
 fn done(url: &str, topic: &str) -> i64 {
