@@ -77,8 +77,17 @@ const GAP: Duration = Duration::from_millis(700);
 /// A worker that is paused or cut off for so long at least loses its leases.
 const PAST_THE_LEASE: f64 = 7.0;
 
+/// Which faults are chosen from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Faults {
+    /// All that the database has.
+    All,
+    /// SIGKILL to workers alone: what else goes on does not disturb the times of their rescues.
+    Kills,
+}
+
 /// Faults for so long.
-pub fn plan(seed: u64, length: Duration, backend: Backend) -> Vec<Strike> {
+pub fn plan(seed: u64, length: Duration, backend: Backend, faults: Faults) -> Vec<Strike> {
     let mut rng = Rng::with_seed(seed);
     let mut strikes = Vec::new();
     let mut at = Duration::ZERO;
@@ -90,7 +99,7 @@ pub fn plan(seed: u64, length: Duration, backend: Backend) -> Vec<Strike> {
             return strikes;
         }
         if deck.is_empty() {
-            deck = self::deck(backend);
+            deck = self::deck(backend, faults);
             rng.shuffle(&mut deck);
         }
         let Some(card) = deck.pop() else { return strikes };
@@ -100,9 +109,12 @@ pub fn plan(seed: u64, length: Duration, backend: Backend) -> Vec<Strike> {
 
 type Card = fn(&mut Rng) -> Fault;
 
-fn deck(backend: Backend) -> Vec<Card> {
+fn deck(backend: Backend, faults: Faults) -> Vec<Card> {
     let kill: Card =
         |rng| Fault::Kill { worker: rng.usize(..WORKERS), down: Duration::from_secs_f64(2.0 * rng.f64()) };
+    if faults == Faults::Kills {
+        return vec![kill];
+    }
     let stop: Card =
         |rng| Fault::Stop { worker: rng.usize(..WORKERS), down: Duration::from_secs_f64(rng.f64()) };
     let pause: Card = |rng| Fault::Pause {
@@ -132,17 +144,17 @@ mod tests {
 
     #[test]
     fn a_seed_chooses_everything() {
-        let of = |seed| plan(seed, Duration::from_secs(60), Backend::Postgres);
+        let of = |seed| plan(seed, Duration::from_secs(60), Backend::Postgres, Faults::All);
         assert_eq!(of(7), of(7));
         assert_ne!(of(7), of(8));
-        let longer = plan(7, Duration::from_secs(120), Backend::Postgres);
+        let longer = plan(7, Duration::from_secs(120), Backend::Postgres, Faults::All);
         assert_eq!(longer[..of(7).len()], of(7), "a longer run begins like a shorter one");
     }
 
     #[test]
     fn every_kind_of_fault_comes() {
         for seed in 0..20 {
-            let strikes = plan(seed, Duration::from_secs(60), Backend::Mysql);
+            let strikes = plan(seed, Duration::from_secs(60), Backend::Mysql, Faults::All);
             let mut kinds: Vec<_> =
                 strikes.iter().map(|strike| std::mem::discriminant(&strike.fault)).collect();
             kinds.dedup();
@@ -153,7 +165,7 @@ mod tests {
 
     #[test]
     fn a_file_has_no_server_and_no_line() {
-        let strikes = plan(1, Duration::from_secs(600), Backend::Sqlite);
+        let strikes = plan(1, Duration::from_secs(600), Backend::Sqlite, Faults::All);
         let of_a_server = |fault: &Fault| {
             matches!(
                 fault,

@@ -100,8 +100,8 @@ impl Producer {
     /// Some messages in one of the ways there are, and how many.
     fn produce(&mut self, conn: &mut AnyConnection) -> Result<u32, Broken> {
         match self.rng.u32(0..100) {
-            0..60 => self.one(conn),
-            60..70 => self.many(conn),
+            0..68 => self.one(conn),
+            68..70 => self.many(conn),
             _ => self.in_a_transaction(conn),
         }
     }

@@ -46,6 +46,8 @@ pub struct Report {
     pub folder: PathBuf,
     /// How long it took to do all that was left, once all was healed.
     pub drain: Duration,
+    /// The errors of attempts that were not told to fail, and how often each came.
+    pub errors: Vec<(String, i64)>,
     /// Errors that workers logged in a second, on an average.
     pub noise: f64,
 }
@@ -76,7 +78,7 @@ impl Run {
             .collect();
         let (figures, violations) = check(&journal, &tables);
         let explanation = explain(&violations, &journal, &tables);
-        Report { figures, violations, explanation, folder, drain, noise }
+        Report { figures, violations, explanation, folder, drain, errors: tables.errors, noise }
     }
 }
 

@@ -16,6 +16,8 @@ pub struct Tables {
     pub live: Vec<String>,
     /// The keys of what `effects` has.
     pub effects: Vec<String>,
+    /// The errors in `taskmq_failures` that no handler was told to make, and how often each is there.
+    pub errors: Vec<(String, i64)>,
 }
 
 /// A finished message.
@@ -29,6 +31,8 @@ pub struct Finished {
     pub lease: Lease,
     /// With how many deaths it is charged.
     pub crashes: u32,
+    /// How many other failures `taskmq_failures` has of it.
+    pub failures: u32,
     /// When, by the machine's monotonic clock.
     pub at: Nanos,
 }
@@ -46,7 +50,17 @@ struct FinishedRow {
     #[diesel(sql_type = BigInt)]
     crashes: i64,
     #[diesel(sql_type = BigInt)]
+    failures: i64,
+    #[diesel(sql_type = BigInt)]
     micros: i64,
+}
+
+#[derive(QueryableByName)]
+struct ErrorRow {
+    #[diesel(sql_type = Text)]
+    error: String,
+    #[diesel(sql_type = BigInt)]
+    times: i64,
 }
 
 #[derive(QueryableByName)]
@@ -86,12 +100,18 @@ impl Tables {
         };
         let whole = if conn.backend() == Backend::Mysql { "SIGNED" } else { "BIGINT" };
         let finished = format!(
-            "SELECT {key} AS message_key, state, worker_id, attempts, CAST(crashes AS {whole}) AS crashes, {micros} AS micros
-             FROM taskmq_archive"
+            "SELECT {key} AS message_key, state, worker_id, attempts, CAST(crashes AS {whole}) AS crashes, {micros} AS micros,
+                (SELECT count(*) FROM taskmq_failures f WHERE f.message_id = a.id AND f.kind <> 'crash') AS failures
+             FROM taskmq_archive a"
         );
         let finished: Vec<FinishedRow> = rows!(conn, finished)?;
         let live: Vec<KeyRow> = rows!(conn, format!("SELECT {key} AS message_key FROM taskmq_messages"))?;
         let effects: Vec<KeyRow> = rows!(conn, "SELECT message_key FROM effects")?;
+        let errors: Vec<ErrorRow> = rows!(
+            conn,
+            "SELECT error, count(*) AS times FROM taskmq_failures
+             WHERE kind <> 'crash' AND error <> 'it is to fail' GROUP BY error ORDER BY 2 DESC"
+        )?;
         let since_epoch =
             std::time::SystemTime::now().duration_since(std::time::UNIX_EPOCH).unwrap_or_default();
         let monotonic = |micros: i64| {
@@ -103,9 +123,11 @@ impl Tables {
             state: row.state,
             lease: Lease { worker: row.worker_id, attempt: row.attempts },
             crashes: u32::try_from(row.crashes).unwrap_or_default(),
+            failures: u32::try_from(row.failures).unwrap_or_default(),
             at: monotonic(row.micros),
         });
         let keys = |rows: Vec<KeyRow>| rows.into_iter().map(|row| row.message_key).collect();
-        Ok(Self { finished: finished.collect(), live: keys(live), effects: keys(effects) })
+        let errors = errors.into_iter().map(|row| (row.error, row.times)).collect();
+        Ok(Self { finished: finished.collect(), live: keys(live), effects: keys(effects), errors })
     }
 }

@@ -1,12 +1,12 @@
 //! Faults under real workers, on every database. `TASKMQ_CHAOS_SEED` chooses the same faults again, `TASKMQ_CHAOS_SECONDS`
-//! makes a run long.
+//! makes a run long, `TASKMQ_CHAOS_KILLS=1` kills workers and does nothing else.
 #![allow(clippy::expect_used, clippy::unwrap_used, reason = "a test fails by panicking")]
 #![allow(clippy::print_stdout, reason = "the seed and the figures")]
 
 use std::time::Duration;
 
 use taskmq_chaos::check::Promise;
-use taskmq_chaos::plan::{Fault, Strike, plan};
+use taskmq_chaos::plan::{Fault, Faults, Strike, plan};
 use taskmq_chaos::run::{Report, Run, name_of};
 use taskmq_chaos::sabotage::Sabotage;
 use taskmq_chaos::site::{Load, Programs};
@@ -26,20 +26,25 @@ fn number(variable: &str) -> Option<u64> {
 fn every_promise_holds(backend: Backend) {
     let seed = number("TASKMQ_CHAOS_SEED").unwrap_or_else(|| fastrand::u64(..1_000_000));
     let seconds = number("TASKMQ_CHAOS_SECONDS");
-    let (length, mix, rate) = match seconds {
-        Some(seconds) => (Duration::from_secs(seconds), Mix::LONG, 80.0),
-        None => (SHORT, Mix::SHORT, 200.0),
+    let faults = if std::env::var_os("TASKMQ_CHAOS_KILLS").is_some() { Faults::Kills } else { Faults::All };
+    let (length, mix, rate) = match (seconds, faults) {
+        (Some(seconds), Faults::All) => (Duration::from_secs(seconds), Mix::LONG, 60.0),
+        (Some(seconds), Faults::Kills) => (Duration::from_secs(seconds), Mix::SHORT, 100.0),
+        (None, _) => (SHORT, Mix::SHORT, 200.0),
     };
     println!("{backend}: seed {seed}");
     let load = Load { seed, rate, mix };
-    let plan = plan(seed, length, backend);
+    let plan = plan(seed, length, backend, faults);
     let run = Run { backend, load, plan, sabotage: None, programs: PROGRAMS, below: BELOW };
-    let Report { figures, violations, explanation, folder, drain, noise } = run.carry_out();
+    let Report { figures, violations, explanation, folder, drain, errors, noise } = run.carry_out();
     println!(
         "{backend}: seed {seed}, {} s of faults\n{figures}\ndrained after {:.1} s, {noise:.2} errors logged by a worker in a second",
         length.as_secs(),
         drain.as_secs_f64()
     );
+    for (error, times) in errors {
+        println!("{times} attempts failed: {error}");
+    }
     let again = seconds.map(|seconds| format!(" TASKMQ_CHAOS_SECONDS={seconds}")).unwrap_or_default();
     assert!(
         violations.is_empty(),
@@ -48,7 +53,11 @@ fn every_promise_holds(backend: Backend) {
         name_of(backend),
         folder.display()
     );
-    std::fs::remove_dir_all(folder).expect("removes what is not needed");
+    if seconds.is_some() {
+        println!("the journals and logs: {}", folder.display());
+    } else {
+        std::fs::remove_dir_all(folder).expect("removes what is not needed");
+    }
 }
 
 #[test]

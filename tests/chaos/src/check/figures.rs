@@ -22,16 +22,21 @@ pub struct Figures {
     pub recovered: usize,
     /// Further executions that a fault explains, by the kind of the fault.
     pub duplicates: BTreeMap<FaultKind, Duplicates>,
+    /// Executions of transactional consumers whose transaction the database broke off without a fault.
+    pub broken_off: usize,
     /// Executions that overlapped with another of the same message.
     pub overlaps: usize,
     /// Messages that were charged with a death before which no handler had begun them.
     pub charged_unbegun: usize,
     /// Rows that transactional consumers left.
     pub effects: usize,
-    /// From the fault to the next start of a message that ran then, by the kind of the fault.
-    pub rescues: BTreeMap<FaultKind, Spread>,
-    /// The longest time in which nothing began though messages waited and the database could be written.
+    /// From the fault to the next start of a message that ran then, by the kind of the fault, and whether the message
+    /// had been struck before: then it is suspected, and waits for its turn to run alone.
+    pub rescues: BTreeMap<(FaultKind, bool), Spread>,
+    /// The longest time in which nothing began though messages waited and the database could be written,
     pub stall: Duration,
+    /// and when it was over, by the journals' clock.
+    pub stall_until: Nanos,
 }
 
 /// Messages that ran again.
@@ -89,17 +94,19 @@ impl Figures {
             *self.faults.entry(fault.kind).or_default() += 1;
         }
         for message in history.messages.values() {
+            let mut struck_before = false;
             for pair in message.executions.windows(2) {
                 if let [first, second] = pair {
-                    self.rescue(history, first, second);
+                    self.rescue(history, first, second, struck_before);
+                    struck_before |= history.struck(first).is_some();
                 }
             }
         }
-        self.stall = stall(history);
+        (self.stall, self.stall_until) = stall(history);
     }
 
     /// Of a message that ran when its worker was struck. What an outage of the server takes is no rescue's time.
-    fn rescue(&mut self, history: &History, first: &Execution, second: &Execution) {
+    fn rescue(&mut self, history: &History, first: &Execution, second: &Execution, again: bool) {
         let rescued =
             |kind| matches!(kind, FaultKind::Kill | FaultKind::KillFar | FaultKind::Pause | FaultKind::Cut);
         let fault = history.faults.iter().find(|fault| {
@@ -117,13 +124,13 @@ impl Figures {
                         && matches!(other.kind, FaultKind::Cut | FaultKind::Pause))
         });
         if !disturbed {
-            self.rescues.entry(fault.kind).or_default().0.push(second.start - fault.from);
+            self.rescues.entry((fault.kind, again)).or_default().0.push(second.start - fault.from);
         }
     }
 }
 
 /// The longest time in which nothing began though messages waited and the database could be written.
-fn stall(history: &History) -> Duration {
+fn stall(history: &History) -> (Duration, Nanos) {
     /// What may happen at a moment, in this order.
     #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
     enum Change {
@@ -141,7 +148,7 @@ fn stall(history: &History) -> Duration {
     }
     changes.sort_unstable();
     let (mut waiting, mut begun) = (BTreeSet::new(), BTreeSet::new());
-    let mut longest = 0;
+    let mut longest = (0, 0);
     let mut since = None;
     for (at, change, key) in changes {
         match change {
@@ -155,7 +162,7 @@ fn stall(history: &History) -> Duration {
                 if let Some(since) = since {
                     let away = |fault: &Fault| fault.takes_the_database() && fault.overlaps(since, at);
                     if !history.faults.iter().any(away) {
-                        longest = longest.max(at - since);
+                        longest = longest.max((at - since, at));
                     }
                 }
                 waiting.remove(key);
@@ -163,7 +170,7 @@ fn stall(history: &History) -> Duration {
             }
         }
     }
-    Duration::from_nanos(longest)
+    (Duration::from_nanos(longest.0), longest.1)
 }
 
 impl fmt::Display for Figures {
@@ -176,8 +183,8 @@ impl fmt::Display for Figures {
         writeln!(f, "producers without an answer {}, recovered {}", self.unknown, self.recovered)?;
         writeln!(
             f,
-            "effects {}, overlaps {}, charged unbegun {}",
-            self.effects, self.overlaps, self.charged_unbegun
+            "effects {}, transactions broken off {}, overlaps {}, charged unbegun {}",
+            self.effects, self.broken_off, self.overlaps, self.charged_unbegun
         )?;
         for (kind, Duplicates { unfinished, finished }) in &self.duplicates {
             writeln!(
@@ -186,18 +193,19 @@ impl fmt::Display for Figures {
                 kind.name()
             )?;
         }
-        for (kind, times) in &self.rescues {
+        for ((kind, again), times) in &self.rescues {
             let seconds = |percent| times.percentile(percent).as_secs_f64();
             writeln!(
                 f,
-                "rescue, {}: p50 {:.2} s, p99 {:.2} s, max {:.2} s, of {}",
+                "rescue, {}{}: p50 {:.2} s, p99 {:.2} s, max {:.2} s, of {}",
                 kind.name(),
+                if *again { ", not for the first time" } else { "" },
                 seconds(50),
                 seconds(99),
                 seconds(100),
                 times.len()
             )?;
         }
-        write!(f, "longest stall {:.2} s", self.stall.as_secs_f64())
+        write!(f, "longest stall {:.2} s, until {}", self.stall.as_secs_f64(), self.stall_until)
     }
 }

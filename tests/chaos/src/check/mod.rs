@@ -120,7 +120,7 @@ impl Checker<'_> {
             let finished = finished.get(key).map_or(&[][..], |rows| rows);
             let live = live.get(key).copied().unwrap_or_default();
             self.production(key, message, finished, live);
-            self.executions(key, message);
+            self.executions(key, message, finished);
             self.settlement(key, message, finished, live);
             self.effects(key, message, finished, effects.get(key).copied().unwrap_or_default());
             self.blame(key, message, finished);
@@ -155,13 +155,19 @@ impl Checker<'_> {
     }
 
     /// Duplicates and overlaps.
-    fn executions(&mut self, key: &str, message: &Message) {
+    fn executions(&mut self, key: &str, message: &Message, finished: &[&Finished]) {
+        let mut broken_off = broken_off(message, finished);
         for pair in message.executions.windows(2) {
             let [first, second] = pair else { continue };
             let fault = self.history.struck(first).or_else(|| self.history.belated(second)).copied();
             if !first.has_failed() {
                 match fault {
                     Some(fault) => self.figures.excuse(fault.kind, first.end.is_some()),
+                    // A transaction that the database broke off, a deadlock's victim, is an attempt that failed.
+                    None if broken_off > 0 => {
+                        broken_off -= 1;
+                        self.figures.broken_off += 1;
+                    }
                     None => self.violates(
                         Promise::Duplicate,
                         key,
@@ -230,7 +236,7 @@ impl Checker<'_> {
     }
 
     fn effects(&mut self, key: &str, message: &Message, finished: &[&Finished], effects: usize) {
-        if !message.produced.as_ref().is_some_and(|produced| Topic::leaves_effect(&produced.topic)) {
+        if !transactional(message) {
             return;
         }
         let due = finished.iter().filter(|row| row.state == "done").count();
@@ -258,16 +264,20 @@ impl Checker<'_> {
             } else if crashes > struck {
                 self.figures.charged_unbegun += 1;
             }
-            let failed = message.executions.iter().filter(|execution| execution.has_failed()).count();
-            // A transaction that the database breaks off is an attempt that failed.
-            let transactional = message.produced.as_ref().is_some_and(|p| Topic::leaves_effect(&p.topic));
-            let broken = |execution: &&Execution| transactional && self.history.belated(execution).is_some();
-            let broken = message.executions.iter().filter(broken).count();
-            let charged = usize::try_from(row.lease.attempt).unwrap_or_default();
-            if charged > 1 + failed + broken + crashes {
+            let failures = row.failures as usize;
+            let failed = failures_of(message);
+            let broken =
+                if transactional(message) { message.executions.len().saturating_sub(failed) } else { 0 };
+            if failures > failed + broken {
                 let what = format!(
-                    "it is charged with {charged} attempts: it failed {failed} times and is charged with {} deaths",
-                    crashes
+                    "{failures} failures of it are noted: {failed} handlers failed, {broken} transactions"
+                );
+                self.violates(Promise::Blame, key, what);
+            }
+            let charged = usize::try_from(row.lease.attempt).unwrap_or_default();
+            if charged > 1 + failures + crashes {
+                let what = format!(
+                    "it is charged with {charged} attempts: it failed {failures} times and is charged with {crashes} deaths"
                 );
                 self.violates(Promise::Blame, key, what);
             }
@@ -299,6 +309,20 @@ impl Checker<'_> {
             }
         }
     }
+}
+
+fn transactional(message: &Message) -> bool {
+    message.produced.as_ref().is_some_and(|produced| Topic::leaves_effect(&produced.topic))
+}
+
+fn failures_of(message: &Message) -> usize {
+    message.executions.iter().filter(|execution| execution.has_failed()).count()
+}
+
+/// So many attempts of a transactional consumer failed though their handlers did not.
+fn broken_off(message: &Message, finished: &[&Finished]) -> usize {
+    let failures: usize = finished.iter().map(|row| row.failures as usize).sum();
+    if transactional(message) { failures.saturating_sub(failures_of(message)) } else { 0 }
 }
 
 /// Violations, each with the journal's lines of its message and the faults about that time.

@@ -16,7 +16,8 @@ fn journal(text: &str) -> Vec<Entry> {
 
 fn done(key: &str, at: f64, worker: i64, attempt: i32) -> Finished {
     let lease = Lease { worker, attempt };
-    Finished { key: key.to_owned(), state: "done".to_owned(), lease, crashes: 0, at: (at * 1e9) as Nanos }
+    let at = (at * 1e9) as Nanos;
+    Finished { key: key.to_owned(), state: "done".to_owned(), lease, crashes: 0, failures: 0, at }
 }
 
 fn tables(finished: &[Finished]) -> Tables {
@@ -106,7 +107,7 @@ fn a_death_excuses_what_it_met_and_nothing_else() {
     let (figures, violations) = check(&journal(&killed), &row);
     assert_eq!(violations, []);
     assert_eq!(figures.duplicates[&FaultKind::Kill], Duplicates { unfinished: 1, finished: 0 });
-    assert_eq!(figures.rescues[&FaultKind::Kill].percentile(100).as_millis(), 400);
+    assert_eq!(figures.rescues[&(FaultKind::Kill, false)].percentile(100).as_millis(), 400);
     let another = killed.replace("kill 11", "kill 33");
     assert_eq!(promises(&another, &row), [Promise::Duplicate, Promise::Overlap]);
     let later = HANDLED.to_owned()
@@ -142,7 +143,25 @@ fn a_worker_that_is_told_to_stop_has_time_to_end() {
 fn a_failure_is_no_duplicate() {
     let failed = "1.0 attempt 1-1 slow -\n1.1 ok 1-1\n1.2 start 1-1 0000000000000001-1 11\n1.3 fail 1-1 0000000000000001-1 11
                   1.6 start 1-1 0000000000000002-2 22\n1.7 end 1-1 0000000000000002-2 22";
-    assert_eq!(promises(failed, &tables(&[done("1-1", 1.8, 2, 2)])), []);
+    let row = Finished { failures: 1, ..done("1-1", 1.8, 2, 2) };
+    assert_eq!(promises(failed, &tables(&[row])), []);
+    let row = Finished { failures: 1, ..done("1-1", 2.3, 1, 2) };
+    let second = HANDLED.replace("0001-1 11", "0001-2 11");
+    assert_eq!(promises(&second, &tables(&[row])), [Promise::Blame], "noted, but no handler failed");
+}
+
+#[test]
+fn a_transaction_that_the_database_breaks_off_is_a_failure() {
+    let twice =
+        HANDLED.to_owned() + "\n2.4 start 1-1 0000000000000001-2 11\n2.5 end 1-1 0000000000000001-2 11";
+    let effects = vec!["1-1".to_owned()];
+    let row = Finished { failures: 1, ..done("1-1", 2.6, 1, 2) };
+    let broken = Tables { effects, ..tables(std::slice::from_ref(&row)) };
+    let (figures, violations) = check(&journal(&twice.replace("slow", "effect-mysql")), &broken);
+    assert_eq!((violations.len(), figures.broken_off), (0, 1), "{violations:?}");
+    assert!(promises(&twice, &tables(&[row])).contains(&Promise::Duplicate), "it has no transaction");
+    let unnoted = Tables { finished: vec![done("1-1", 2.6, 1, 1)], ..broken };
+    assert!(promises(&twice.replace("slow", "effect-mysql"), &unnoted).contains(&Promise::Duplicate));
 }
 
 #[test]
