@@ -113,7 +113,9 @@ impl Line {
 
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, silent: &AtomicBool) {
         let mut bytes = [0; 16 * 1024];
-        while let Ok(number) = from.read(&mut bytes) {
+        loop {
+            // An end that died with something unread is gone as much as one that closed.
+            let number = from.read(&mut bytes).unwrap_or(0);
             if self.swallows.load(Ordering::Acquire) {
                 silent.store(true, Ordering::Release);
             }

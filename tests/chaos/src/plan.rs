@@ -72,8 +72,10 @@ pub const WORKERS: usize = 6;
 /// and so many producers.
 pub const PRODUCERS: usize = 2;
 
-/// The mean time between two faults.
+/// The mean time between two faults of all kinds;
 const GAP: Duration = Duration::from_millis(700);
+/// between two kills alone it is longer: who is to see a death must live for a while.
+const GAP_OF_KILLS: Duration = Duration::from_millis(2500);
 /// A worker that is paused or cut off for so long at least loses its leases.
 const PAST_THE_LEASE: f64 = 7.0;
 
@@ -92,9 +94,10 @@ pub fn plan(seed: u64, length: Duration, backend: Backend, faults: Faults) -> Ve
     let mut strikes = Vec::new();
     let mut at = Duration::ZERO;
     let mut deck = Vec::new();
+    let gap = if faults == Faults::Kills { GAP_OF_KILLS } else { GAP };
     loop {
         // At random times, but each kind in its proportion.
-        at += GAP.mul_f64(-(1.0 - rng.f64()).ln()).min(4 * GAP);
+        at += gap.mul_f64(-(1.0 - rng.f64()).ln()).min(4 * gap);
         if at >= length {
             return strikes;
         }
