@@ -1,7 +1,8 @@
-//! A line between a worker and its server that can be made to drop everything.
+//! A line between a program and its server that can be made to drop everything, or to break.
 
+use std::collections::HashMap;
 use std::io::{self, Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
@@ -16,8 +17,14 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 struct Line {
     swallows: AtomicBool,
-    /// Both ends of every connection, so that none is closed before the proxy is dropped.
-    ends: Mutex<Vec<TcpStream>>,
+    connections: Mutex<Connections>,
+}
+
+/// Both ends of every connection, so that none is closed before it is done with.
+#[derive(Debug, Default)]
+struct Connections {
+    next: u64,
+    ends: HashMap<u64, Vec<TcpStream>>,
 }
 
 impl Proxy {
@@ -50,43 +57,72 @@ impl Proxy {
     pub fn swallow(&self, swallows: bool) {
         self.line.swallows.store(swallows, Ordering::Release);
     }
-}
 
-impl Drop for Proxy {
-    fn drop(&mut self) {
-        for end in self.line.ends.lock().unwrap_or_else(PoisonError::into_inner).drain(..) {
-            let _ = end.shutdown(std::net::Shutdown::Both);
+    /// Breaks every connection, and tells both ends.
+    pub fn reset(&self) {
+        for end in self.line.connections().ends.drain().flat_map(|(_, ends)| ends) {
+            let _ = end.shutdown(Shutdown::Both);
         }
     }
 }
 
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.reset();
+    }
+}
+
 impl Line {
+    fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
+        self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn connect(self: &Arc<Self>, client: TcpStream, server: &str) -> io::Result<()> {
-        let mut ends = self.ends.lock().unwrap_or_else(PoisonError::into_inner);
-        ends.push(client.try_clone()?);
-        if self.swallows.load(Ordering::Acquire) {
-            return Ok(());
+        let server =
+            if self.swallows.load(Ordering::Acquire) { None } else { Some(TcpStream::connect(server)?) };
+        let mut ends = vec![client.try_clone()?];
+        if let Some(server) = &server {
+            ends.push(server.try_clone()?);
         }
-        let server = TcpStream::connect(server)?;
-        ends.push(server.try_clone()?);
+        let id = {
+            let mut connections = self.connections();
+            connections.next += 1;
+            let id = connections.next;
+            connections.ends.insert(id, ends);
+            id
+        };
+        let Some(server) = server else {
+            let line = Arc::clone(self);
+            let mut client = client;
+            thread::spawn(move || {
+                let _ = io::copy(&mut client, &mut io::sink());
+                line.connections().ends.remove(&id);
+            });
+            return Ok(());
+        };
         let silent = Arc::<AtomicBool>::default();
         for (from, to) in [(client.try_clone()?, server.try_clone()?), (server, client)] {
             let (line, silent) = (Arc::clone(self), Arc::clone(&silent));
-            thread::spawn(move || line.pass(from, to, &silent));
+            thread::spawn(move || {
+                line.pass(from, to, &silent);
+                line.connections().ends.remove(&id);
+            });
         }
         Ok(())
     }
 
     fn pass(&self, mut from: TcpStream, mut to: TcpStream, silent: &AtomicBool) {
         let mut bytes = [0; 16 * 1024];
-        while let Ok(number) = from.read(&mut bytes) {
+        loop {
+            // An end that died with something unread is gone as much as one that closed.
+            let number = from.read(&mut bytes).unwrap_or(0);
             if self.swallows.load(Ordering::Acquire) {
                 silent.store(true, Ordering::Release);
             }
             let lost = silent.load(Ordering::Acquire);
             if number == 0 {
                 if !lost {
-                    let _ = to.shutdown(std::net::Shutdown::Both);
+                    let _ = to.shutdown(Shutdown::Both);
                 }
                 return;
             }

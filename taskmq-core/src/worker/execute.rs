@@ -4,6 +4,8 @@ use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
 
+use diesel::r2d2::PooledConnection;
+
 use crate::broker::{Claimed, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::call::{Call, HandlerResult};
 use crate::consumer::failure::{FailureKind, Verdict};
@@ -13,6 +15,7 @@ use crate::trace::Handling;
 use crate::{AnyConnection, BrokerConnection, Context, Failure};
 
 use super::Setup;
+use super::pool::Manager;
 
 /// Runs a handler on this thread. `None`: it wrote its own outcome, together with the acknowledgement.
 pub(super) fn run(
@@ -26,12 +29,17 @@ pub(super) fn run(
     let handling = Handling::of(context);
     let ran = handling.run(|| match consumer.handler {
         Handler::Sync(handler) => Ran::Outcome(outcome(consumer, context, guarded(|| handler(&call)))),
-        Handler::Transactional { run, .. } => {
-            match transactional(setup, worker, consumer, claimed, &call, run) {
+        Handler::Transactional { run, .. } => match begin(setup) {
+            Ok(mut conn) => match transactional(&mut conn, worker, consumer, claimed, &call, run) {
                 Ok(()) => Ran::Settled,
                 Err(failure) => Ran::Outcome(outcome(consumer, context, Err(failure))),
+            },
+            Err(error) => {
+                let (topic, id) = (consumer.topic, claimed.id);
+                tracing::warn!(topic, id, "{topic} #{id} could not begin its transaction: {error}");
+                Ran::Outcome(Outcome::HandBack)
             }
-        }
+        },
         #[cfg(feature = "async")]
         Handler::Async(_) => Ran::Outcome(Outcome::HandBack), // never sent to a thread
     });
@@ -50,20 +58,24 @@ pub(super) enum Ran {
     Settled,
 }
 
+/// A connection with a transaction open. The message is not to blame when there is none: no attempt has begun.
+fn begin(setup: &Setup) -> Result<PooledConnection<Manager>, String> {
+    let mut conn = setup.pool.get().map_err(|error| error.to_string())?;
+    let pooled: &mut AnyConnection = &mut conn;
+    pooled.broker().begin().map_err(|error| error.to_string())?;
+    Ok(conn)
+}
+
 /// The handler's writes and the acknowledgement in one transaction. The lease is checked by the acknowledgement: if it
 /// is lost, nothing of the handler's is committed.
 fn transactional(
-    setup: &Setup,
+    conn: &mut AnyConnection,
     worker: &WorkerIdentity,
     consumer: &Consumer,
     claimed: &Claimed,
     call: &Call<'_>,
     run: fn(&Call<'_>, &mut AnyConnection) -> HandlerResult,
 ) -> Result<(), Failure> {
-    let mut conn =
-        setup.pool.get().map_err(|e| Failure::new(format!("no connection for its transaction: {e}")))?;
-    let conn: &mut AnyConnection = &mut conn;
-    conn.broker().begin().map_err(Failure::from)?;
     let ended = guarded(|| run(call, conn)).and_then(|result| {
         let outcome = Outcome::Done { result, retention: consumer.retention };
         let ordered = claimed.ordering_key.is_some();

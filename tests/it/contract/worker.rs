@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::{MysqlConnection, PgConnection, SqliteConnection};
+use taskmq_core::broker::MessageFilter;
 use taskmq_core::worker::Ended;
 use taskmq_core::{
     BrokerConnection, Context, Error, Failure, NewMessage, Registry, State, Worker, produce, task_consumer,
@@ -260,6 +261,30 @@ fn a_transactional_consumer_commits_with_its_ack_or_not_at_all(db: &TestDatabase
     // Another row than 20 would make this table's constraint fail.
     db.execute("CREATE TABLE effect_count (number INTEGER NOT NULL CHECK (number = 20))");
     db.execute("INSERT INTO effect_count SELECT count(*) FROM effects");
+}
+
+/// Keeps the file's write lock for longer than others wait for it.
+#[task_consumer(topic = "hog", max_attempts = 1)]
+fn hog(seconds: f64, conn: &mut SqliteConnection) -> Result<(), Failure> {
+    conn.batch_execute("SELECT 1")?;
+    std::thread::sleep(Duration::from_secs_f64(seconds));
+    Ok(())
+}
+
+#[test]
+fn a_transaction_that_cannot_begin_costs_no_attempt() {
+    let db = databases::fresh(taskmq_core::Backend::Sqlite);
+    let mut conn = db.connect();
+    for seconds in [5.5, 0.0, 0.1, 0.2] {
+        let priority = if seconds > 1.0 { 1 } else { 0 };
+        hog::message(&seconds).priority(priority).produce(&mut conn).expect("produces");
+    }
+    run(&db, registry([hog::consumer()]));
+    let stats = conn.broker().topics().expect("reads").remove(0);
+    assert_eq!((stats.done, stats.dead), (4, 0), "no handler had begun that could have failed");
+    let filter = MessageFilter { topic: None, state: Some(State::Done), limit: 10 };
+    let done = conn.broker().messages(&filter).expect("lists");
+    assert!(done.iter().all(|message| message.attempts == 1), "{done:?}");
 }
 
 fn what_is_missing_is_said_before_the_first_message(db: &TestDatabase) {

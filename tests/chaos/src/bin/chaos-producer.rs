@@ -1,0 +1,7 @@
+//! A producer that goes on until it is killed.
+
+use taskmq_chaos::producer;
+
+fn main() {
+    producer::main();
+}
