@@ -211,7 +211,7 @@ pub(crate) struct MessagesArgs {
     #[arg(long)]
     pub(crate) text: Option<String>,
 
-    /// With this in the payload: '$.user.id = 42', '$.tags[*] = new', or '$.user' for anything there
+    /// With this in the payload: '$.user.id = 42', or '$.user' for anything there
     #[arg(long = "where", value_name = "PATH = VALUE")]
     pub(crate) condition: Option<Condition>,
 

@@ -134,7 +134,7 @@ impl Administration for MysqlConnection {
              SELECT m.id, m.topic, leased.worker_id, 1, ", micros!("m.run_at"), ", ", micros!("leased.claimed_at"), "
              FROM (SELECT ids.id, claim.worker_id, claim.claimed_at
                 FROM taskmq_claims claim, JSON_TABLE(claim.message_ids, '$[*]' COLUMNS (id BIGINT PATH '$')) ids) leased
-             STRAIGHT_JOIN taskmq_messages m ON m.id = leased.id AND m.worker_id = 0
+             STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = leased.id AND m.worker_id = 0
              LIMIT ?"),
             BigInt = limit,
         )?;
@@ -233,7 +233,7 @@ impl Administration for MysqlConnection {
             self, Mysql => rows::SummarySql,
             concat!("SELECT m.id, m.topic, ", state!("m.worker_id > 0"), ", m.priority, m.attempts, ", micros!("m.created_at"), ", ", micros!("m.run_at"), ",
                 CAST(NULL AS SIGNED), m.unique_key, left(m.payload, ?), CAST(NULL AS CHAR)
-             FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
+             FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
              WHERE ? IS NULL OR LOCATE(?, m.payload) > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0"),
             Integer = Summary::PAYLOAD_CHARS,
             Text = &ids,
@@ -251,7 +251,7 @@ impl Administration for MysqlConnection {
             self, Mysql => rows::SummarySql,
             concat!("SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
                 ", micros!("a.finished_at"), ", a.unique_key, left(a.payload, ?), left(a.error, ?)
-             FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id
+             FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
              WHERE ? IS NULL OR LOCATE(?, a.payload) > 0 OR LOCATE(?, a.headers) > 0 OR LOCATE(?, a.unique_key) > 0 OR LOCATE(?, a.error) > 0"),
             Integer = Summary::PAYLOAD_CHARS,
             Integer = FinishedMessage::ERROR_CHARS,
@@ -271,10 +271,10 @@ impl Administration for MysqlConnection {
         Ok(load!(
             self, Mysql => (BigInt, Text),
             concat!(
-                "SELECT m.id, m.payload FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
+                "SELECT m.id, m.payload FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
                     WHERE length(m.payload) <= ?
                  UNION ALL
-                 SELECT a.id, a.payload FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id
+                 SELECT a.id, a.payload FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
                     WHERE length(a.payload) <= ?"
             ),
             Text = &ids,
@@ -366,7 +366,7 @@ impl Administration for MysqlConnection {
                         concat!(
                             "UPDATE ",
                             listed!(),
-                            " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id SET m.priority = ?, ",
+                            " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id SET m.priority = ?, ",
                             out_of_line!()
                         ),
                         Text = &live,
@@ -380,7 +380,7 @@ impl Administration for MysqlConnection {
                         concat!(
                             "UPDATE ",
                             listed!(),
-                            " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
+                            " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
                          SET m.run_at = greatest(CAST(? AS DATETIME(6)), CURRENT_TIMESTAMP(6)), ",
                             out_of_line!()
                         ),
@@ -465,12 +465,12 @@ fn lock(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<Vec<(MessageId,
     let live: Vec<(MessageId, String)> = load!(
         conn, Mysql => (BigInt, Text),
         concat!("SELECT m.id, ", state!("m.worker_id > 0"), " FROM ", listed!(), "
-         STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id FOR UPDATE"),
+         STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id FOR UPDATE"),
         Text = &ids,
     )?;
     let finished: Vec<(MessageId, String)> = load!(
         conn, Mysql => (BigInt, Text),
-        concat!("SELECT a.id, a.state FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id FOR UPDATE"),
+        concat!("SELECT a.id, a.state FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id FOR UPDATE"),
         Text = &ids,
     )?;
     let live = live.into_iter().map(|(id, state)| match leased.contains(&id) {
@@ -487,7 +487,7 @@ fn make_due(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
         concat!(
             "UPDATE ",
             listed!(),
-            " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id
+            " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
          SET m.run_at = CURRENT_TIMESTAMP(6) WHERE m.run_at > CURRENT_TIMESTAMP(6)"
         ),
         Text = ids,
@@ -502,13 +502,13 @@ fn revive(conn: &mut MysqlConnection, ids: &str) -> Result<Vec<MessageId>> {
         conn, Mysql,
         concat!("INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
          SELECT a.id, a.topic, a.priority, a.created_at, a.max_attempts, a.unique_key, a.ordering_key, a.headers, a.payload
-         FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id
+         FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
          ON DUPLICATE KEY UPDATE taskmq_messages.id = taskmq_messages.id"),
         Text = ids,
     )?;
     let revived: Vec<MessageId> = load!(
         conn, Mysql => BigInt,
-        concat!("SELECT m.id FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id"),
+        concat!("SELECT m.id FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id"),
         Text = ids,
     )?;
     delete_finished(conn, &json(&revived)?)?;
@@ -522,7 +522,7 @@ fn cancel(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
             max_attempts, unique_key, ordering_key, headers, payload)
          SELECT m.id, m.topic, 'cancelled', m.priority, m.run_at, m.created_at, m.claimed_at, 0, m.attempts, m.crashes,
             m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload
-         FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id"),
+         FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id"),
         Text = ids,
     )?;
     delete_live(conn, ids)
@@ -536,7 +536,7 @@ fn delete(conn: &mut MysqlConnection, live: &str, finished: &str) -> Result<()> 
             concat!(
                 "DELETE f FROM ",
                 listed!(),
-                " STRAIGHT_JOIN taskmq_failures f ON f.message_id = listed.id"
+                " STRAIGHT_JOIN taskmq_failures f FORCE INDEX (taskmq_failures_message) ON f.message_id = listed.id"
             ),
             Text = ids,
         )?;
@@ -549,7 +549,11 @@ fn delete_finished(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
     execute!(
         conn,
         Mysql,
-        concat!("DELETE a FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a ON a.id = listed.id"),
+        concat!(
+            "DELETE a FROM ",
+            listed!(),
+            " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id"
+        ),
         Text = ids,
     )?;
     Ok(())
@@ -559,7 +563,11 @@ fn delete_live(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
     execute!(
         conn,
         Mysql,
-        concat!("DELETE m FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m ON m.id = listed.id"),
+        concat!(
+            "DELETE m FROM ",
+            listed!(),
+            " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id"
+        ),
         Text = ids,
     )?;
     Ok(())

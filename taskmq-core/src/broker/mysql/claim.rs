@@ -1,4 +1,8 @@
 //! Leasing: whole batches with one row, or message by message.
+//!
+//! Each statement that locks or writes names its index. A small table the server would rather read whole, and whoever
+//! reads with locks waits for every row that anybody holds: a producer's transaction that is open for long would stop
+//! all workers.
 
 use std::collections::HashSet;
 use std::time::Duration;
@@ -178,7 +182,7 @@ fn read(conn: &mut MysqlConnection, picked: &[MessageId]) -> Result<Vec<Claimed>
         "SELECT picked.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload,
                 TIMESTAMPDIFF(MICROSECOND, m.run_at, CURRENT_TIMESTAMP(6))
          FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, id BIGINT PATH '$')) picked
-         STRAIGHT_JOIN taskmq_messages m ON m.id = picked.id",
+         STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = picked.id",
         Text = json(picked)?,
     )?;
     rows.sort_unstable_by_key(|row| row.0);
@@ -225,7 +229,7 @@ pub(super) fn lock_batches(
     let rows: Vec<(BatchId, String)> = load!(
         conn, Mysql => (BigInt, Text),
         "SELECT c.id, c.message_ids FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) b
-         STRAIGHT_JOIN taskmq_claims c ON c.id = b.id WHERE c.worker_id = ? FOR UPDATE",
+         STRAIGHT_JOIN taskmq_claims c FORCE INDEX (PRIMARY) ON c.id = b.id WHERE c.worker_id = ? FOR UPDATE",
         Text = json(batches)?,
         BigInt = worker_id,
     )?;
@@ -242,7 +246,7 @@ pub(super) fn promote_in(
     let list = json(ids)?;
     execute!(
         conn, Mysql,
-        "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) held STRAIGHT_JOIN taskmq_messages m ON m.id = held.id
+        "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) held STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = held.id
          JOIN taskmq_claims c ON c.id = ?
          SET m.worker_id = ?, m.attempts = m.attempts + 1, m.claimed_at = c.claimed_at WHERE m.worker_id = 0",
         Text = &list,
@@ -289,7 +293,7 @@ pub(super) fn lease(
     let ids: Vec<MessageId> = claimed.iter().map(|c| c.id).collect();
     execute!(
         conn, Mysql,
-        "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) picked STRAIGHT_JOIN taskmq_messages m ON m.id = picked.id
+        "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) picked STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = picked.id
          SET m.worker_id = ?, m.attempts = m.attempts + 1, m.claimed_at = CURRENT_TIMESTAMP(6)",
         Text = json(&ids)?,
         BigInt = worker_id,

@@ -406,7 +406,7 @@ impl Broker for MysqlConnection {
              SELECT id, beat, IF(locked, IS_FREE_LOCK(CONCAT('taskmq:', id)), NULL), CAST(NULL AS CHAR) FROM taskmq_workers
              UNION ALL
              SELECT held.worker_id, CAST(NULL AS SIGNED), CAST(NULL AS SIGNED), NULL FROM (
-                SELECT worker_id FROM taskmq_messages WHERE worker_id > 0 UNION SELECT worker_id FROM taskmq_claims) held
+                SELECT worker_id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id > 0 UNION SELECT worker_id FROM taskmq_claims) held
              LEFT JOIN taskmq_workers w ON w.id = held.worker_id WHERE w.id IS NULL
              UNION ALL
              SELECT 0, NULL, NULL, topic FROM taskmq_paused
@@ -485,13 +485,13 @@ impl Broker for MysqlConnection {
                 conn,
                 Mysql,
                 "DELETE f FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) gone
-                 STRAIGHT_JOIN taskmq_failures f ON f.message_id = gone.id",
+                 STRAIGHT_JOIN taskmq_failures f FORCE INDEX (taskmq_failures_message) ON f.message_id = gone.id",
                 Text = &list,
             )?;
             execute!(
                 conn,
                 Mysql,
-                "DELETE a FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) gone STRAIGHT_JOIN taskmq_archive a ON a.id = gone.id",
+                "DELETE a FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) gone STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = gone.id",
                 Text = &list,
             )?;
             Ok(ids.len())

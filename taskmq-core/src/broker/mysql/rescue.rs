@@ -24,7 +24,7 @@ pub(super) fn reconcile(
         claim_lock(conn, true)?;
         let single: Vec<(MessageId, i32)> = load!(
             conn, Mysql => (BigInt, Integer),
-            "SELECT id, attempts FROM taskmq_messages WHERE worker_id = ? FOR UPDATE",
+            "SELECT id, attempts FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE",
             BigInt = worker_id,
         )?;
         let batches = batches_of(conn, worker_id)?;
@@ -43,7 +43,7 @@ pub(super) fn reconcile(
                 Mysql,
                 concat!(
                     "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) back
-                 STRAIGHT_JOIN taskmq_messages m ON m.id = back.id SET attempts = attempts - 1, worker_id = ",
+                 STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = back.id SET attempts = attempts - 1, worker_id = ",
                     nobody!()
                 ),
                 Text = &back,
@@ -144,7 +144,7 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
         }
         let held: Vec<i64> = load!(
             conn, Mysql => BigInt,
-            "SELECT id FROM taskmq_messages WHERE worker_id = ? FOR UPDATE",
+            "SELECT id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE",
             BigInt = peer.id,
         )?;
         if let Some(culprit) = culprit(peer, blame, &held) {
@@ -172,7 +172,7 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
                 conn,
                 Mysql,
                 concat!(
-                    "UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ",
+                    "UPDATE taskmq_messages FORCE INDEX (taskmq_messages_ready) SET attempts = attempts - 1, worker_id = ",
                     nobody!(),
                     " WHERE worker_id = ?"
                 ),
@@ -180,8 +180,10 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
             )?;
         } else {
             execute!(
-                conn, Mysql,
-                "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE -2 END,
+                conn,
+                Mysql,
+                "UPDATE taskmq_messages FORCE INDEX (taskmq_messages_ready)
+                 SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE -2 END,
                  attempts = attempts - 1, suspicions = suspicions + 1 WHERE worker_id = ?",
                 BigInt = peer.id,
             )?;

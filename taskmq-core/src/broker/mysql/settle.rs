@@ -57,7 +57,7 @@ pub(super) fn lock_held(
     Ok(load!(
         conn, Mysql => BigInt,
         "SELECT m.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', attempt INTEGER PATH '$.attempt')) s
-         STRAIGHT_JOIN taskmq_messages m ON m.id = s.id
+         STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = s.id
          WHERE m.worker_id = ? AND m.attempts = s.attempt FOR UPDATE",
         Text = leases(settlements.iter().copied())?,
         BigInt = worker_id,
@@ -139,7 +139,7 @@ pub(super) fn settle_done(
                 m.crashes, m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload, s.result
              FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', attempt INTEGER PATH '$.attempt', batch BIGINT PATH '$.batch',
                 keep BIGINT PATH '$.keep', result LONGTEXT CHARACTER SET utf8mb4 PATH '$.result')) s
-             STRAIGHT_JOIN taskmq_messages m ON m.id = s.id
+             STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = s.id
              LEFT JOIN taskmq_claims c ON c.id = s.batch
              WHERE s.keep IS NULL OR s.keep > 0",
             BigInt = worker.id,
@@ -150,14 +150,14 @@ pub(super) fn settle_done(
         execute!(
             conn, Mysql,
             "DELETE f FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', attempt INTEGER PATH '$.attempt', keep BIGINT PATH '$.keep')) s
-             STRAIGHT_JOIN taskmq_failures f ON f.message_id = s.id WHERE s.keep = 0 AND s.attempt > 1",
+             STRAIGHT_JOIN taskmq_failures f FORCE INDEX (taskmq_failures_message) ON f.message_id = s.id WHERE s.keep = 0 AND s.attempt > 1",
             Text = &list,
         )?;
     }
     execute!(
         conn,
         Mysql,
-        "DELETE m FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id')) s STRAIGHT_JOIN taskmq_messages m ON m.id = s.id",
+        "DELETE m FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id')) s STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = s.id",
         Text = &list,
     )?;
     Ok(())
@@ -234,7 +234,7 @@ pub(super) fn settled_before(
     Ok(load!(
         conn, Mysql => BigInt,
         "SELECT a.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$.id', attempt INTEGER PATH '$.attempt')) s
-         STRAIGHT_JOIN taskmq_archive a ON a.id = s.id WHERE a.worker_id = ? AND a.attempts = s.attempt",
+         STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = s.id WHERE a.worker_id = ? AND a.attempts = s.attempt",
         Text = leases(settlements.iter().copied())?,
         BigInt = worker_id,
     )?)

@@ -63,7 +63,7 @@ pub(super) fn take_turns(
         execute!(
             conn, Mysql,
             "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$[0]', turn BIGINT PATH '$[1]')) line
-             STRAIGHT_JOIN taskmq_messages m ON m.id = line.id SET m.worker_id = -2 - line.turn WHERE m.worker_id = 0",
+             STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = line.id SET m.worker_id = -2 - line.turn WHERE m.worker_id = 0",
             Text = json(&lines)?,
         )?;
     }
@@ -72,7 +72,7 @@ pub(super) fn take_turns(
     let ready: Vec<MessageId> = load!(
         conn, Mysql => BigInt,
         "SELECT m.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) turn
-         STRAIGHT_JOIN taskmq_messages m ON m.id = turn.id WHERE m.worker_id = 0 FOR UPDATE",
+         STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = turn.id WHERE m.worker_id = 0 FOR UPDATE",
         Text = json(&ids)?,
     )?;
     if ready.len() < ids.len() {
@@ -91,7 +91,7 @@ pub(super) fn pass_turns(conn: &mut MysqlConnection, ended: &[MessageId]) -> Res
     let mut turns: Vec<(String, String, i64)> = load!(
         conn, Mysql => (Text, Text, BigInt),
         "SELECT t.topic, t.ordering_key, t.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) ended
-         STRAIGHT_JOIN taskmq_turns t ON t.message_id = ended.id",
+         STRAIGHT_JOIN taskmq_turns t FORCE INDEX (taskmq_turns_message) ON t.message_id = ended.id",
         Text = json(ended)?,
     )?;
     turns.sort_unstable();
@@ -159,7 +159,7 @@ pub(super) fn mend_lines(conn: &mut MysqlConnection) -> Result<usize> {
     let strays = execute!(
         conn,
         Mysql,
-        "UPDATE taskmq_messages m LEFT JOIN taskmq_turns t ON t.id = -2 - m.worker_id SET m.worker_id = 0
+        "UPDATE taskmq_messages m FORCE INDEX (taskmq_messages_ready) LEFT JOIN taskmq_turns t ON t.id = -2 - m.worker_id SET m.worker_id = 0
          WHERE m.worker_id < -2 AND t.id IS NULL"
     )?;
     Ok(gone.len() + strays)
