@@ -75,6 +75,7 @@ texts! {
     more_topics: "more topics: filter them by name", "个主题未显示：请按名称筛选";
     id: "Id", "编号";
     key: "Unique key", "唯一键";
+    ordering_key: "Ordering key", "排序键";
     priority: "Priority", "优先级";
     attempts: "Attempts", "尝试次数";
     attempt: "Attempt", "第几次尝试";

@@ -211,6 +211,7 @@ fn details(page: &Page, now: DateTime<Utc>, message: &Message, worker: Option<&s
                 @if let Some(at) = message.claimed_at { dt { (texts.claimed) } dd { (format::time(texts, now, at)) } }
                 @if let Some(at) = message.finished_at { dt { (texts.finished_at) } dd { (format::time(texts, now, at)) } }
                 @if let Some(key) = &message.unique_key { dt { (texts.key) } dd { code { (visible(key)) } } }
+                @if let Some(key) = &message.ordering_key { dt { (texts.ordering_key) } dd { code { (visible(key)) } } }
                 @if let Some(worker) = worker { dt { (texts.worker) } dd { (visible(worker)) } }
             }
         }

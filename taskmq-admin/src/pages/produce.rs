@@ -70,6 +70,7 @@ async fn store(page: &Page, fields: &Fields) -> Result<Produced, Problem> {
     let delay = number::<u32>(page, fields, "delay", 0)?.unwrap_or_default();
     let max_attempts = number::<u16>(page, fields, "max_attempts", 1)?;
     let key = fields.get("key").map(str::to_owned);
+    let ordering_key = fields.get("ordering_key").map(str::to_owned);
     let actor = page.actor.clone();
     let writing = page.shared.writing.as_ref().ok_or(Problem::NotFound)?;
     let produced = writing.ask(move |broker| {
@@ -80,6 +81,9 @@ async fn store(page: &Page, fields: &Fields) -> Result<Produced, Problem> {
         }
         if let Some(key) = key {
             message = message.unique(key);
+        }
+        if let Some(key) = ordering_key {
+            message = message.ordering_key(key);
         }
         for (name, text) in headers {
             message = message.header(name, text);
@@ -132,6 +136,7 @@ async fn show(page: &Page, fields: &Fields, wrong: Option<Markup>) -> Markup {
                 label { span { (texts.max_attempts) (optional) } input type="number" name="max_attempts" min="1" max="32767" value=(given("max_attempts")); }
             }
             label { span { (texts.key) (optional) } input name="key" maxlength="255" value=(given("key")) autocomplete="off" spellcheck="false"; }
+            label { span { (texts.ordering_key) (optional) } input name="ordering_key" maxlength="255" value=(given("ordering_key")) autocomplete="off" spellcheck="false"; }
             label { span { (texts.headers_json) (optional) } textarea name="headers" rows="2" spellcheck="false" { "\n" (given("headers")) } }
             div.buttons { button.primary { (texts.produce) } }
         }

@@ -33,6 +33,7 @@ fn a_message_is_produced_by_a_form(db: TestDatabase) {
         ("delay", "60"),
         ("max_attempts", "2"),
         ("key", "k1"),
+        ("ordering_key", "line 1"),
         ("headers", "{\"tenant\": \"acme\"}"),
     ];
     let made = site.post("/produce", &good);
@@ -41,7 +42,9 @@ fn a_message_is_produced_by_a_form(db: TestDatabase) {
     let message = site.db.connect().broker().message(id).expect("reads").expect("is there");
     assert_eq!((message.state, message.priority, message.max_attempts), (State::Scheduled, -3, Some(2)));
     assert_eq!(message.unique_key.as_deref(), Some("k1"));
-    assert!(site.page(&format!("/messages/{id}")).contains("acme"));
+    assert_eq!(message.ordering_key.as_deref(), Some("line 1"));
+    let page = site.page(&format!("/messages/{id}"));
+    assert!(page.contains("acme") && page.contains("line 1"));
     let note = notes(&site).remove(0);
     assert_eq!((&*note.actor, &*note.action, note.message_id), ("kim", "produce", Some(id)));
     // The key is taken: nothing is stored, and the form says which message has it.

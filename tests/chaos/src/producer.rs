@@ -8,7 +8,7 @@ use std::time::{Duration, Instant};
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
 use fastrand::Rng;
-use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, produce_many};
+use taskmq_core::{AnyConnection, Backend, BrokerConnection, NewMessage, produce_many};
 
 use crate::journal::{Event, Journal, Outcome};
 use crate::work::{Mix, Topic, Work};
@@ -109,10 +109,29 @@ impl Producer {
     fn one(&mut self, conn: &mut AnyConnection) -> Result<u32, Broken> {
         let key = self.key();
         let (topic, work) = self.mix.work(key, &mut self.rng);
-        self.attempt(conn, &[(topic, &work)]);
-        let produced = topic.message(conn.backend(), &work).produce(conn).map(drop);
+        let backend = conn.backend();
+        let ordering = self.ordering(topic, backend);
+        let attempt = Event::Attempt {
+            key: work.key.clone(),
+            topic: topic.name(backend).to_owned(),
+            ordering: ordering.clone(),
+        };
+        self.journal.write(attempt).expect("the journal is written");
+        let message = topic.message(backend, &work);
+        let message = match ordering {
+            Some(key) => message.ordering_key(key),
+            None => message,
+        };
+        let produced = message.produce(conn).map(drop);
         self.became([&work], produced.as_ref().map_or(Outcome::Unknown, |()| Outcome::Ok));
         produced.map_or(Err(Broken), |()| Ok(1))
+    }
+
+    /// A few lines of its own in each topic, for what one process commits one after the other has an order. None where
+    /// handlers are slow: who stands behind them would not be done in time.
+    fn ordering(&mut self, topic: Topic, backend: Backend) -> Option<String> {
+        let ordered = topic != Topic::Slow && self.rng.u32(0..3) == 0;
+        ordered.then(|| format!("{}.{}.{}", self.name, topic.name(backend), self.rng.u32(0..3)))
     }
 
     fn many(&mut self, conn: &mut AnyConnection) -> Result<u32, Broken> {
