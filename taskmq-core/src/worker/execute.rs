@@ -15,6 +15,7 @@ use crate::trace::Handling;
 use crate::{AnyConnection, BrokerConnection, Context, Failure};
 
 use super::Setup;
+use super::patience::Patient;
 use super::pool::Manager;
 
 /// Runs a handler on this thread. `None`: it wrote its own outcome, together with the acknowledgement.
@@ -61,35 +62,35 @@ pub(super) enum Ran {
 /// A connection with a transaction open. The message is not to blame when there is none: no attempt has begun.
 fn begin(setup: &Setup) -> Result<PooledConnection<Manager>, String> {
     let mut conn = setup.pool.get().map_err(|error| error.to_string())?;
-    let pooled: &mut AnyConnection = &mut conn;
-    pooled.broker().begin().map_err(|error| error.to_string())?;
+    conn.call(|conn| conn.broker().begin()).map_err(|error| error.to_string())?;
     Ok(conn)
 }
 
 /// The handler's writes and the acknowledgement in one transaction. The lease is checked by the acknowledgement: if it
 /// is lost, nothing of the handler's is committed.
 fn transactional(
-    conn: &mut AnyConnection,
+    conn: &mut Patient,
     worker: &WorkerIdentity,
     consumer: &Consumer,
     claimed: &Claimed,
     call: &Call<'_>,
     run: fn(&Call<'_>, &mut AnyConnection) -> HandlerResult,
 ) -> Result<(), Failure> {
-    let ended = guarded(|| run(call, conn)).and_then(|result| {
+    let ended = guarded(|| run(call, conn.local()?)).and_then(|result| {
         let outcome = Outcome::Done { result, retention: consumer.retention };
         let ordered = claimed.ordering_key.is_some();
         let settlement =
             Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, ordered, outcome };
-        if conn.broker().ack(worker, &settlement)? {
-            Ok(conn.broker().commit()?)
+        let worker = worker.clone();
+        if conn.call(move |conn| conn.broker().ack(&worker, &settlement))? {
+            Ok(conn.call(|conn| conn.broker().commit())?)
         } else {
             Err(Failure::new("its lease was lost while it ran; nothing that it wrote was committed"))
         }
     });
     if ended.is_err() {
         // The first error is the one to tell; a connection on which even this fails is thrown away by the pool.
-        let _ = conn.broker().rollback();
+        let _ = conn.call(|conn| conn.broker().rollback());
     }
     ended
 }

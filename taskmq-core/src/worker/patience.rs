@@ -52,11 +52,28 @@ impl<T> fmt::Debug for Pending<T> {
 impl Patient {
     /// Connects, as a worker does.
     pub(super) fn establish(url: &str, patience: Duration) -> Result<Self> {
+        Self::connect(url, patience, |url| {
+            let mut conn = AnyConnection::establish_for_worker(url)?;
+            let own_session = conn.has_own_session()?;
+            Ok((conn, own_session))
+        })
+    }
+
+    /// Connects, as a host does: for transactions that stay open while a handler runs.
+    pub(super) fn establish_for_handlers(url: &str, patience: Duration) -> Result<Self> {
+        Self::connect(url, patience, |url| Ok((AnyConnection::establish(url)?, true)))
+    }
+
+    fn connect(
+        url: &str,
+        patience: Duration,
+        establish: fn(&str) -> Result<(AnyConnection, bool)>,
+    ) -> Result<Self> {
         let backend = Backend::of_url(url)?;
         let (jobs, queue) = bounded::<Job>(1);
         if backend == Backend::Sqlite {
-            let conn = AnyConnection::establish_for_worker(url)?;
-            return Ok(Self { conn: Some(conn), backend, own_session: true, patience, jobs });
+            let (conn, own_session) = establish(url)?;
+            return Ok(Self { conn: Some(conn), backend, own_session, patience, jobs });
         }
         thread::Builder::new()
             .name("taskmq-database".to_owned())
@@ -65,12 +82,7 @@ impl Patient {
         let (reply, established) = bounded(1);
         let to_connect = patience.min(PATIENCE) + NEXT_HOST * (database_url::hosts(url) - 1);
         let url = url.to_owned();
-        let establish = move || -> Result<(AnyConnection, bool)> {
-            let mut conn = AnyConnection::establish_for_worker(&url)?;
-            let own_session = conn.has_own_session()?;
-            Ok((conn, own_session))
-        };
-        jobs.send(Box::new(move || drop(reply.send(establish())))).map_err(|_| gone())?;
+        jobs.send(Box::new(move || drop(reply.send(establish(&url))))).map_err(|_| gone())?;
         let (conn, own_session) =
             established.recv_timeout(to_connect).map_err(|_| Error::Silent(to_connect))??;
         Ok(Self { conn: Some(conn), backend, own_session, patience, jobs })

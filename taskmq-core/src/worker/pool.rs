@@ -2,10 +2,12 @@ use std::time::Duration;
 
 use diesel::r2d2::{self, ManageConnection};
 
+use super::patience::{PATIENCE, Patient};
 use crate::database_url::DatabaseUrl;
-use crate::{AnyConnection, BrokerConnection, Error, Result};
+use crate::{BrokerConnection, Error, Result};
 
-/// Connections for transactional consumers, opened when they are needed.
+/// Connections for transactional consumers, opened when they are needed. What taskmq itself asks on them has its time,
+/// for one on which nothing is answered any more would hold its handler for ever.
 pub(super) type Pool = r2d2::Pool<Manager>;
 
 /// Opens connections to whatever database the URL names.
@@ -24,18 +26,18 @@ pub(super) fn pool(url: &DatabaseUrl, size: usize) -> Result<Pool> {
 }
 
 impl ManageConnection for Manager {
-    type Connection = AnyConnection;
+    type Connection = Patient;
     type Error = Error;
 
-    fn connect(&self) -> Result<AnyConnection> {
-        AnyConnection::establish(&self.url)
+    fn connect(&self) -> Result<Patient> {
+        Patient::establish_for_handlers(&self.url, PATIENCE)
     }
 
-    fn is_valid(&self, conn: &mut AnyConnection) -> Result<()> {
-        conn.broker().schema_version().map(|_| ())
+    fn is_valid(&self, conn: &mut Patient) -> Result<()> {
+        conn.call(|conn| conn.broker().schema_version().map(|_| ()))
     }
 
-    fn has_broken(&self, _conn: &mut AnyConnection) -> bool {
-        std::thread::panicking()
+    fn has_broken(&self, conn: &mut Patient) -> bool {
+        conn.local().is_err() || std::thread::panicking()
     }
 }

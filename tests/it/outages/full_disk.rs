@@ -75,7 +75,6 @@ fn nothing_is_lost_when_the_disk_is_full(url: &str, disk: &SmallDisk) {
     std::thread::sleep(Duration::from_secs(3));
     let used = (ticks(&workers) - before) as f64 / 100.0 / began.elapsed().as_secs_f64();
     assert!(used < 0.2, "the two workers use {used} of a processor while they can do nothing");
-    assert!(note(0).produce(&mut conn).is_err(), "the disk is still full");
 
     disk.free().expect("makes room");
     let all = |url: &str| done(url, "note") == stored && done(url, "patient") == PATIENT;

@@ -107,7 +107,12 @@ impl History {
 
     /// The first fault of these kinds that may have kept an execution from being acknowledged.
     pub(super) fn struck(&self, execution: &Execution) -> Option<&Fault> {
-        self.faults.iter().find(|fault| fault.strikes(execution))
+        let held_up = |until: Nanos| {
+            self.faults.iter().any(|other| other.cuts_off() && other.overlaps(execution.ends(), until))
+        };
+        self.faults.iter().find(|fault| {
+            fault.strikes(execution) || fault.strikes_within(execution, HELD_UP) && held_up(fault.from)
+        })
     }
 
     /// A fault after which a worker may begin what it no longer has.
@@ -117,8 +122,11 @@ impl History {
 }
 
 const MILLI: Nanos = 1_000_000;
-/// An acknowledgement is written at most so long after its handler ended, as long as nothing is wrong.
+/// An acknowledgement is written at most so long after its handler ended, as long as nothing is wrong;
 const ACKNOWLEDGED: Nanos = 1000 * MILLI;
+/// and so long while another worker is paused or cut off: if that was in the middle of a claim, nobody else can write for up
+/// to five seconds.
+const HELD_UP: Nanos = 6000 * MILLI;
 
 impl Fault {
     /// Whether a worker that it strikes goes on, without knowing what the others did meanwhile.
@@ -142,6 +150,11 @@ impl Fault {
 
     /// Whether it was in the way of an execution, or of its acknowledgement.
     pub(super) fn strikes(&self, execution: &Execution) -> bool {
+        self.strikes_within(execution, ACKNOWLEDGED)
+    }
+
+    /// The same, where an acknowledgement may take so long.
+    fn strikes_within(&self, execution: &Execution, acknowledged: Nanos) -> bool {
         let hits = match self.kind {
             FaultKind::Producer | FaultKind::ProducerReset => false,
             FaultKind::Server | FaultKind::Locked => true,
@@ -154,7 +167,7 @@ impl Fault {
             }
             _ => self.from,
         };
-        hits && execution.ends().saturating_add(ACKNOWLEDGED) >= from
+        hits && execution.ends().saturating_add(acknowledged) >= from
             && execution.start <= self.until.saturating_add(self.afterwards())
     }
 
