@@ -335,34 +335,41 @@ macro_rules! claim_batch {
     };
 }
 
+/// Carries a statement out over the lanes of a claim; what it binds behind the worker and the limit stands last.
+macro_rules! over_lanes {
+    ($conn:ident, $claim:ident => $row:ty, $statement:ident $(, $more:expr)?) => {
+        if $claim.after.is_empty() {
+            load!(
+                $conn, Pg => $row,
+                $statement!(all_lanes!()),
+                Array<Text> = topics($claim),
+                Array<BigInt> = shares($claim),
+                Array<Nullable<Double>> = ageings($claim),
+                BigInt = $claim.worker_id,
+                BigInt = $claim.limit,
+                $(BigInt = $more,)?
+            )?
+        } else {
+            let (topics, priorities, dues, ids, most) = columns($claim);
+            load!(
+                $conn, Pg => $row,
+                $statement!(given_lanes!()),
+                Array<Text> = topics,
+                Array<SmallInt> = priorities,
+                Array<Timestamptz> = dues,
+                Array<BigInt> = ids,
+                Array<BigInt> = most,
+                BigInt = $claim.worker_id,
+                BigInt = $claim.limit,
+                $(BigInt = $more,)?
+            )?
+        }
+    };
+}
+
 /// Gives also whether it met a message with an ordering key, which it leaves alone.
 fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, bool)> {
-    let rows: Vec<ClaimedRow> = if claim.after.is_empty() {
-        load!(
-            conn, Pg => ClaimedSql,
-            claim_each!(all_lanes!()),
-            Array<Text> = topics(claim),
-            Array<BigInt> = shares(claim),
-            Array<Nullable<Double>> = ageings(claim),
-            BigInt = claim.worker_id,
-            BigInt = claim.limit,
-            BigInt = claim.worker_id,
-        )?
-    } else {
-        let (topics, priorities, dues, ids, most) = columns(claim);
-        load!(
-            conn, Pg => ClaimedSql,
-            claim_each!(given_lanes!()),
-            Array<Text> = topics,
-            Array<SmallInt> = priorities,
-            Array<Timestamptz> = dues,
-            Array<BigInt> = ids,
-            Array<BigInt> = most,
-            BigInt = claim.worker_id,
-            BigInt = claim.limit,
-            BigInt = claim.worker_id,
-        )?
-    };
+    let rows: Vec<ClaimedRow> = over_lanes!(conn, claim => ClaimedSql, claim_each, claim.worker_id);
     let met = rows.len();
     let leased: Vec<ClaimedRow> = rows.into_iter().filter(|row| row.5.is_none()).collect();
     let ordered = leased.len() < met;
@@ -379,61 +386,14 @@ pub(super) fn in_order(rows: Vec<ClaimedRow>, topics: &[&str]) -> Vec<Claimed> {
 
 /// The claim lock is held.
 fn claim_in_turn(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
-    let rows: Vec<ClaimedRow> = if claim.after.is_empty() {
-        load!(
-            conn, Pg => ClaimedSql,
-            pick_ordered!(all_lanes!()),
-            Array<Text> = topics(claim),
-            Array<BigInt> = shares(claim),
-            Array<Nullable<Double>> = ageings(claim),
-            BigInt = claim.worker_id,
-            BigInt = claim.limit,
-        )?
-    } else {
-        let (topics, priorities, dues, ids, most) = columns(claim);
-        load!(
-            conn, Pg => ClaimedSql,
-            pick_ordered!(given_lanes!()),
-            Array<Text> = topics,
-            Array<SmallInt> = priorities,
-            Array<Timestamptz> = dues,
-            Array<BigInt> = ids,
-            Array<BigInt> = most,
-            BigInt = claim.worker_id,
-            BigInt = claim.limit,
-        )?
-    };
+    let rows: Vec<ClaimedRow> = over_lanes!(conn, claim => ClaimedSql, pick_ordered);
     take_turns(conn, claim.worker_id, rows.into_iter().map(claimed_row).collect())
 }
 
 /// The claim lock is held. Gives also how many wait for the turn of their ordering key.
 pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
-    let rows: Vec<(Option<BatchId>, ClaimedRow)> = if claim.after.is_empty() {
-        load!(
-            conn, Pg => (Nullable<BigInt>, ClaimedSql),
-            claim_batch!(all_lanes!()),
-            Array<Text> = topics(claim),
-            Array<BigInt> = shares(claim),
-            Array<Nullable<Double>> = ageings(claim),
-            BigInt = claim.worker_id,
-            BigInt = claim.limit,
-            BigInt = claim.worker_id,
-        )?
-    } else {
-        let (topics, priorities, dues, ids, most) = columns(claim);
-        load!(
-            conn, Pg => (Nullable<BigInt>, ClaimedSql),
-            claim_batch!(given_lanes!()),
-            Array<Text> = topics,
-            Array<SmallInt> = priorities,
-            Array<Timestamptz> = dues,
-            Array<BigInt> = ids,
-            Array<BigInt> = most,
-            BigInt = claim.worker_id,
-            BigInt = claim.limit,
-            BigInt = claim.worker_id,
-        )?
-    };
+    let rows: Vec<(Option<BatchId>, ClaimedRow)> =
+        over_lanes!(conn, claim => (Nullable<BigInt>, ClaimedSql), claim_batch, claim.worker_id);
     let claimed = rows.into_iter().map(|(batch, row)| Claimed { batch, ..claimed_row(row) });
     let (ordered, mut claimed): (Vec<Claimed>, Vec<Claimed>) =
         claimed.partition(|message| message.ordering_key.is_some());

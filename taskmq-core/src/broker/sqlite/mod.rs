@@ -410,6 +410,9 @@ impl Broker for SqliteConnection {
     }
 
     fn mend_lines(&mut self) -> Result<usize> {
+        if !turns::are_lines_broken(self)? {
+            return Ok(0);
+        }
         self.immediate_transaction(turns::mend_lines)
     }
 

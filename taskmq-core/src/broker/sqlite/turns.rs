@@ -97,6 +97,19 @@ pub(super) fn pass_turns(conn: &mut SqliteConnection, ended: &[MessageId]) -> Re
     Ok(())
 }
 
+/// Whether there is anything to mend. An idle worker must not take the write lock to find that there is nothing.
+pub(super) fn are_lines_broken(conn: &mut SqliteConnection) -> Result<bool> {
+    let broken: Vec<i64> = load!(
+        conn, Sqlite => BigInt,
+        "SELECT t.id FROM taskmq_turns t WHERE NOT EXISTS (SELECT 1 FROM taskmq_messages m WHERE m.id = t.message_id)
+         UNION ALL
+         SELECT m.id FROM taskmq_messages m
+         WHERE m.worker_id < -2 AND NOT EXISTS (SELECT 1 FROM taskmq_turns t WHERE t.id = -2 - m.worker_id)
+         LIMIT 1"
+    )?;
+    Ok(!broken.is_empty())
+}
+
 /// Nobody but a person with SQL leaves a turn to a message that is gone, or a line to no turn.
 pub(super) fn mend_lines(conn: &mut SqliteConnection) -> Result<usize> {
     let gone: Vec<MessageId> = load!(
