@@ -17,7 +17,7 @@ use super::pace::{BATCH, Pace};
 use super::patience::{self, PATIENCE};
 use super::report::Report;
 use super::wake::{POLL, Wake};
-use super::{Ended, Held, Metered, Setup, strays, supervised};
+use super::{Ended, Held, Setup, strays, supervised};
 use crate::broker::{Blame, Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
 use crate::schedule::Ticked;
@@ -433,9 +433,9 @@ impl Dispatcher<'_> {
         self.silences = 0;
         let lost: Held = exchanged.lost.iter().copied().collect();
         for settlement in self.handed_back.drain(..) {
-            let meter = self.holdings.topic_of(settlement.id).and_then(|t| self.setup.consumers.get(t));
-            if let Some(Metered { meter, .. }) = meter {
-                meter.finished(Some(&settlement.outcome), lost.contains(&settlement.id));
+            let metered = self.holdings.topic_of(settlement.id).and_then(|t| self.setup.consumers.get(t));
+            if let Some(metered) = metered {
+                metered.meter.finished(Some(&settlement.outcome), lost.contains(&settlement.id));
             }
             self.holdings.remove(settlement.id);
         }
@@ -446,7 +446,7 @@ impl Dispatcher<'_> {
             self.holdings.remove(finished.id);
             let is_lost = lost.contains(&finished.id);
             let outcome = finished.settlement.as_ref().map(|s| &s.outcome);
-            finished.meter.finished(outcome, is_lost);
+            finished.metered.meter.finished(outcome, is_lost);
             self.report.ended(&finished, is_lost);
             if let Some(Outcome::Retry { delay, .. }) = finished.settlement.map(|s| s.outcome) {
                 let at = Instant::now() + delay;
@@ -604,12 +604,12 @@ impl Dispatcher<'_> {
             );
             self.finished.push(Finished {
                 id: claimed.id,
-                topic: consumer.topic,
-                meter: Arc::clone(&metered.meter),
+                metered: Arc::clone(metered),
                 attempt: context.attempt() - 1, // this one is not used
                 max_attempts: context.max_attempts(),
                 took: None,
                 shown: true,
+                ordered: claimed.ordering_key.is_some(),
                 settlement: Some(Settlement {
                     id: claimed.id,
                     attempt: claimed.attempt,
@@ -681,10 +681,10 @@ impl Dispatcher<'_> {
         match event {
             Event::Finished(finished) => {
                 if let Some(took) = finished.took {
-                    self.pace.count(finished.topic, took);
-                    finished.meter.ran(took);
+                    self.pace.count(finished.metered.consumer.topic, took);
+                    finished.metered.meter.ran(took);
                 }
-                self.maybe_due |= self.holdings.is_ordered(finished.id);
+                self.maybe_due |= finished.ordered;
                 self.finished.push(finished);
             }
             Event::Due => self.maybe_due = true,
@@ -774,6 +774,9 @@ impl Dispatcher<'_> {
 /// One of each topic, then the next of each: no topic waits for another, and messages that were produced one after the
 /// other end together, so that their rows, which lie side by side, are written once.
 fn in_turns(claimed: Vec<Claimed>) -> Vec<Claimed> {
+    if claimed.iter().all(|message| message.topic == claimed[0].topic) {
+        return claimed;
+    }
     let mut numbers: HashMap<String, usize> = HashMap::new();
     let turn = |message: Claimed| {
         let number = match numbers.get_mut(&message.topic) {

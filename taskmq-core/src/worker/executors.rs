@@ -10,7 +10,6 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 
 use super::execute::{self, Ran};
 use super::liveness::LastLook;
-use super::meters::TopicMeter;
 use super::pace::Pace;
 use super::report::Report;
 use super::strays::Run;
@@ -46,14 +45,15 @@ pub(super) enum Event {
 #[derive(Debug)]
 pub(super) struct Finished {
     pub(super) id: MessageId,
-    pub(super) topic: &'static str,
-    pub(super) meter: Arc<TopicMeter>,
+    pub(super) metered: Arc<Metered>,
     pub(super) attempt: u32,
     pub(super) max_attempts: u32,
     /// `None`: it never began.
     pub(super) took: Option<Duration>,
     /// Its beginning was shown, so its end is too.
     pub(super) shown: bool,
+    /// Others may have waited for its end.
+    pub(super) ordered: bool,
     /// `None`: it committed its own end.
     pub(super) settlement: Option<Settlement>,
 }
@@ -64,8 +64,7 @@ struct Assignment {
     claimed: Claimed,
     /// When the claim brought it.
     since: Instant,
-    consumer: Consumer,
-    meter: Arc<TopicMeter>,
+    metered: Arc<Metered>,
     context: Context,
 }
 
@@ -75,8 +74,7 @@ type Slot = Arc<Mutex<Option<Running>>>;
 
 #[derive(Debug)]
 struct Running {
-    consumer: Consumer,
-    meter: Arc<TopicMeter>,
+    metered: Arc<Metered>,
     context: Context,
     began: Instant,
     shown: bool,
@@ -156,12 +154,10 @@ impl Executors {
     }
 
     /// Takes a message that is to run as soon as there is room.
-    pub(super) fn assign(&self, claimed: Claimed, since: Instant, metered: &Metered, context: Context) {
-        let Metered { consumer, meter } = metered;
-        let (consumer, meter) = (consumer.clone(), Arc::clone(meter));
-        let assignment = Assignment { claimed, since, consumer, meter, context };
+    pub(super) fn assign(&self, claimed: Claimed, since: Instant, metered: &Arc<Metered>, context: Context) {
+        let assignment = Assignment { claimed, since, metered: Arc::clone(metered), context };
         #[cfg(feature = "async")]
-        if is_async(&assignment.consumer) {
+        if is_async(&assignment.metered.consumer) {
             if let Some(lane) = &self.runtime {
                 lane.assign(assignment);
             }
@@ -248,7 +244,7 @@ fn take_of(
 ) -> Vec<MessageId> {
     let all: Vec<Assignment> = unbegun.try_iter().collect();
     let (taken, left): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|assignment| topics.contains(assignment.consumer.topic));
+        all.into_iter().partition(|assignment| topics.contains(assignment.metered.consumer.topic));
     for assignment in left {
         let _ = assignments.send(assignment);
     }
@@ -281,8 +277,8 @@ fn work(shared: &Shared, slot: &Slot) {
         shared.places.wait();
         shared.wait_to_be_sure();
         let Some(_run) = shared.begin(slot, &assignment) else { return shared.places.give_back() };
-        let Assignment { claimed, consumer, context, .. } = assignment;
-        let ran = execute::run(&shared.setup, &shared.worker, &consumer, &claimed, &context);
+        let Assignment { claimed, metered, context, .. } = assignment;
+        let ran = execute::run(&shared.setup, &shared.worker, &metered.consumer, &claimed, &context);
         let Some(running) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             came_late(&context);
             return; // its place was given back when it was given up
@@ -303,13 +299,15 @@ impl Running {
 /// Once for each handler.
 fn tell_if_stuck(slot: &Slot, pace: &Pace) {
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(running) = slot.as_mut().filter(|r| r.consumer.timeout.is_none() && !r.told) else { return };
+    let Some(running) = slot.as_mut().filter(|r| r.metered.consumer.timeout.is_none() && !r.told) else {
+        return;
+    };
     let ran = running.began.elapsed();
-    if ran <= pace.stuck_after(running.consumer.topic) {
+    if ran <= pace.stuck_after(running.metered.consumer.topic) {
         return;
     }
     running.told = true;
-    let (topic, id) = (running.consumer.topic, running.context.id());
+    let (topic, id) = (running.metered.consumer.topic, running.context.id());
     let since = humantime::format_rfc3339_seconds(SystemTime::now() - ran);
     tracing::warn!(
         topic,
@@ -339,7 +337,7 @@ impl Shared {
 
     /// What runs the handler holds what this gives until it has ended. `None`: nothing begins any more.
     fn begin(&self, slot: &Slot, assignment: &Assignment) -> Option<Arc<Run>> {
-        let Assignment { claimed, since, consumer, meter, context } = assignment;
+        let Assignment { claimed, since, metered, context } = assignment;
         let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
         if self.given_up.load(Ordering::Acquire) {
             return None;
@@ -348,10 +346,9 @@ impl Shared {
         let run = Arc::<Run>::default();
         let began = Instant::now();
         self.running.fetch_add(1, Ordering::Relaxed);
-        meter.started(claimed.waited + began.saturating_duration_since(*since));
+        metered.meter.started(claimed.waited + began.saturating_duration_since(*since));
         *slot = Some(Running {
-            consumer: consumer.clone(),
-            meter: Arc::clone(meter),
+            metered: Arc::clone(metered),
             context: context.clone(),
             began,
             shown,
@@ -366,10 +363,10 @@ impl Shared {
         let late = slot
             .lock()
             .unwrap_or_else(PoisonError::into_inner)
-            .take_if(|r| r.consumer.timeout.is_some_and(|limit| r.began.elapsed() > limit + grace))?;
+            .take_if(|r| r.metered.consumer.timeout.is_some_and(|limit| r.began.elapsed() > limit + grace))?;
         late.give_up();
-        let of = (late.consumer.topic, late.context.id());
-        let outcome = execute::timed_out(&late.consumer, &late.context);
+        let of = (late.metered.consumer.topic, late.context.id());
+        let outcome = execute::timed_out(&late.metered.consumer, &late.context);
         self.places.give_back();
         self.finish(late, Ran::Outcome(outcome));
         Some(of)
@@ -381,7 +378,7 @@ impl Shared {
 
     fn finish(&self, running: Running, ran: Ran) {
         self.running.fetch_sub(1, Ordering::Relaxed);
-        let Running { consumer, meter, context, began, shown, .. } = running;
+        let Running { metered, context, began, shown, .. } = running;
         let settlement = match ran {
             Ran::Settled => None,
             Ran::Outcome(outcome) => Some(settlement(&context, outcome)),
@@ -389,12 +386,12 @@ impl Shared {
         // It fails only when the dispatching thread is gone, and then nobody wants to know.
         let _ = self.events.send(Event::Finished(Finished {
             id: context.id(),
-            topic: consumer.topic,
-            meter,
+            metered,
             attempt: context.attempt(),
             max_attempts: context.max_attempts(),
             took: Some(began.elapsed()),
             shown,
+            ordered: context.ordering_key().is_some(),
             settlement,
         }));
     }
@@ -546,7 +543,8 @@ mod asynchronous {
             leave();
             return shared.places.give_back();
         };
-        let Assignment { claimed, consumer, context, .. } = assignment;
+        let Assignment { claimed, metered, context, .. } = assignment;
+        let consumer = &metered.consumer;
         let (states, handler_context, timeout) =
             (Arc::clone(&shared.setup.states), context.clone(), consumer.timeout);
         let Handler::Async(handler) = consumer.handler else { return };
@@ -570,9 +568,9 @@ mod asynchronous {
             Err(_) => {
                 task.abort(); // at its next `await`, if it comes to one
                 begun.give_up();
-                execute::timed_out(&consumer, &context)
+                execute::timed_out(consumer, &context)
             }
-            Ok(Ok(result)) => execute::outcome(&consumer, &context, result),
+            Ok(Ok(result)) => execute::outcome(consumer, &context, result),
             Ok(Err(join)) => {
                 let failure = match join.try_into_panic() {
                     Ok(payload) => execute::panicked(&execute::panic_words(&*payload)),
@@ -582,7 +580,7 @@ mod asynchronous {
                         Verdict::Retry,
                     ),
                 };
-                execute::outcome(&consumer, &context, Err(failure))
+                execute::outcome(consumer, &context, Err(failure))
             }
         };
         handling.ended(&outcome);

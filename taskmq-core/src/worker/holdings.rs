@@ -1,17 +1,18 @@
 //! What this worker holds: every message whose end is not written yet, and the batches that leases are shared by.
 
-use std::collections::{HashMap, HashSet};
 use std::time::{Duration, Instant};
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::MessageId;
 use crate::broker::{BatchId, Claimed, Leases, Outcome, Settlement};
 
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
-    messages: HashMap<MessageId, Held>,
-    topics: HashMap<&'static str, usize>,
-    batches: HashMap<BatchId, Batch>,
-    suspects: HashSet<MessageId>,
+    messages: FxHashMap<MessageId, Held>,
+    topics: FxHashMap<&'static str, usize>,
+    batches: FxHashMap<BatchId, Batch>,
+    suspects: FxHashSet<MessageId>,
 }
 
 #[derive(Debug)]
@@ -94,11 +95,6 @@ impl Holdings {
         Some(Settlement { id, attempt, batch, ordered, outcome: Outcome::HandBack })
     }
 
-    /// Whether others may wait for the end of this one.
-    pub(super) fn is_ordered(&self, id: MessageId) -> bool {
-        self.messages.get(&id).is_some_and(|held| held.ordered)
-    }
-
     pub(super) fn topic_of(&self, id: MessageId) -> Option<&'static str> {
         self.messages.get(&id).map(|held| held.topic)
     }
@@ -110,7 +106,7 @@ impl Holdings {
 
     /// The batches of which nothing is left once these are written.
     pub(super) fn ended_by(&self, settlements: &[Settlement]) -> Vec<BatchId> {
-        let mut counts: HashMap<BatchId, usize> = HashMap::new();
+        let mut counts: FxHashMap<BatchId, usize> = FxHashMap::default();
         for batch in settlements.iter().filter_map(|s| s.batch) {
             *counts.entry(batch).or_default() += 1;
         }

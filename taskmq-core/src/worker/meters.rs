@@ -1,7 +1,6 @@
 //! What a worker counts, told through the crate `metrics`: `docs/metrics.md` has every name. The handles are made once,
 //! when the worker begins; where the program has installed no recorder by then, each of them does nothing.
 
-use std::sync::Arc;
 use std::time::Duration;
 
 use metrics::{
@@ -97,10 +96,10 @@ impl ConnectionMeter {
 }
 
 impl TopicMeter {
-    pub(super) fn new(topic: &'static str) -> Arc<Self> {
+    pub(super) fn new(topic: &'static str) -> Self {
         let finished =
             |outcome| counter!("taskmq_worker_finished_total", "topic" => topic, "outcome" => outcome);
-        Arc::new(Self {
+        Self {
             started: counter!("taskmq_worker_started_total", "topic" => topic),
             done: finished("done"),
             retry: finished("retry"),
@@ -109,7 +108,7 @@ impl TopicMeter {
             lease_lost: finished("lease_lost"),
             wait: histogram!("taskmq_worker_wait_seconds", "topic" => topic),
             run: histogram!("taskmq_worker_run_seconds", "topic" => topic),
-        })
+        }
     }
 
     /// A handler begins, this long after its message was due.

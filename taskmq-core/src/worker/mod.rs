@@ -32,7 +32,7 @@ mod waiter;
 mod wake;
 
 use std::any::TypeId;
-use std::collections::{BTreeMap, HashSet};
+use std::collections::BTreeMap;
 use std::process::ExitCode;
 use std::sync::Arc;
 use std::time::Duration;
@@ -341,7 +341,7 @@ struct Setup {
     /// is the same row.
     locks_of_all: bool,
     database_url: DatabaseUrl,
-    consumers: BTreeMap<&'static str, Metered>,
+    consumers: BTreeMap<&'static str, Arc<Metered>>,
     meters: meters::Meters,
     schedules: Arc<[ScheduleRecord]>,
     concurrency: usize,
@@ -355,12 +355,12 @@ struct Setup {
 #[derive(Debug)]
 struct Metered {
     consumer: Consumer,
-    meter: Arc<meters::TopicMeter>,
+    meter: meters::TopicMeter,
 }
 
-fn metered(registry: Registry) -> BTreeMap<&'static str, Metered> {
+fn metered(registry: Registry) -> BTreeMap<&'static str, Arc<Metered>> {
     let metered = |consumer: Consumer| {
-        (consumer.topic, Metered { meter: meters::TopicMeter::new(consumer.topic), consumer })
+        (consumer.topic, Arc::new(Metered { meter: meters::TopicMeter::new(consumer.topic), consumer }))
     };
     registry.into_iter().map(metered).collect()
 }
@@ -416,4 +416,4 @@ fn warn_of_old_sqlite(_conn: &mut AnyConnection) -> Result<()> {
 }
 
 /// The ids that a worker holds.
-type Held = HashSet<crate::MessageId>;
+type Held = rustc_hash::FxHashSet<crate::MessageId>;

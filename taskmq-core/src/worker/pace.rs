@@ -1,7 +1,8 @@
 //! How much to claim ahead.
 
-use std::collections::{HashMap, HashSet};
 use std::time::Duration;
+
+use rustc_hash::{FxHashMap, FxHashSet};
 
 use super::holdings::Holdings;
 use crate::broker::{Claimed, Share};
@@ -25,15 +26,20 @@ const STUCK_AT_LAST: Duration = Duration::from_secs(3600);
 #[derive(Debug)]
 pub(super) struct Pace {
     handlers: usize,
-    seconds: HashMap<&'static str, f64>,
-    bytes: HashMap<&'static str, f64>,
+    seconds: FxHashMap<&'static str, f64>,
+    bytes: FxHashMap<&'static str, f64>,
     /// Topics of which the last claim left some behind.
-    plentiful: HashSet<&'static str>,
+    plentiful: FxHashSet<&'static str>,
 }
 
 impl Pace {
     pub(super) fn new(handlers: usize) -> Self {
-        Self { handlers, seconds: HashMap::new(), bytes: HashMap::new(), plentiful: HashSet::new() }
+        Self {
+            handlers,
+            seconds: FxHashMap::default(),
+            bytes: FxHashMap::default(),
+            plentiful: FxHashSet::default(),
+        }
     }
 
     pub(super) fn count(&mut self, topic: &'static str, took: Duration) {
@@ -72,7 +78,7 @@ impl Pace {
 
     /// A claim of these shares brought these.
     pub(super) fn brought(&mut self, shares: &[Share<'static>], claimed: &[Claimed]) {
-        let mut numbers: HashMap<&str, i64> = HashMap::new();
+        let mut numbers: FxHashMap<&str, i64> = FxHashMap::default();
         for message in claimed {
             *numbers.entry(&message.topic).or_default() += 1;
         }

@@ -69,16 +69,19 @@ impl Report {
 
     /// The outcome is committed.
     pub(super) fn ended(&self, finished: &Finished, lost: bool) {
-        let Finished { id, topic, attempt, max_attempts, .. } = *finished;
+        let Finished { id, attempt, max_attempts, .. } = *finished;
+        let topic = finished.metered.consumer.topic;
         let took = finished.took.unwrap_or_default();
         let ms = took.as_secs_f64() * 1000.0;
-        let time = human(took);
+        // Most ends are only counted, and have no use for it as text.
+        let time = || human(took);
         if lost {
             tracing::warn!(
                 topic,
                 id,
                 attempt,
-                "{topic} #{id}: its lease was lost while it ran ({time}); it is run elsewhere, and what it returned is not used"
+                "{topic} #{id}: its lease was lost while it ran ({}); it is run elsewhere, and what it returned is not used",
+                time()
             );
             return;
         }
@@ -106,7 +109,8 @@ impl Report {
                     ms,
                     kind,
                     error,
-                    "{topic} #{id} failed after {time}, attempt {attempt} of {max_attempts}, retried in {next}: {}",
+                    "{topic} #{id} failed after {}, attempt {attempt} of {max_attempts}, retried in {next}: {}",
+                    time(),
                     one_line(error)
                 );
             }
@@ -124,7 +128,7 @@ impl Report {
             }
             Some(Outcome::HandBack) => tracing::info!(topic, id, attempt, "{topic} #{id} was handed back"),
             Some(Outcome::Done { .. }) | None if finished.shown => {
-                tracing::info!(topic, id, attempt, ms, "{topic} #{id} done in {time}");
+                tracing::info!(topic, id, attempt, ms, "{topic} #{id} done in {}", time());
             }
             _ => {}
         }

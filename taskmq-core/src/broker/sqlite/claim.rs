@@ -10,22 +10,57 @@ use super::waits::Waits;
 use crate::broker::lanes::Lanes;
 use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
-use crate::{MessageId, Result};
+use crate::{Error, MessageId, Result};
 
-pub(super) type ClaimedSql =
-    (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Nullable<Text>, Text, Text);
+/// The columns of a claimed message. What few messages have is one JSON text, and NULL for most: each column costs a
+/// claim of thousands more than SQLite needs to look at it.
+macro_rules! claimed {
+    ($attempt:literal) => {
+        concat!(
+            "id, topic, run_at, payload,
+             CASE WHEN ",
+            $attempt,
+            " > 1 OR crashes > 0 OR max_attempts IS NOT NULL OR ordering_key IS NOT NULL OR headers IS NOT NULL
+             THEN json_array(",
+            $attempt,
+            ", crashes, max_attempts, ordering_key, headers) END"
+        )
+    };
+}
+pub(super) use claimed;
 
-pub(super) type ClaimedRow =
-    (i64, String, i32, i16, Option<i16>, Option<String>, Option<String>, String, String);
+pub(super) type ClaimedSql = (BigInt, Text, Text, Text, Nullable<Text>);
 
-fn claimed_row(row: ClaimedRow, waits: &mut Waits) -> Claimed {
-    let (id, topic, attempt, crashes, max_attempts, ordering_key, headers, payload, run_at) = row;
+pub(super) type ClaimedRow = (i64, String, String, String, Option<String>);
+
+/// attempt, crashes, max_attempts, ordering_key, headers.
+type Rare = (i32, i16, Option<i16>, Option<String>, Option<String>);
+
+fn claimed_row(row: ClaimedRow, waits: &mut Waits) -> Result<Claimed> {
+    let (id, topic, run_at, payload, rare) = row;
+    let rare: Option<Rare> = rare
+        .map(|json| serde_json::from_str(&json))
+        .transpose()
+        .map_err(|source| Error::Decode { what: "a claimed message", source })?;
+    let (attempt, crashes, max_attempts, ordering_key, headers) = rare.unwrap_or((1, 0, None, None, None));
     let waited = waits.since(&run_at);
     let (batch, lane) = (None, (0, 0));
-    Claimed { id, topic, attempt, batch, lane, waited, crashes, max_attempts, ordering_key, headers, payload }
+    Ok(Claimed {
+        id,
+        topic,
+        attempt,
+        batch,
+        lane,
+        waited,
+        crashes,
+        max_attempts,
+        ordering_key,
+        headers,
+        payload,
+    })
 }
 
-fn claimed_rows(rows: Vec<ClaimedRow>) -> Vec<Claimed> {
+fn claimed_rows(rows: Vec<ClaimedRow>) -> Result<Vec<Claimed>> {
     let mut waits = Waits::until_now();
     rows.into_iter().map(|row| claimed_row(row, &mut waits)).collect()
 }
@@ -52,8 +87,7 @@ pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result
             });
         }
     }
-    let (ordered, mut claimed): (Vec<Claimed>, Vec<Claimed>) =
-        claimed.into_iter().partition(|message| message.ordering_key.is_some());
+    let ordered: Vec<Claimed> = claimed.extract_if(.., |message| message.ordering_key.is_some()).collect();
     let met = ordered.len();
     let in_turn = take_turns(conn, claim.worker_id, ordered)?;
     let in_line = met - in_turn.len();
@@ -134,18 +168,18 @@ pub(super) fn claim_lane(
         concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
          WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
                       AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?)
-         RETURNING id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload, run_at"),
+         RETURNING ", claimed!("attempts")),
         BigInt = worker_id,
         Text = topic,
         SmallInt = priority,
         BigInt = limit,
     )?;
-    Ok(in_order(rows))
+    in_order(rows)
 }
 
 /// By when they were due, for RETURNING promises no order.
-pub(super) fn in_order(mut rows: Vec<ClaimedRow>) -> Vec<Claimed> {
-    rows.sort_by(|a, b| (&a.8, a.0).cmp(&(&b.8, b.0)));
+pub(super) fn in_order(mut rows: Vec<ClaimedRow>) -> Result<Vec<Claimed>> {
+    rows.sort_by(|(a, _, a_due, ..), (b, _, b_due, ..)| (a_due, a).cmp(&(b_due, b)));
     claimed_rows(rows)
 }
 
@@ -158,14 +192,14 @@ pub(super) fn pick_lane(
 ) -> Result<Vec<Claimed>> {
     let rows: Vec<ClaimedRow> = load!(
         conn, Sqlite => ClaimedSql,
-        concat!("SELECT id, topic, attempts + 1, crashes, max_attempts, ordering_key, headers, payload, run_at FROM taskmq_messages
+        concat!("SELECT ", claimed!("attempts + 1"), " FROM taskmq_messages
          WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
          AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?"),
         Text = topic,
         SmallInt = priority,
         BigInt = limit,
     )?;
-    Ok(claimed_rows(rows))
+    claimed_rows(rows)
 }
 
 /// The batches that a worker holds, each with the JSON list of its messages.

@@ -5,7 +5,8 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::{
-    ClaimedRow, ClaimedSql, batches_of, claims_of, end_batches, in_order, promote_in, release, worker_exists,
+    ClaimedRow, ClaimedSql, batches_of, claimed, claims_of, end_batches, in_order, promote_in, release,
+    worker_exists,
 };
 use super::json_list;
 use crate::broker::reconcile::plan;
@@ -83,11 +84,11 @@ pub(super) fn claim_alone(
         let rows: Vec<ClaimedRow> = load!(
             conn, Sqlite => ClaimedSql,
             concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
-             WHERE id = ? RETURNING id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload, run_at"),
+             WHERE id = ? RETURNING ", claimed!("attempts")),
             BigInt = worker_id,
             BigInt = id,
         )?;
-        Ok(in_order(rows).into_iter().next())
+        Ok(in_order(rows)?.into_iter().next())
     })
 }
 
@@ -108,12 +109,12 @@ pub(super) fn claim_suspects(
              WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = -2 AND worker_id <> 0
                           AND topic IN (SELECT value FROM json_each(?)) AND run_at <= ", now!(), "
                           ORDER BY priority DESC, run_at, id LIMIT ?)
-             RETURNING id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload, run_at"),
+             RETURNING ", claimed!("attempts")),
             BigInt = worker_id,
             Text = &topics,
             BigInt = limit,
         )?;
-        Ok(in_order(rows))
+        in_order(rows)
     })
 }
 
