@@ -1,0 +1,222 @@
+//! When to claim and what, and handing it to the executors.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+
+use super::{Dispatcher, link_of};
+use crate::broker::{Blame, Claimed, Exchanged, Outcome, Settlement};
+use crate::worker::executors::{Finished, context};
+use crate::worker::link::Order;
+use crate::worker::pace::BATCH;
+use crate::{Backend, Result};
+
+/// While an attempt takes less than this, messages are leased in batches.
+const MOMENTS: Duration = Duration::from_millis(1);
+/// A worker that is never idle finishes all it has after this long, when a message waits to run alone.
+const ALONE_AT_LAST: Duration = Duration::from_secs(2);
+/// So many suspected messages are held at once: all that the next death can leave to run alone.
+const SUSPECTS: usize = 10;
+
+impl Dispatcher<'_> {
+    pub(super) fn wants_more(&mut self) -> bool {
+        let held = self.holdings.len() - self.finished.len();
+        if held == 0 {
+            self.busy_since = Instant::now();
+        }
+        if self.holds_off() {
+            return false;
+        }
+        if self.due_at.is_some_and(|at| at <= Instant::now()) {
+            self.maybe_due = true;
+        }
+        self.maybe_due && !self.pace.is_enough(held, &self.holdings)
+    }
+
+    /// Whether a death has left something that comes before ordinary messages, and wants no company.
+    pub(super) fn holds_off(&self) -> bool {
+        let idle = self.holdings.len() == self.finished.len();
+        let its_turn = idle || self.busy_since.elapsed() > ALONE_AT_LAST;
+        self.alone.is_some() && !idle || self.set_aside() && its_turn || self.suspects()
+    }
+
+    pub(super) fn set_aside(&self) -> bool {
+        self.liveness.doubts.set_aside.load(Ordering::Acquire)
+    }
+
+    pub(super) fn suspects(&self) -> bool {
+        self.liveness.doubts.suspects.load(Ordering::Acquire)
+    }
+
+    pub(super) fn claim(&mut self) -> Result<()> {
+        if self.finished.is_empty() && self.handed_back.is_empty() && self.setup.backend == Backend::Sqlite {
+            // On SQLite a look costs far less than the write lock that a claim takes.
+            self.look_for_due()?;
+            if !self.maybe_due {
+                return Ok(());
+            }
+        }
+        let topics = self.topics_in_turn();
+        self.maybe_due &= !topics.is_empty();
+        let wanted = self.pace.room(self.holdings.len() - self.finished.len()).min(BATCH);
+        let mut shares = self.pace.shares(&topics, &self.holdings, self.finished.len(), wanted);
+        if shares.is_empty() {
+            return self.exchange(None).map(drop);
+        }
+        for share in &mut shares {
+            share.ageing = self.setup.consumers.get(share.topic).and_then(|metered| metered.consumer.ageing);
+        }
+        let as_batch = self.batches && self.pace.is_below(MOMENTS);
+        let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
+        let after = self.lanes.after().to_vec();
+        let going_on = !after.is_empty();
+        let order = Order { worker_id: self.worker.id, topics: shares.clone(), limit, as_batch, after };
+        let began = Instant::now();
+        self.wake.rest_or_rise(link_of(&mut self.link)?.conn())?;
+        let Exchanged { claimed, in_line, .. } = self.exchange(Some(order))?;
+        self.pace.brought(&shares, &claimed);
+        if self.setup.backend == Backend::Postgres {
+            self.lanes.claimed(&claimed, began.elapsed(), !going_on);
+        }
+        let brought = claimed.len();
+        self.setup.meters.claim_messages.record(u32::try_from(brought).unwrap_or(u32::MAX));
+        self.wake.saw(brought);
+        let now = Instant::now();
+        // Handlers first: the question after them is a round trip.
+        for message in in_turns(claimed) {
+            self.assign(message, now);
+        }
+        if brought < wanted && !self.pace.has_plenty() {
+            if going_on {
+                self.due_at = self.lanes.going_on_until().or(Some(began));
+                self.maybe_due = false;
+            } else {
+                self.look_for_due()?;
+                self.maybe_due &= brought + in_line > 0;
+            }
+        }
+        Ok(())
+    }
+
+    /// Those that are not paused.
+    fn topics(&self) -> Vec<&'static str> {
+        self.setup.topics().into_iter().filter(|topic| !self.paused.contains(topic)).collect()
+    }
+
+    fn topics_in_turn(&mut self) -> Vec<&'static str> {
+        let mut topics = self.topics();
+        let places = topics.len().max(1);
+        topics.rotate_left(self.turn % places);
+        self.turn = (self.turn + 1) % places;
+        topics
+    }
+
+    pub(super) fn look_for_due(&mut self) -> Result<()> {
+        let topics = self.topics();
+        self.looked = Instant::now();
+        let due = link_of(&mut self.link)?.call(move |broker| broker.next_due(&topics))?;
+        self.due_at = due.map(|wait| Instant::now() + wait);
+        self.maybe_due = due == Some(Duration::ZERO);
+        Ok(())
+    }
+
+    pub(super) fn claim_alone(&mut self) -> Result<()> {
+        let topics = self.topics();
+        let worker_id = self.worker.id;
+        match link_of(&mut self.link)?.call(move |broker| broker.claim_alone(worker_id, &topics))? {
+            Some(message) => {
+                tracing::warn!(
+                    topic = message.topic,
+                    id = message.id,
+                    "{} #{} runs alone: workers died while they held it",
+                    message.topic,
+                    message.id
+                );
+                self.alone = Some(message.id);
+                if self.noted != Some(Blame::Nobody) {
+                    self.noted = Some(Blame::Alone(message.id));
+                }
+                self.assign(message, Instant::now());
+            }
+            None => self.liveness.doubts.set_aside.store(false, Ordering::Release),
+        }
+        Ok(())
+    }
+
+    pub(super) fn claim_suspects(&mut self) -> Result<()> {
+        let idle = self.setup.concurrency.saturating_sub(self.holdings.len());
+        let room = SUSPECTS.saturating_sub(self.holdings.suspects()).min(idle);
+        if room == 0 {
+            return Ok(());
+        }
+        let topics = self.topics();
+        let limit = i64::try_from(room).unwrap_or(i64::MAX);
+        let worker_id = self.worker.id;
+        let claimed =
+            link_of(&mut self.link)?.call(move |broker| broker.claim_suspects(worker_id, &topics, limit))?;
+        if claimed.len() < room {
+            self.liveness.doubts.suspects.store(false, Ordering::Release);
+        }
+        for message in claimed {
+            self.holdings.suspect(message.id);
+            self.assign(message, Instant::now());
+        }
+        Ok(())
+    }
+
+    /// Gives a message that came at this time to its handler.
+    fn assign(&mut self, claimed: Claimed, since: Instant) {
+        let Some(metered) = self.setup.consumers.get(&*claimed.topic) else { return };
+        let consumer = &metered.consumer;
+        self.holdings.add(&claimed, consumer.topic);
+        self.pace.weigh(consumer.topic, &claimed.payload);
+        let context = context(&claimed, consumer, self.worker.id);
+        if context.attempt() > context.max_attempts() {
+            // Its last attempts ended no handler but the whole process, so nobody could bury it then.
+            let error = format!(
+                "{} of its {} attempts ended the whole worker process",
+                claimed.crashes,
+                context.max_attempts()
+            );
+            self.finished.push(Finished {
+                id: claimed.id,
+                metered: Arc::clone(metered),
+                attempt: context.attempt() - 1, // this one is not used
+                max_attempts: context.max_attempts(),
+                took: None,
+                shown: true,
+                ordered: claimed.ordering_key.is_some(),
+                settlement: Some(Settlement {
+                    id: claimed.id,
+                    attempt: claimed.attempt,
+                    batch: claimed.batch,
+                    ordered: claimed.ordering_key.is_some(),
+                    outcome: Outcome::Dead { kind: None, error },
+                }),
+            });
+            return;
+        }
+        self.executors.assign(claimed, since, metered, context);
+    }
+}
+
+/// One of each topic, then the next of each: no topic waits for another, and messages that were produced one after the
+/// other end together, so that their rows, which lie side by side, are written once.
+fn in_turns(claimed: Vec<Claimed>) -> Vec<Claimed> {
+    if claimed.iter().all(|message| message.topic == claimed[0].topic) {
+        return claimed;
+    }
+    let mut numbers: HashMap<String, usize> = HashMap::new();
+    let turn = |message: Claimed| {
+        let number = match numbers.get_mut(&message.topic) {
+            Some(number) => number,
+            None => numbers.entry(message.topic.clone()).or_default(),
+        };
+        *number += 1;
+        (*number, message)
+    };
+    let mut turns: Vec<(usize, Claimed)> = claimed.into_iter().map(turn).collect();
+    turns.sort_by_key(|(number, _)| *number);
+    turns.into_iter().map(|(_, message)| message).collect()
+}
