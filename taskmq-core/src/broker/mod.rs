@@ -9,7 +9,9 @@ pub(crate) mod postgres;
 #[cfg(feature = "sqlite")]
 pub(crate) mod sqlite;
 
+mod action;
 mod administration;
+mod audit;
 mod condition;
 mod diagnosis;
 mod groups;
@@ -20,11 +22,11 @@ mod reconcile;
 mod rows;
 mod schedules;
 mod selection;
+mod views;
 
-pub use administration::{
-    Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
-    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Refusal, Span, Summary, WorkerEntry,
-};
+pub use action::{Action, Changed, Refusal};
+pub use administration::Administration;
+pub use audit::{Note, NoteEntry, NoteId, Noted};
 pub use condition::Condition;
 pub use diagnosis::{
     Figures, MysqlFigures, PostgresFigures, ReplicationSlot, ServerFigures, SqliteFigures, TableFigures,
@@ -33,6 +35,10 @@ pub use diagnosis::{
 pub use paused::PausedTopic;
 pub use schedules::{Schedule, ScheduleRecord, Schedules};
 pub use selection::{Found, Selection, Spot, Walk, error_shape};
+pub use views::{
+    FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage, Place, ProducedMessage,
+    Span, Summary, WorkerEntry,
+};
 
 /// To whom a message goes that is given back: to nobody, or as a suspect, or to run alone.
 macro_rules! nobody {

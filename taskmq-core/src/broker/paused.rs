@@ -2,8 +2,7 @@
 
 use chrono::{DateTime, Utc};
 
-use super::administration::{Administration, Note};
-use super::rows;
+use super::{Administration, Note, rows};
 use crate::Result;
 
 /// A topic whose messages no worker takes until a person resumes it.

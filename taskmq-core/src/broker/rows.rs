@@ -5,7 +5,7 @@ use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text};
 use serde_json::value::{RawValue, to_raw_value};
 
-use super::administration::{
+use super::{
     FailedLately, FinishedMessage, HeldMessage, InLine, LaneCount, LineMessage, NoteEntry, Place,
     ProducedMessage, Summary, WorkerEntry,
 };

@@ -11,10 +11,11 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use super::claim::{claim_lock, leased, next_lane};
 use super::turns::pass_turns;
 use super::{diagnosis, json, last_id, paused, transaction};
-use crate::broker::administration::{
+use crate::broker::action::Sorted;
+use crate::broker::audit::{write_down, write_down_drain};
+use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
-    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry,
-    write_down, write_down_drain,
+    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
 };
 use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};

@@ -12,10 +12,11 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timest
 use super::claim::exclude_batch_claims;
 use super::turns::pass_turns;
 use super::{diagnosis, paused};
-use crate::broker::administration::{
+use crate::broker::action::Sorted;
+use crate::broker::audit::{write_down, write_down_drain};
+use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
-    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Sorted, Span, Summary, WorkerEntry,
-    write_down, write_down_drain,
+    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
 };
 use crate::broker::{Figures, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};

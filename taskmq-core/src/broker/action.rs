@@ -1,0 +1,149 @@
+//! What a person can do with messages.
+
+use std::collections::{BTreeSet, HashMap};
+use std::fmt;
+
+use chrono::{DateTime, Utc};
+
+use crate::{Error, MessageId, Result, State};
+
+/// What a person wants done with messages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// Dead and cancelled ones live again, with all their attempts before them; waiting ones are made due.
+    Retry,
+    /// Waiting ones are taken back, and kept as cancelled.
+    Cancel,
+    /// All but running ones are deleted with all that is known of them.
+    Delete,
+    /// Waiting ones get this priority.
+    Priority(i16),
+    /// Waiting ones become due at this time, or at once if it is over.
+    RunAt(DateTime<Utc>),
+}
+
+impl Action {
+    /// Its name in `taskmq_audit`.
+    pub fn as_str(&self) -> &'static str {
+        match self {
+            Action::Retry => "retry",
+            Action::Cancel => "cancel",
+            Action::Delete => "delete",
+            Action::Priority(_) => "priority",
+            Action::RunAt(_) => "run at",
+        }
+    }
+
+    /// Whether a message in this state can be changed so.
+    ///
+    /// ```
+    /// use taskmq_core::State;
+    /// use taskmq_core::broker::{Action, Refusal};
+    /// assert_eq!(Action::Delete.check(State::Dead), Ok(()));
+    /// assert_eq!(Action::Delete.check(State::Running), Err(Refusal::Running));
+    /// ```
+    ///
+    /// # Errors
+    /// Why not.
+    pub fn check(&self, state: State) -> std::result::Result<(), Refusal> {
+        match (self, state) {
+            (_, State::Running) => Err(Refusal::Running),
+            (Action::Retry, State::Done) => Err(Refusal::Done),
+            (Action::Retry | Action::Delete, _) => Ok(()),
+            (_, State::Done | State::Dead | State::Cancelled) => Err(Refusal::Finished),
+            (_, State::Ready | State::Scheduled | State::Retrying) => Ok(()),
+        }
+    }
+}
+
+/// What became of a change.
+#[derive(Clone, Debug, Default)]
+pub struct Changed {
+    /// The messages that were changed.
+    pub changed: Vec<MessageId>,
+    /// Those that were not.
+    pub refused: Vec<(MessageId, Refusal)>,
+}
+
+impl Changed {
+    /// As the result of changing one message.
+    ///
+    /// # Errors
+    /// [`Error::Message`] when that was refused.
+    pub fn one(self) -> Result<()> {
+        match self.refused.into_iter().next() {
+            Some((id, refusal)) => Err(Error::Message { id, problem: refusal.to_string() }),
+            None => Ok(()),
+        }
+    }
+}
+
+/// Why a message is not changed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refusal {
+    /// It is not there.
+    NotThere,
+    /// A worker holds it.
+    Running,
+    /// It is done.
+    Done,
+    /// It is finished.
+    Finished,
+    /// Another live message of its topic has its unique key.
+    KeyTaken,
+}
+
+impl fmt::Display for Refusal {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Refusal::NotThere => "there is none of this id",
+            Refusal::Running => "it is running",
+            Refusal::Done => "it is done; produce it again if it is to run again",
+            Refusal::Finished => "it is finished",
+            Refusal::KeyTaken => "another live message of its topic has its unique key by now",
+        })
+    }
+}
+
+/// The messages that an action is about, by what it can do with each.
+pub(super) struct Sorted {
+    pub(super) live: Vec<MessageId>,
+    pub(super) finished: Vec<MessageId>,
+    pub(super) refused: Vec<(MessageId, Refusal)>,
+}
+
+impl Sorted {
+    /// `found` are the states of those that are there.
+    pub(super) fn of(action: &Action, ids: &[MessageId], found: &[(MessageId, State)]) -> Self {
+        let mut sorted = Sorted { live: Vec::new(), finished: Vec::new(), refused: Vec::new() };
+        let found: HashMap<MessageId, State> = found.iter().copied().collect();
+        // Named twice is changed once.
+        for id in ids.iter().collect::<BTreeSet<_>>() {
+            match found
+                .get(id)
+                .copied()
+                .ok_or(Refusal::NotThere)
+                .and_then(|state| action.check(state).map(|()| state))
+            {
+                Ok(state) if state.is_finished() => sorted.finished.push(*id),
+                Ok(_) => sorted.live.push(*id),
+                Err(refusal) => sorted.refused.push((*id, refusal)),
+            }
+        }
+        sorted
+    }
+
+    /// Of the finished ones only these could be revived.
+    pub(super) fn revived(&mut self, revived: &[MessageId]) {
+        let (kept, taken) = self.finished.iter().partition(|id| revived.contains(id));
+        self.finished = kept;
+        let taken: Vec<MessageId> = taken;
+        self.refused.extend(taken.into_iter().map(|id| (id, Refusal::KeyTaken)));
+    }
+
+    pub(super) fn changed(self) -> Changed {
+        let Sorted { mut live, finished, refused } = self;
+        live.extend(finished);
+        Changed { changed: live, refused }
+    }
+}
