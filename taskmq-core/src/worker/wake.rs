@@ -171,7 +171,7 @@ impl Wake {
             #[cfg(feature = "postgres")]
             Backend::Postgres if !self.resting => Duration::from_millis(2),
             // Reading a number from shared memory, or what has arrived on the socket: a few microseconds, and no query.
-            Backend::Sqlite | Backend::Postgres => (quiet / 16).clamp(Duration::from_micros(250), FREE_LOOK),
+            Backend::Sqlite | Backend::Postgres => (quiet / 32).clamp(Duration::from_micros(150), FREE_LOOK),
             Backend::Mysql if self.waits => POLL,
             Backend::Mysql => query_after(quiet),
         }
