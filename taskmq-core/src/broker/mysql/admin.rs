@@ -48,24 +48,28 @@ impl Administration for MysqlConnection {
     }
 
     fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>> {
+        // Lowest priorities first, which the index can give one after the other; a topic's are turned round at its end.
         let mut lanes: Vec<Lane> = Vec::new();
+        let mut topic_began = 0;
         while lanes.len() < limit {
-            let last = lanes.last().map_or("", |lane| &*lane.topic).to_owned();
-            let below = lanes.last().map_or(i32::MIN, |lane| i32::from(lane.priority));
-            if let Some(priority) = next_lane(self, &last, below)? {
-                lanes.push(Lane { topic: last, priority });
-                continue;
-            }
-            let next: Vec<String> = load!(
-                self, Mysql => Text,
-                "SELECT topic FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-                 WHERE worker_id = 0 AND topic > ? ORDER BY topic LIMIT 1",
-                Text = &last,
+            let (topic, priority) =
+                lanes.last().map_or(("", i16::MIN), |lane| (lane.topic.as_str(), lane.priority));
+            let next: Vec<(String, i16)> = load!(
+                self, Mysql => (Text, SmallInt),
+                "SELECT topic, priority FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+                 WHERE worker_id = 0 AND (topic = ? AND priority > ? OR topic > ?) ORDER BY topic, priority LIMIT 1",
+                Text = topic,
+                SmallInt = priority,
+                Text = topic,
             )?;
-            let Some(topic) = next.into_iter().next() else { break };
-            let Some(priority) = next_lane(self, &topic, i32::from(i16::MAX) + 1)? else { continue };
+            let Some((topic, priority)) = next.into_iter().next() else { break };
+            if lanes.last().is_some_and(|last| last.topic != topic) {
+                lanes[topic_began..].reverse();
+                topic_began = lanes.len();
+            }
             lanes.push(Lane { topic, priority });
         }
+        lanes[topic_began..].reverse();
         Ok(lanes)
     }
 
