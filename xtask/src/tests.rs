@@ -74,7 +74,7 @@ fn install_diesel_cli(tools: &Path) -> Result<(), String> {
     }
     eprintln!("== installing diesel_cli");
     let status = Command::new(env!("CARGO"))
-        .args(["install", "diesel_cli", "--version", "^2.3", "--locked", "--no-default-features"])
+        .args(["install", "diesel_cli", "--version", "^2.3", "--debug", "--locked", "--no-default-features"])
         .args(["--features", "sqlite-bundled postgres mysql", "--root"])
         .arg(tools)
         .status();
