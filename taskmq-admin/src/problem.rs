@@ -46,6 +46,7 @@ impl Problem {
                 | Error::TooLarge { .. }
                 | Error::Delay { .. }
                 | Error::Condition { .. }
+                | Error::Limit { .. }
                 | Error::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
                 Error::Message { .. } | Error::Schedule { .. } => StatusCode::CONFLICT,
                 Error::ReadOnly(_) => StatusCode::FORBIDDEN,

@@ -117,6 +117,13 @@ texts! {
     resume: "Resume", "恢复";
     paused: "paused", "已暂停";
     paused_about: "Paused: no worker takes messages of this topic.", "已暂停：没有工作进程领取该主题的消息。";
+    limited: "limited", "已限流";
+    limit: "Limit over all workers", "所有工作进程的总限制";
+    limit_about: "All workers together begin no more of this topic's messages. A rate is a number and a period: 100/1m, 5/s.", "所有工作进程合计不会超过此限制处理该主题的消息。速率为数量和周期：100/1m、5/s。";
+    at_once: "At once", "同时运行";
+    limit_rate: "Rate", "速率";
+    set_limit: "Set limit", "设置限制";
+    lift_limit: "Lift limit", "解除限制";
     retry: "Retry", "重试";
     run_now: "Run now", "立即运行";
     cancel: "Cancel", "取消";

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use taskmq_core::broker::Condition;
+use taskmq_core::broker::{Condition, Rate};
 use taskmq_core::{Backend, MessageId, State};
 
 use crate::when::When;
@@ -54,6 +54,10 @@ pub(crate) enum Command {
     Pause(PauseArgs),
     /// Let workers take messages of a topic again
     Resume(PauseArgs),
+    /// Limit how many messages of a topic run at once or begin in a time, over all workers
+    Limit(LimitArgs),
+    /// List the topics that have a limit, and how many of their messages run now
+    Limits(ListArgs),
     /// List the schedules and when they tick next; add, pause, resume, run and remove them
     Schedules(SchedulesArgs),
     /// Examine the database and the queue, and say what is wrong, why it matters and what to do
@@ -319,6 +323,28 @@ pub(crate) struct PurgeArgs {
 pub(crate) struct PauseArgs {
     /// The topic
     pub(crate) topic: String,
+
+    /// Print JSON
+    #[arg(long)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct LimitArgs {
+    /// The topic
+    pub(crate) topic: String,
+
+    /// At most so many of its messages run at once
+    #[arg(long, value_name = "N", required_unless_present_any = ["rate", "none"])]
+    pub(crate) running: Option<u32>,
+
+    /// At most so many begin in a period of s, m, h or d, for instance 100/1m
+    #[arg(long, value_name = "N/PERIOD")]
+    pub(crate) rate: Option<Rate>,
+
+    /// Lift its limit
+    #[arg(long, conflicts_with_all = ["running", "rate"])]
+    pub(crate) none: bool,
 
     /// Print JSON
     #[arg(long)]

@@ -38,6 +38,7 @@ impl Error {
                 | taskmq_core::Error::Cron { .. }
                 | taskmq_core::Error::TimeZone { .. }
                 | taskmq_core::Error::Schedule { .. }
+                | taskmq_core::Error::Limit { .. }
                 | taskmq_core::Error::NoDatabaseUrl
                 | taskmq_core::Error::Unsupported(_),
             ) => ExitCode::from(2),

@@ -58,6 +58,8 @@ fn run(cli: &Cli) -> error::Result<()> {
         Command::Purge(args) => commands::purge::run(args, url),
         Command::Pause(args) => commands::pause::pause(args, url),
         Command::Resume(args) => commands::pause::resume(args, url),
+        Command::Limit(args) => commands::limits::set(args, url),
+        Command::Limits(args) => commands::limits::list(args, url),
         Command::Schedules(args) => commands::schedules::run(args, url),
         Command::Doctor(args) => doctor::run(args, url),
         #[cfg(feature = "watch")]

@@ -71,6 +71,12 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A limit of a topic that cannot be set.
+    #[error("this limit cannot be set: {problem}")]
+    Limit {
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A payload that its consumer could not read.
     #[error("consumer {consumer} cannot read this payload: {source}")]
     Unreadable {

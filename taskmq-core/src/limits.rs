@@ -1,4 +1,4 @@
-//! What a message may be, stated and checked in one place.
+//! What a message, and the limit of a topic, may be, stated and checked in one place.
 
 use crate::{Error, Result};
 
@@ -13,6 +13,12 @@ pub const MAX_PAYLOAD_BYTES: usize = 7 * 1024 * 1024;
 pub const MAX_PAYLOAD_DEPTH: usize = 31;
 /// The longest delay: about 10 years, which every database's time type can hold.
 pub const MAX_DELAY: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3600);
+/// The most messages of a topic that a limit lets run at once.
+pub const MAX_RUNNING: u32 = 10_000;
+/// The most messages of a topic that a limit lets begin in a period,
+pub const MAX_RATE: u32 = 1_000_000;
+/// and the longest such period: one day.
+pub const MAX_RATE_PERIOD: std::time::Duration = std::time::Duration::from_secs(86_400);
 /// Longer error texts are cut to this many bytes before they are stored.
 pub const MAX_ERROR_BYTES: usize = 8 * 1024;
 

@@ -10,6 +10,7 @@ mod doctor;
 mod drains;
 mod example;
 mod hosts;
+mod limits;
 mod metrics;
 mod migrations;
 mod monitoring;

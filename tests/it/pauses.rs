@@ -100,7 +100,7 @@ fn a_paused_backlog_costs_an_idle_worker_nothing(db: &TestDatabase) {
 }
 
 /// Of a process so far, as Linux counts it: in hundredths of a second.
-fn processor_time(pid: u32) -> Duration {
+pub(crate) fn processor_time(pid: u32) -> Duration {
     let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
     let (_, figures) = stat.rsplit_once(") ").expect("a name in brackets");
     let figures: Vec<&str> = figures.split(' ').collect();

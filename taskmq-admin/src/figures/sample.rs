@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use taskmq_core::broker::{
-    Broker, FailedLately, FinishedMessage, HeldMessage, PausedTopic, Place, ProducedMessage, Span,
-    WorkerEntry,
+    Broker, FailedLately, FinishedMessage, HeldMessage, LimitedTopic, PausedTopic, Place, ProducedMessage,
+    Span, WorkerEntry,
 };
 use taskmq_core::{MessageId, Result, State};
 
@@ -69,6 +69,7 @@ pub(crate) struct Sample {
     pub(crate) workers: Vec<WorkerEntry>,
     pub(crate) held: Vec<HeldMessage>,
     pub(crate) paused: Vec<PausedTopic>,
+    pub(crate) limited: Vec<LimitedTopic>,
     /// When messages were produced and when they finished, the last one first, and whether there are more.
     pub(crate) produced: (Vec<DateTime<Utc>>, bool),
     pub(crate) finished: (Vec<DateTime<Utc>>, bool),
@@ -119,10 +120,10 @@ impl Sample {
         for (topic, number) in broker.count_finished(State::Dead, DEAD)? {
             topics.entry(topic).or_default().dead = Count { number, or_more: false };
         }
-        // One that has no messages at all must be found, too, to be resumed.
-        let paused = broker.paused()?;
-        for topic in &paused {
-            topics.entry(topic.topic.clone()).or_default();
+        // One that has no messages at all must be found, too, to be resumed, or to have its limit lifted.
+        let (paused, limited) = (broker.paused()?, broker.limits()?);
+        for topic in paused.iter().map(|p| &p.topic).chain(limited.iter().map(|l| &l.topic)) {
+            topics.entry(topic.clone()).or_default();
         }
         let newest = broker.newest(MessageId::MAX, NEWEST)?;
         let span = Span {
@@ -148,10 +149,15 @@ impl Sample {
             workers: broker.workers(WORKERS)?,
             held,
             paused,
+            limited,
             produced,
             finished: (finished, more),
             ..Self::default()
         })
+    }
+
+    pub(crate) fn limit_of(&self, topic: &str) -> Option<&LimitedTopic> {
+        self.limited.iter().find(|limited| limited.topic == topic)
     }
 
     pub(crate) fn is_paused(&self, topic: &str) -> bool {

@@ -67,7 +67,9 @@ fn show(sample: &Sample) {
         gauge!("taskmq_queue_oldest_waiting_seconds", "topic" => topic.clone())
             .set(oldest.unwrap_or_default());
         let paused = u32::from(sample.is_paused(&topic));
-        gauge!("taskmq_queue_paused", "topic" => topic).set(paused);
+        gauge!("taskmq_queue_paused", "topic" => topic.clone()).set(paused);
+        let limited = u32::from(sample.limit_of(&topic).is_some());
+        gauge!("taskmq_queue_limited", "topic" => topic).set(limited);
     }
 }
 
@@ -84,7 +86,7 @@ fn as_f64(number: usize) -> f64 {
 fn describe() {
     describe_gauge!("taskmq_queue_up", "Whether the database of the queue answers (1 or 0).");
     describe_gauge!("taskmq_queue_workers", "Workers that are alive.");
-    describe_gauge!("taskmq_queue_topics", "Topics that have messages or are paused.");
+    describe_gauge!("taskmq_queue_topics", "Topics that have messages, or are paused or limited.");
     describe_gauge!("taskmq_queue_read_seconds", Unit::Seconds, "How long it took to read these figures.");
     describe_gauge!("taskmq_queue_messages", "Messages by topic and state, each counted up to a bound.");
     describe_gauge!(
@@ -93,6 +95,7 @@ fn describe() {
         "How long the first message that waits for a worker has been due."
     );
     describe_gauge!("taskmq_queue_paused", "Whether the topic is paused (1 or 0).");
+    describe_gauge!("taskmq_queue_limited", "Whether the topic has a limit (1 or 0).");
 }
 
 #[cfg(test)]

@@ -167,6 +167,9 @@ fn row(page: &Page, sample: &Sample, topic: &str, figures: &Figures) -> Markup {
             td {
                 (page.topic_link(topic))
                 @if sample.is_paused(topic) { " " span.badge.paused { (texts.paused) } }
+                @if let Some(limited) = sample.limit_of(topic) {
+                    " " span.badge.limited title=(limited.limit) { (texts.limited) }
+                }
             }
             td.spark { (chart::spark(texts.backlog, looks, 60)) }
             (number(format::count(figures.ready), "ready"))

@@ -3,7 +3,8 @@
 use axum::response::Response;
 use maud::{Markup, html};
 use taskmq_core::State;
-use taskmq_core::broker::{Broker, Selection};
+use taskmq_core::broker::{Broker, Limit, LimitedTopic, Selection};
+use taskmq_core::limits::MAX_RUNNING;
 
 use crate::fields::{Fields, Posted, query};
 use crate::page::Page;
@@ -17,7 +18,7 @@ const SHOWN: usize = 10;
 pub(crate) async fn show(page: Page, fields: Fields) -> Response {
     let name = fields.get("name").unwrap_or_default().to_owned();
     let texts = page.texts;
-    let body = look(&page, &name).await.map(|(part, paused)| {
+    let body = look(&page, &name).await.map(|(part, paused, limited)| {
         let live = page.to(&format!("live{}", query(&[("of", "topic"), ("name", &name), ("root", &page.root)])));
         html! {
             div.heading {
@@ -37,45 +38,78 @@ pub(crate) async fn show(page: Page, fields: Fields) -> Response {
                 a.button href=(page.to(&format!("messages{}", query(&[("topic", &name)])))) { (texts.messages) }
             }
             div id="live" data-live=(live) { (part) }
+            @if !page.shared.read_only { (limit_form(&page, &name, limited.as_ref())) }
         }
     });
     page.answer(&visible_text(&name), body)
 }
 
-/// Pauses it, or lets it go on. Done already by somebody else is as good.
+fn limit_form(page: &Page, name: &str, limited: Option<&LimitedTopic>) -> Markup {
+    let texts = page.texts;
+    let limit = limited.map(|limited| limited.limit).unwrap_or_default();
+    html! {
+        section.panel id="limit" {
+            div.panel-head { h2 { (texts.limit) } }
+            p.muted { (texts.limit_about) }
+            form.edit.limit method="post" action=(page.to("topic")) {
+                input type="hidden" name="name" value=(name);
+                label { span { (texts.at_once) small { (texts.optional) } }
+                    input type="number" name="running" min="1" max=(MAX_RUNNING) value=[limit.running]; }
+                label { span { (texts.limit_rate) small { (texts.optional) } }
+                    input name="rate" maxlength="30" placeholder="100/1m" value=[limit.rate] autocomplete="off" spellcheck="false"; }
+                button name="action" value="limit" { (texts.set_limit) }
+                @if limited.is_some() { button name="action" value="lift limit" formnovalidate { (texts.lift_limit) } }
+            }
+        }
+    }
+}
+
+/// Pauses or limits it, or lets it go on. Done already by somebody else is as good.
 pub(crate) async fn change(page: Page, Posted(fields): Posted) -> Response {
-    match pause_or_resume(&page, &fields).await {
+    match act(&page, &fields).await {
         Ok(name) => page.redirect(&format!("topic{}", query(&[("name", &name)]))),
         Err(problem) => page.answer(page.texts.problem, Err(problem)),
     }
 }
 
-async fn pause_or_resume(page: &Page, fields: &Fields) -> Result<String, Problem> {
-    let pauses = match fields.get("action") {
-        Some("pause") => true,
-        Some("resume") => false,
+async fn act(page: &Page, fields: &Fields) -> Result<String, Problem> {
+    type Act = Box<dyn FnOnce(&mut dyn Broker, &str, &str) -> taskmq_core::Result<bool> + Send>;
+    let act: Act = match fields.get("action") {
+        Some("pause") => Box::new(|broker, topic, actor| broker.pause(topic, actor)),
+        Some("resume") => Box::new(|broker, topic, actor| broker.resume(topic, actor)),
+        Some("limit") => {
+            let limit = limit(page, fields)?;
+            Box::new(move |broker, topic, actor| broker.set_limit(topic, &limit, actor))
+        }
+        Some("lift limit") => Box::new(|broker, topic, actor| broker.lift_limit(topic, actor)),
         _ => return Err(Problem::NotFound),
     };
     let name = fields.get("name").unwrap_or_default().to_owned();
     let writing = page.shared.writing.as_ref().ok_or(Problem::NotFound)?;
     let (topic, actor) = (name.clone(), page.actor.0.clone());
-    let change = move |broker: &mut dyn Broker| {
-        if pauses { broker.pause(&topic, &actor) } else { broker.resume(&topic, &actor) }
-    };
-    writing.ask(change).await?;
+    writing.ask(move |broker| act(broker, &topic, &actor)).await?;
     Ok(name)
 }
 
-pub(crate) async fn part(page: &Page, name: &str) -> Result<Markup, Problem> {
-    look(page, name).await.map(|(part, _)| part)
+/// As the form has it.
+fn limit(page: &Page, fields: &Fields) -> Result<Limit, Problem> {
+    let number =
+        |text: &str| text.parse().map_err(|_| Problem::Refused(format!("{} {text}", page.texts.bad_number)));
+    let running = fields.get("running").map(number).transpose()?;
+    let rate = fields.get("rate").map(str::parse).transpose()?;
+    Ok(Limit { running, rate })
 }
 
-/// And whether it is paused, as of now: figures may be older than the change that led here.
-async fn look(page: &Page, name: &str) -> Result<(Markup, bool), Problem> {
+pub(crate) async fn part(page: &Page, name: &str) -> Result<Markup, Problem> {
+    look(page, name).await.map(|(part, ..)| part)
+}
+
+/// And whether it is paused or limited, as of now: figures may be older than the change that led here.
+async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTopic>), Problem> {
     let sample = page.shared.sampler.latest(&page.shared.reading).await?;
     let texts = page.texts;
     let topic = name.to_owned();
-    let (now, latest, paused) = page
+    let (now, latest, paused, limited) = page
         .shared
         .reading
         .ask(move |broker| {
@@ -87,7 +121,8 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool), Problem> {
             }
             found.truncate(SHOWN);
             let paused = broker.paused()?.into_iter().find(|paused| paused.topic == topic);
-            Ok((broker.now()?, broker.summaries(&found, None)?, paused))
+            let limited = broker.limits()?.into_iter().find(|limited| limited.topic == topic);
+            Ok((broker.now()?, broker.summaries(&found, None)?, paused, limited))
         })
         .await?;
     let figures = sample.topics.get(name).cloned().unwrap_or_default();
@@ -97,6 +132,15 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool), Problem> {
     let part = html! {
         @if let Some(paused) = &paused {
             p.notice { (texts.paused_about) " " (visible(&paused.actor)) ", " (format::time(texts, now, paused.since)) }
+        }
+        @if let Some(limited) = &limited {
+            p.notice {
+                (texts.limit) ": "
+                @if let Some(running) = limited.limit.running { (texts.at_once) " " b { (running) } ", " }
+                @if let Some(rate) = limited.limit.rate { (texts.limit_rate) " " b { (rate) } ", " }
+                (texts.running) " " b { (format::number(limited.running_now)) } ", "
+                (visible(&limited.actor)) ", " (format::time(texts, now, limited.since))
+            }
         }
         div.cards {
             (overview::cards(page, &figures, name, &sample))
@@ -120,5 +164,5 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool), Problem> {
             @else { (page.message_table(now, &latest, false)) }
         }
     };
-    Ok((part, paused.is_some()))
+    Ok((part, paused.is_some(), limited))
 }

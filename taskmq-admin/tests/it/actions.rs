@@ -15,6 +15,7 @@ each_database! {
     all_with_the_same_error_are_deleted_in_the_background,
     a_bulk_change_can_be_stopped,
     a_topic_is_paused_and_resumed,
+    a_topic_is_limited,
     a_payload_that_its_consumer_cannot_read_is_refused,
     a_worker_is_told_to_end,
     whoever_may_only_look_cannot_change,
@@ -251,6 +252,50 @@ fn whoever_may_only_look_cannot_change(db: TestDatabase) {
         );
     }
     assert_eq!(site.state(seeded.dead[0]), Some(State::Dead));
+}
+
+fn a_topic_is_limited(db: TestDatabase) {
+    seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let topic = "/topic?name=bill%2Fnow";
+    let send = |site: &Site, running, rate| {
+        let fields = [("name", "bill/now"), ("running", running), ("rate", rate), ("action", "limit")];
+        site.post("/topic", &fields)
+    };
+    assert!(!site.page(topic).contains("value=\"lift limit\""));
+    for _ in 0..2 {
+        let answer = send(&site, "5", "100/1m");
+        assert_eq!((answer.status, &*answer.location), (StatusCode::SEE_OTHER, "./topic?name=bill%2Fnow"));
+    }
+    let page = site.page(topic);
+    assert!(
+        page.contains("At once <b>5</b>, Rate <b>100/1m</b>") && page.contains("value=\"lift limit\""),
+        "{page}"
+    );
+    assert!(page.contains("name=\"running\" min=\"1\" max=\"10000\" value=\"5\""), "{page}");
+    assert!(site.get_in("zh", topic).body.contains("所有工作进程的总限制"));
+    site.wait("/overview", "badge limited");
+    let limits = site.db.connect().broker().limits().expect("reads");
+    let limits: Vec<_> = limits.iter().map(|l| (&*l.topic, l.limit.to_string(), &*l.actor)).collect();
+    assert_eq!(limits, [("bill/now", "5 at once, 100/1m".to_owned(), "kim")]);
+    for (running, rate) in [("", ""), ("0", ""), ("five", ""), ("10001", ""), ("", "5"), ("1", "1/2d")] {
+        let answer = send(&site, running, rate);
+        assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{running} {rate}: {}", answer.body);
+    }
+    // One who may only look sees it, without a form.
+    let Site { db, .. } = site;
+    let looking = Site::new(db, |admin| admin.read_only(true));
+    let page = looking.page(topic);
+    assert!(page.contains("<b>100/1m</b>") && !page.contains("name=\"rate\""), "{page}");
+    assert_eq!(send(&looking, "6", "").status, StatusCode::METHOD_NOT_ALLOWED);
+    let Site { db, .. } = looking;
+    let site = Site::new(db, |admin| admin);
+    let lift = [("name", "bill/now"), ("action", "lift limit")];
+    assert_eq!(site.post("/topic", &lift).status, StatusCode::SEE_OTHER);
+    assert!(site.db.connect().broker().limits().expect("reads").is_empty());
+    let noted: Vec<_> = notes(&site).into_iter().map(|note| (note.action, note.details)).collect();
+    let expected = [("lift limit", ""), ("limit", "5 at once, 100/1m")];
+    assert_eq!(noted, expected.map(|(action, details)| (action.to_owned(), details.to_owned())));
 }
 
 fn a_topic_is_paused_and_resumed(db: TestDatabase) {

@@ -4,7 +4,8 @@
 use std::path::{Path, PathBuf};
 
 use serde_json::json;
-use taskmq_core::{Backend, NewMessage};
+use taskmq_core::broker::Limit;
+use taskmq_core::{Backend, BrokerConnection, NewMessage};
 use taskmq_tests::databases::fresh;
 
 use crate::driver::Browser;
@@ -37,6 +38,8 @@ fn every_page_is_pictured() {
     }
     taskmq_core::schedule::run_now(&mut conn, "every-minute", "kim").expect("runs");
     taskmq_core::schedule::pause(&mut conn, "morning", "kim").expect("pauses");
+    let limit = Limit { running: Some(5), rate: Some("100/1m".parse().expect("a rate")) };
+    conn.broker().set_limit("mail", &limit, "kim").expect("limits");
     for n in 0..60 {
         produce(&mut conn, ["mail", "bill", "report"][n % 3], &format!("message {n}"));
     }
@@ -52,6 +55,7 @@ fn every_page_is_pictured() {
     let pages = [
         ("overview", "/overview"),
         ("topic", "/topic?name=mail"),
+        ("limit", "/topic?name=mail#limit"),
         ("messages", "/messages?state=dead"),
         ("search", "/messages?json=%24.days+%3D+30&since=2026-01-01T00:00"),
         ("message", &*message),

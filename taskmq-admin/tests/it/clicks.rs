@@ -114,6 +114,15 @@ fn everything_can_be_clicked(db: TestDatabase) {
     browser.wait("no worker takes messages");
     browser.button("Resume");
     browser.until("it is resumed", || conn_of(&served).broker().paused().expect("reads").is_empty());
+    // And limited, and its limit lifted.
+    browser.fill("running", "5");
+    browser.fill("rate", "100/1m");
+    browser.button("Set limit");
+    browser.wait("Limit over all workers: At once 5, Rate 100/1m, Running 0");
+    let limits = || conn_of(&served).broker().limits().expect("reads");
+    assert_eq!(limits()[0].limit.to_string(), "5 at once, 100/1m");
+    browser.button("Lift limit");
+    browser.until("it is lifted", || limits().is_empty());
     // A schedule is paused, resumed, and runs now.
     browser.click("//nav//a[normalize-space()='Schedules']");
     browser.button("Pause");
@@ -137,7 +146,19 @@ fn everything_can_be_clicked(db: TestDatabase) {
     browser.wait("审计日志");
     browser.click("//button[@value='en']");
     browser.click("//nav//a[normalize-space()='Audit log']");
-    for action in ["produce", "priority", "run at", "retry", "cancel", "delete", "pause", "resume", "drain"] {
+    for action in [
+        "produce",
+        "priority",
+        "run at",
+        "retry",
+        "cancel",
+        "delete",
+        "pause",
+        "resume",
+        "limit",
+        "lift limit",
+        "drain",
+    ] {
         browser.wait(action);
     }
     browser.is_clean();

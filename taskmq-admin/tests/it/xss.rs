@@ -81,6 +81,12 @@ fn seed(db: &TestDatabase, texts: &[String]) -> Vec<MessageId> {
             worker.id
         ));
     }
+    let limit = |(index, text): (usize, &String)| format!("('l{index}', 5, {})", quoted(db, &cut(text, 255)));
+    let limits: Vec<String> = texts.iter().enumerate().take(FEW).map(limit).collect();
+    schedules.push_str(&format!(
+        "INSERT INTO taskmq_limits (topic, running, actor) VALUES {};",
+        limits.join(", ")
+    ));
     db.execute(&schedules);
     let live = NewMessage::new("alive", &json!({ "text": texts[0] })).produce(&mut conn).expect("produces");
     ids.push(live.id());
@@ -170,6 +176,7 @@ fn showing(ids: &[MessageId], site: &Site) -> Vec<String> {
             paths.push(path);
         }
     }
+    paths.extend((0..FEW).step_by(5).map(|index| format!("/topic?name=l{index}")));
     paths.extend(ids.iter().map(|id| format!("/messages/{id}")));
     paths
 }

@@ -6,7 +6,7 @@ use proptest::sample::select;
 
 use super::*;
 
-const WORDS: [&str; 66] = [
+const WORDS: [&str; 71] = [
     "init",
     "migrate",
     "produce",
@@ -21,6 +21,11 @@ const WORDS: [&str; 66] = [
     "purge",
     "pause",
     "resume",
+    "limit",
+    "limits",
+    "--running",
+    "--rate",
+    "--none",
     "schedules",
     "add",
     "remove",

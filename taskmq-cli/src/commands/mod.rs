@@ -3,6 +3,7 @@
 pub(crate) mod admin;
 pub(crate) mod change;
 pub(crate) mod dead;
+pub(crate) mod limits;
 pub(crate) mod manual;
 pub(crate) mod messages;
 pub(crate) mod migrate;

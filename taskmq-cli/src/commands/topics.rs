@@ -1,9 +1,10 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use taskmq_core::BrokerConnection;
-use taskmq_core::broker::PausedTopic;
+use taskmq_core::broker::{LimitedTopic, PausedTopic};
 use taskmq_core::message::TopicStats;
 
+use super::limits::Shown;
 use crate::cli::ListArgs;
 use crate::error::Result;
 use crate::{database, output};
@@ -14,6 +15,7 @@ struct Row<'a> {
     topic: &'a TopicStats,
     workers: usize,
     paused: Option<Pause<'a>>,
+    limit: Option<Shown<'a>>,
 }
 
 #[derive(Serialize)]
@@ -32,7 +34,9 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
     let mut topics = conn.broker().topics()?;
     let paused = conn.broker().paused()?;
-    for PausedTopic { topic, .. } in &paused {
+    let limits = conn.broker().limits()?;
+    for topic in paused.iter().map(|paused| &paused.topic).chain(limits.iter().map(|limited| &limited.topic))
+    {
         if !topics.iter().any(|t| t.topic == *topic) {
             topics.push(TopicStats { topic: topic.clone(), ..TopicStats::default() });
         }
@@ -42,8 +46,12 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     let consume = |topic: &str| workers.iter().filter(|topics| topics.iter().any(|t| t == topic)).count();
     if args.json {
         let pause = |topic: &str| paused.iter().find(|p| p.topic == topic).map(Pause::of);
-        let row = |topic| Row { topic, workers: consume(&topic.topic), paused: pause(&topic.topic) };
-        output::json(&topics.iter().map(row).collect::<Vec<_>>());
+        let limit = |topic: &str| limits.iter().find(|l| l.topic == topic).map(Shown::of);
+        let rows = topics.iter().map(|topic| {
+            let name = &*topic.topic;
+            Row { topic, workers: consume(name), paused: pause(name), limit: limit(name) }
+        });
+        output::json(&rows.collect::<Vec<_>>());
         return Ok(());
     }
     if topics.is_empty() {
@@ -65,6 +73,9 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
     for PausedTopic { topic, since, actor } in &paused {
         let (topic, actor) = (output::cell(topic), output::cell(actor));
         say!("\n{topic} is paused since {} by {actor}: taskmq-cli resume {topic}", since.format("%F %T"));
+    }
+    for LimitedTopic { topic, limit, running_now, .. } in &limits {
+        say!("\n{} is limited over all workers: {limit}; {running_now} run now", output::cell(topic));
     }
     let waiting = |t: &TopicStats| t.ready + t.scheduled + t.retrying > 0;
     let left: Vec<&str> =

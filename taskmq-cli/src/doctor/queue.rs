@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashSet};
 
 use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::HumanDuration;
-use taskmq_core::broker::{HeldMessage, Place, Span, WorkerEntry};
+use taskmq_core::broker::{HeldMessage, LimitedTopic, Place, Span, WorkerEntry};
 use taskmq_core::{AnyConnection, Backend, BrokerConnection, State};
 
 use super::{Finding, Level};
@@ -35,6 +35,7 @@ pub(super) fn examine(conn: &mut AnyConnection) -> Result<Vec<Finding>> {
     let workers = broker.workers(i64::try_from(MOST).unwrap_or(i64::MAX))?;
     let held = broker.held(i64::try_from(MOST).unwrap_or(i64::MAX))?;
     let paused: HashSet<String> = broker.paused()?.into_iter().map(|paused| paused.topic).collect();
+    let limits = broker.limits()?;
     let mut topics: BTreeMap<String, Waiting> = BTreeMap::new();
     for lane in broker.lanes(MOST)? {
         let count = broker.count_lane(&lane, 1)?;
@@ -43,7 +44,7 @@ pub(super) fn examine(conn: &mut AnyConnection) -> Result<Vec<Finding>> {
         waiting.later |= count.scheduled + count.retrying > 0;
     }
     let mut findings = Vec::new();
-    findings.extend(judge_topics(&topics, &workers, &held, &paused, now));
+    findings.extend(judge_topics(&topics, &workers, &held, &paused, &limits, now));
     findings.extend(judge_workers(backend, &workers, &held, now));
     let mut span = Span::everything(COUNTED);
     span.from = Place::before(now - LATELY);
@@ -56,6 +57,7 @@ fn judge_topics(
     workers: &[WorkerEntry],
     held: &[HeldMessage],
     paused: &HashSet<String>,
+    limits: &[LimitedTopic],
     now: DateTime<Utc>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
@@ -80,6 +82,16 @@ fn judge_topics(
             ));
         } else if let Some(due) = due.filter(|due| *due > STUCK) {
             let due = HumanDuration(due.to_std().unwrap_or_default());
+            if let Some(LimitedTopic { limit, .. }) = limits.iter().find(|limited| limited.topic == *topic) {
+                findings.push(Finding::new(
+                    Level::Remark,
+                    "limited",
+                    format!("the oldest message of {topic} has been due for {due}, and the topic has a limit: {limit}"),
+                    "its messages wait for the limit, or for workers that are busy",
+                    format!("taskmq-cli limit {topic} with more, or --none, if that is not wanted"),
+                ));
+                continue;
+            }
             let runs = held.iter().any(|held| held.topic == *topic && held.worker_id.is_some());
             findings.push(if runs {
                 Finding::new(

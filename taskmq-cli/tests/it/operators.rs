@@ -33,6 +33,52 @@ fn a_topic_is_paused_and_resumed() {
     assert!(host.json(&["topics", "--json"])[0]["paused"].is_null());
 }
 
+#[test]
+fn a_topic_is_limited_over_all_workers() {
+    let host = migrated();
+    host.run(&["produce", "mail", "1"]);
+    assert_eq!(said(&host, &["limits"]), "no topic has a limit\n");
+    assert_eq!(
+        said(&host, &["limit", "mail", "--running", "5", "--rate", "100/1m"]),
+        "mail is limited over all workers: 5 at once, 100/1m\n"
+    );
+    assert_eq!(
+        said(&host, &["limit", "mail", "--running", "5", "--rate", "100/m"]),
+        "mail had this limit already: 5 at once, 100/1m\n"
+    );
+    let note = String::from_utf8(host.run(&["limit", "tpyo", "--rate", "1/90s"]).stderr).expect("text");
+    assert_eq!(note, "note: tpyo has no messages and no worker\n");
+    let limits = host.json(&["limits", "--json"]);
+    assert_eq!(
+        (&limits[0]["topic"], &limits[0]["running"], &limits[0]["rate"]),
+        (&"mail".into(), &5.into(), &"100/1m".into())
+    );
+    assert_eq!(
+        (&limits[1]["running"], &limits[1]["rate"], &limits[1]["begun"]),
+        (&().into(), &"1/90s".into(), &0.into())
+    );
+    let text = said(&host, &["limits"]);
+    assert!(text.contains("AT ONCE") && text.contains("100/1m") && text.contains("taskmq-cli"), "{text}");
+    let text = said(&host, &["topics"]);
+    assert!(text.contains("mail is limited over all workers: 5 at once, 100/1m; 0 run now"), "{text}");
+    assert_eq!(host.json(&["topics", "--json"])[0]["limit"]["running"], 5);
+    let unclear: [&[&str]; 6] = [
+        &["limit", "mail"],
+        &["limit", "mail", "--none", "--running", "1"],
+        &["limit", "mail", "--rate", "5"],
+        &["limit", "mail", "--running", "0"],
+        &["limit", "mail", "--rate", "1/2d"],
+        &["limit", "two words", "--running", "1"],
+    ];
+    for args in unclear {
+        assert_eq!(host.run(args).status.code(), Some(2), "{args:?}");
+    }
+    assert_eq!(said(&host, &["limit", "mail", "--none"]), "mail has no limit any more\n");
+    assert_eq!(said(&host, &["limit", "mail", "--none"]), "mail had no limit\n");
+    assert_eq!(host.json(&["limit", "tpyo", "--none", "--json"])[0]["changed"], true);
+    assert!(host.json(&["topics", "--json"])[0]["limit"].is_null());
+}
+
 const DEAD: &str = "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, finished_at, worker_id, attempts, crashes, payload, error)
     SELECT value, CASE WHEN value < 700 THEN 'mail' ELSE 'play' END, 'dead', 0, '2026-01-01 00:00:00.000', '2026-01-01 00:00:00.000',
     strftime('%Y-%m-%d %H:%M:%f', '2026-01-02', '+' || value || ' seconds'), 0, 3, 0, '1',

@@ -1,6 +1,7 @@
 DROP TABLE taskmq_schema;
 DROP TABLE taskmq_audit;
 DROP TABLE taskmq_schedules;
+DROP TABLE taskmq_limits;
 DROP TABLE taskmq_paused;
 DROP TABLE taskmq_workers;
 DROP TABLE taskmq_failures;

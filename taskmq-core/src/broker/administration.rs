@@ -5,9 +5,9 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{
-    Action, Changed, FailedLately, Figures, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
-    LineMessage, Note, NoteEntry, NoteId, Noted, PausedTopic, Place, ProducedMessage, Span, Summary,
-    WorkerEntry, sealed,
+    Action, Changed, FailedLately, Figures, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, Limit,
+    LimitedTopic, LineMessage, Note, NoteEntry, NoteId, Noted, PausedTopic, Place, ProducedMessage, Span,
+    Summary, WorkerEntry, sealed,
 };
 use crate::{MessageId, Result, State};
 
@@ -196,6 +196,25 @@ pub trait Administration: sealed::Sealed {
     /// # Errors
     /// What the database reports.
     fn paused(&mut self) -> Result<Vec<PausedTopic>>;
+
+    /// Limits from now on what all workers together do with a topic, instead of any limit that it had, and notes it;
+    /// workers know within about two seconds. What runs already runs on. `false`: it has this limit already.
+    ///
+    /// # Errors
+    /// [`Error::Topic`], [`Error::Limit`], and what the database reports.
+    fn set_limit(&mut self, topic: &str, limit: &Limit, actor: &str) -> Result<bool>;
+
+    /// Lets workers take as much of a topic as they can again, and notes it. `false`: it had no limit.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn lift_limit(&mut self, topic: &str, actor: &str) -> Result<bool>;
+
+    /// The topics that have a limit, by name.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn limits(&mut self) -> Result<Vec<LimitedTopic>>;
 
     /// Figures by which a person can tell whether the database is well. SQLite reads the whole file for them.
     ///

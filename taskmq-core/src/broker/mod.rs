@@ -17,6 +17,7 @@ mod diagnosis;
 mod groups;
 #[cfg(any(feature = "sqlite", feature = "mysql"))]
 mod lanes;
+mod limits;
 mod paused;
 mod reconcile;
 mod rows;
@@ -32,6 +33,7 @@ pub use diagnosis::{
     Figures, MysqlFigures, PostgresFigures, ReplicationSlot, ServerFigures, SqliteFigures, TableFigures,
     Transaction,
 };
+pub use limits::{Among, Limit, LimitedTopic, Rate, Reached, Within};
 pub use paused::PausedTopic;
 pub use schedules::{Schedule, ScheduleRecord, Schedules};
 pub use selection::{Found, Selection, Spot, Walk, error_shape};
@@ -116,6 +118,13 @@ pub trait Broker: Administration + Schedules {
     /// # Errors
     /// What the database reports.
     fn claim_suspects(&mut self, worker_id: i64, topics: &[&str], limit: i64) -> Result<Vec<Claimed>>;
+
+    /// Leases due messages of a topic that has a limit, each with a lease of its own: at most as many as the limit has
+    /// room for now, over all workers. Other claims of the topic that know of the limit wait meanwhile.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn claim_limited(&mut self, worker_id: i64, share: &Share<'_>, among: Among) -> Result<Within>;
 
     /// How long until a message of these topics is due: zero when one is, `None` when there is none at all.
     /// Only reads.
@@ -479,6 +488,8 @@ pub struct Look {
     pub due: bool,
     /// The topics that are paused, in order. What waits of them counts in none of the above.
     pub paused: Vec<String>,
+    /// The topics that have a limit, in order.
+    pub limited: Vec<String>,
     /// A person told it to take no more and to end.
     pub draining: bool,
     /// How long until a schedule is due; `None`: there is none.
@@ -565,6 +576,8 @@ const NEW_FAILURES: i64 = 10_000;
 
 /// In the rows of a look, beside the ids of workers: the worker that looks is to end,
 const DRAIN: i64 = -9;
+/// a topic has a limit,
+const LIMITED: i64 = -4;
 /// a schedule is due in so many microseconds,
 const TICK: i64 = -3;
 /// suspected messages wait,
@@ -574,12 +587,13 @@ const SET_ASIDE: i64 = -1;
 /// or one is due.
 const DUE: i64 = 0;
 
-/// Of rows about workers and messages, or, with a topic, about a pause.
+/// Of rows about workers and messages, or, with a topic, about a limit or a pause.
 fn look(worker_id: i64, rows: impl Iterator<Item = (Peer, Option<String>)>) -> Look {
     let mut look = Look::default();
-    for (peer, paused) in rows {
+    for (peer, topic) in rows {
         match peer.id {
-            _ if paused.is_some() => look.paused.extend(paused),
+            LIMITED => look.limited.extend(topic),
+            _ if topic.is_some() => look.paused.extend(topic),
             TICK => look.next_tick = peer.beat.map(|wait| Duration::from_micros(wait.max(0).unsigned_abs())),
             DRAIN => look.draining = true,
             SUSPECT => look.suspects = true,
@@ -589,6 +603,7 @@ fn look(worker_id: i64, rows: impl Iterator<Item = (Peer, Option<String>)>) -> L
             _ => look.peers.push(peer),
         }
     }
+    look.limited.sort();
     look.paused.sort();
     look
 }

@@ -37,6 +37,8 @@ pub(super) enum Event {
     Due,
     /// These topics are paused, and no others.
     Paused(Vec<String>),
+    /// These topics have a limit, and no others.
+    Limited(Vec<String>),
     /// Look around: the worker is to stop, or is lost.
     Wake,
 }

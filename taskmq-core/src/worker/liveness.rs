@@ -123,6 +123,7 @@ impl Liveness {
             next_tick: Arc::clone(&next_tick),
             schedules: Arc::clone(&setup.schedules),
             paused: Vec::new(),
+            limited: Vec::new(),
             stop: setup.stop.clone(),
             meters: setup.meters.clone(),
             session: None,
@@ -170,6 +171,8 @@ struct Keeper {
     schedules: Arc<[ScheduleRecord]>,
     /// The topics that were paused at the last look.
     paused: Vec<String>,
+    /// And those that had a limit.
+    limited: Vec<String>,
     stop: Stop,
     meters: Meters,
     session: Option<Session>,
@@ -315,6 +318,10 @@ impl Keeper {
         if look.paused != self.paused {
             self.paused.clone_from(&look.paused);
             let _ = self.events.send(Event::Paused(look.paused.clone()));
+        }
+        if look.limited != self.limited {
+            self.limited.clone_from(&look.limited);
+            let _ = self.events.send(Event::Limited(look.limited.clone()));
         }
         if look.draining && !self.stop.is_stopping() {
             tracing::info!("told to drain: no new messages, waiting for the running ones");

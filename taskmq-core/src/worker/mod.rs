@@ -10,6 +10,7 @@ mod execute;
 mod executors;
 mod holdings;
 mod lanes;
+mod limited;
 mod link;
 mod liveness;
 mod lock_file;

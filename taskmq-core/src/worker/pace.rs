@@ -124,6 +124,14 @@ impl Pace {
         topics.iter().map(share).filter(|share| share.limit > 0).collect()
     }
 
+    /// How many more messages could begin at once, or when a quick one ends: there are so many handlers that no slow
+    /// message has, and none of a limited topic.
+    pub(super) fn free(&self, holdings: &Holdings, is_limited: impl Fn(&str) -> bool) -> usize {
+        let slow = |topic: &str| self.seconds_of(topic) >= AHEAD.as_secs_f64();
+        let taken = holdings.topics().filter(|(topic, _)| is_limited(topic) || slow(topic));
+        self.handlers.saturating_sub(taken.map(|(_, number)| number).sum())
+    }
+
     fn work_ahead(&self) -> f64 {
         self.handlers as f64 * AHEAD.as_secs_f64()
     }
@@ -225,6 +233,20 @@ mod tests {
         pace.count("quick", Duration::from_micros(5));
         pace.count("slow", Duration::from_secs(3));
         assert_eq!(limits(&pace, &holding("slow", 8)), [2000, 2, 2]);
+    }
+
+    #[test]
+    fn a_limited_topic_gets_the_handlers_that_are_free_soon() {
+        let mut pace = Pace::new(10);
+        pace.count("quick", Duration::from_micros(5));
+        pace.count("slow", Duration::from_secs(3));
+        let free = |holdings| pace.free(&holdings, |topic| topic == "limited");
+        assert_eq!(free(Holdings::default()), 10);
+        assert_eq!(free(holding("quick", 500)), 10);
+        assert_eq!(
+            [free(holding("slow", 8)), free(holding("new", 10)), free(holding("limited", 3))],
+            [2, 0, 7]
+        );
     }
 
     #[test]

@@ -9,6 +9,7 @@ mod doors;
 mod failing;
 mod fencing;
 mod inputs;
+mod limits;
 mod lost_replies;
 mod open_transaction;
 mod ordering;

@@ -10,14 +10,14 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::claim::{claim_lock, leased, next_lane};
 use super::turns::pass_turns;
-use super::{diagnosis, json, last_id, paused, transaction};
+use super::{diagnosis, json, last_id, limits, paused, transaction};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
     LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
 };
-use crate::broker::{Figures, PausedTopic, out_of_line, rows};
+use crate::broker::{Figures, Limit, LimitedTopic, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result, State};
 
@@ -406,6 +406,18 @@ impl Administration for MysqlConnection {
 
     fn resume(&mut self, topic: &str, actor: &str) -> Result<bool> {
         paused::resume(self, topic, actor)
+    }
+
+    fn set_limit(&mut self, topic: &str, limit: &Limit, actor: &str) -> Result<bool> {
+        limits::set(self, topic, limit, actor)
+    }
+
+    fn lift_limit(&mut self, topic: &str, actor: &str) -> Result<bool> {
+        limits::lift(self, topic, actor)
+    }
+
+    fn limits(&mut self) -> Result<Vec<LimitedTopic>> {
+        limits::limits(self)
     }
 
     fn paused(&mut self) -> Result<Vec<PausedTopic>> {

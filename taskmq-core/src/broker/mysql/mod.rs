@@ -26,8 +26,8 @@ use self::settle::{lock_held, settle_done, settle_in};
 pub(crate) use self::wait::{has_newer, newest, wait_for_newer};
 use super::rows;
 use super::{
-    BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
-    WorkerIdentity, sealed,
+    Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
+    Settlement, Share, Within, WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -121,6 +121,7 @@ macro_rules! many {
 // Below the macros that they use.
 mod admin;
 mod diagnosis;
+mod limits;
 mod paused;
 
 pub(crate) fn connect(url: &str) -> Result<MysqlConnection> {
@@ -217,7 +218,7 @@ const PIECE_BYTES: usize = 6 * 1024 * 1024;
 /// What a message without payload and headers takes at most.
 const MESSAGE_BYTES: usize = 600;
 
-/// A worker's id, counter and free lock, or a topic that is paused.
+/// A worker's id, counter and free lock, or a topic that is paused or limited.
 type LookRow = (i64, Option<i64>, Option<i32>, Option<String>);
 
 impl sealed::Sealed for MysqlConnection {}
@@ -265,6 +266,10 @@ impl Broker for MysqlConnection {
 
     fn claim_suspects(&mut self, worker_id: i64, topics: &[&str], limit: i64) -> Result<Vec<Claimed>> {
         rescue::claim_suspects(self, worker_id, topics, limit)
+    }
+
+    fn claim_limited(&mut self, worker_id: i64, share: &Share<'_>, among: Among) -> Result<Within> {
+        limits::claim_limited(self, worker_id, share, among)
     }
 
     fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {
@@ -410,6 +415,8 @@ impl Broker for MysqlConnection {
              LEFT JOIN taskmq_workers w ON w.id = held.worker_id WHERE w.id IS NULL
              UNION ALL
              SELECT 0, NULL, NULL, topic FROM taskmq_paused
+             UNION ALL
+             SELECT -4, NULL, NULL, topic FROM taskmq_limits
              UNION ALL
              SELECT DISTINCT m.worker_id, NULL, NULL, NULL FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
              WHERE m.worker_id IN (-1, -2) AND m.topic IN (SELECT topic FROM lane)

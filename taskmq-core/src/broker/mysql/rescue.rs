@@ -69,31 +69,37 @@ pub(super) fn claim_alone(
     worker_id: i64,
     topics: &[&str],
 ) -> Result<Option<Claimed>> {
+    transaction(conn, |conn| claim_alone_in(conn, worker_id, topics))
+}
+
+pub(super) fn claim_alone_in(
+    conn: &mut MysqlConnection,
+    worker_id: i64,
+    topics: &[&str],
+) -> Result<Option<Claimed>> {
     let topics = json(topics)?;
-    transaction(conn, |conn| {
-        let rows: Vec<ClaimedRow> = load!(
-            conn, Mysql => ClaimedSql,
-            "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload,
-                    TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6))
-             FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-             WHERE worker_id = -1 AND JSON_CONTAINS(?, JSON_QUOTE(topic)) AND run_at <= CURRENT_TIMESTAMP(6)
-             ORDER BY priority DESC, run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED",
-            Text = &topics,
-        )?;
-        let claimed: Vec<Claimed> = rows.into_iter().map(claimed_row).collect();
-        let Some(first) = claimed.first() else { return Ok(None) };
-        let noted = execute!(
-            conn,
-            Mysql,
-            "UPDATE taskmq_workers SET alone_with = CASE WHEN alone_with = 0 THEN 0 ELSE ? END WHERE id = ?",
-            BigInt = first.id,
-            BigInt = worker_id,
-        )?;
-        if noted == 0 {
-            return Ok(None);
-        }
-        Ok(lease(conn, worker_id, claimed)?.into_iter().next())
-    })
+    let rows: Vec<ClaimedRow> = load!(
+        conn, Mysql => ClaimedSql,
+        "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload,
+                TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6))
+         FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+         WHERE worker_id = -1 AND JSON_CONTAINS(?, JSON_QUOTE(topic)) AND run_at <= CURRENT_TIMESTAMP(6)
+         ORDER BY priority DESC, run_at, id LIMIT 1 FOR UPDATE SKIP LOCKED",
+        Text = &topics,
+    )?;
+    let claimed: Vec<Claimed> = rows.into_iter().map(claimed_row).collect();
+    let Some(first) = claimed.first() else { return Ok(None) };
+    let noted = execute!(
+        conn,
+        Mysql,
+        "UPDATE taskmq_workers SET alone_with = CASE WHEN alone_with = 0 THEN 0 ELSE ? END WHERE id = ?",
+        BigInt = first.id,
+        BigInt = worker_id,
+    )?;
+    if noted == 0 {
+        return Ok(None);
+    }
+    Ok(lease(conn, worker_id, claimed)?.into_iter().next())
 }
 
 pub(super) fn claim_suspects(
@@ -102,25 +108,32 @@ pub(super) fn claim_suspects(
     topics: &[&str],
     limit: i64,
 ) -> Result<Vec<Claimed>> {
+    transaction(conn, |conn| claim_suspects_in(conn, worker_id, topics, limit))
+}
+
+pub(super) fn claim_suspects_in(
+    conn: &mut MysqlConnection,
+    worker_id: i64,
+    topics: &[&str],
+    limit: i64,
+) -> Result<Vec<Claimed>> {
     let topics = json(topics)?;
-    transaction(conn, |conn| {
-        // Not by locks on the rows: a locking read that sorts locks all that it reads, and others would find none.
-        claim_lock(conn, true)?;
-        if !worker_exists(conn, worker_id)? {
-            return Ok(Vec::new());
-        }
-        let rows: Vec<ClaimedRow> = load!(
-            conn, Mysql => ClaimedSql,
-            "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload,
-                    TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6))
-             FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-             WHERE worker_id = -2 AND JSON_CONTAINS(?, JSON_QUOTE(topic)) AND run_at <= CURRENT_TIMESTAMP(6)
-             ORDER BY priority DESC, run_at, id LIMIT ?",
-            Text = &topics,
-            BigInt = limit,
-        )?;
-        lease(conn, worker_id, rows.into_iter().map(claimed_row).collect())
-    })
+    // Not by locks on the rows: a locking read that sorts locks all that it reads, and others would find none.
+    claim_lock(conn, true)?;
+    if !worker_exists(conn, worker_id)? {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<ClaimedRow> = load!(
+        conn, Mysql => ClaimedSql,
+        "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload,
+                TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6))
+         FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+         WHERE worker_id = -2 AND JSON_CONTAINS(?, JSON_QUOTE(topic)) AND run_at <= CURRENT_TIMESTAMP(6)
+         ORDER BY priority DESC, run_at, id LIMIT ?",
+        Text = &topics,
+        BigInt = limit,
+    )?;
+    lease(conn, worker_id, rows.into_iter().map(claimed_row).collect())
 }
 
 pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {

@@ -11,14 +11,14 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timest
 
 use super::claim::exclude_batch_claims;
 use super::turns::pass_turns;
-use super::{diagnosis, paused};
+use super::{diagnosis, limits, paused};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
     LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
 };
-use crate::broker::{Figures, PausedTopic, out_of_line, rows};
+use crate::broker::{Figures, Limit, LimitedTopic, PausedTopic, out_of_line, rows};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
@@ -409,6 +409,18 @@ impl Administration for PgConnection {
 
     fn resume(&mut self, topic: &str, actor: &str) -> Result<bool> {
         paused::resume(self, topic, actor)
+    }
+
+    fn set_limit(&mut self, topic: &str, limit: &Limit, actor: &str) -> Result<bool> {
+        limits::set(self, topic, limit, actor)
+    }
+
+    fn lift_limit(&mut self, topic: &str, actor: &str) -> Result<bool> {
+        limits::lift(self, topic, actor)
+    }
+
+    fn limits(&mut self) -> Result<Vec<LimitedTopic>> {
+        limits::limits(self)
     }
 
     fn paused(&mut self) -> Result<Vec<PausedTopic>> {

@@ -150,7 +150,7 @@ pub(super) fn next_due(conn: &mut PgConnection, topics: &[&str]) -> Result<Optio
     Ok(micros.first().copied().flatten().map(|micros| Duration::from_micros(micros.max(0).unsigned_abs())))
 }
 
-/// A worker's id, counter and free lock, or a topic that is paused.
+/// A worker's id, counter and free lock, or a topic that is paused or limited.
 type LookRow = (i64, Option<i64>, Option<bool>, Option<String>);
 
 pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> Result<Look> {
@@ -169,6 +169,8 @@ pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> 
          WHERE NOT EXISTS (SELECT 1 FROM taskmq_workers w WHERE w.id = held.worker_id)
          UNION ALL
          SELECT 0, NULL, NULL, topic FROM taskmq_paused
+         UNION ALL
+         SELECT -4, NULL, NULL, topic FROM taskmq_limits
          UNION ALL
          SELECT aside.id, NULL, NULL, NULL FROM (VALUES (CAST(-1 AS BIGINT)), (-2)) aside (id) WHERE EXISTS (
             SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.id AND m.worker_id <> 0
@@ -368,7 +370,7 @@ macro_rules! over_lanes {
 }
 
 /// Gives also whether it met a message with an ordering key, which it leaves alone.
-fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, bool)> {
+pub(super) fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, bool)> {
     let rows: Vec<ClaimedRow> = over_lanes!(conn, claim => ClaimedSql, claim_each, claim.worker_id);
     let met = rows.len();
     let leased: Vec<ClaimedRow> = rows.into_iter().filter(|row| row.5.is_none()).collect();
@@ -385,7 +387,7 @@ pub(super) fn in_order(rows: Vec<ClaimedRow>, topics: &[&str]) -> Vec<Claimed> {
 }
 
 /// The claim lock is held.
-fn claim_in_turn(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
+pub(super) fn claim_in_turn(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
     let rows: Vec<ClaimedRow> = over_lanes!(conn, claim => ClaimedSql, pick_ordered);
     take_turns(conn, claim.worker_id, rows.into_iter().map(claimed_row).collect())
 }

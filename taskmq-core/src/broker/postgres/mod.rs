@@ -14,8 +14,8 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use super::rows;
 use super::{
-    BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
-    WorkerIdentity, sealed,
+    Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
+    Settlement, Share, Within, WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -153,6 +153,7 @@ macro_rules! by_index {
 // Below the macros that they use.
 mod admin;
 mod diagnosis;
+mod limits;
 mod paused;
 mod schedules;
 
@@ -315,6 +316,10 @@ impl Broker for PgConnection {
 
     fn claim_suspects(&mut self, worker_id: i64, topics: &[&str], limit: i64) -> Result<Vec<Claimed>> {
         rescue::claim_suspects(self, worker_id, topics, limit)
+    }
+
+    fn claim_limited(&mut self, worker_id: i64, share: &Share<'_>, among: Among) -> Result<Within> {
+        limits::claim_limited(self, worker_id, share, among)
     }
 
     fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {

@@ -13,8 +13,8 @@ use self::claim::{batches_of, claim_in, end_batches, next_lane, note_leased, pro
 use self::settle::{settle_in, settle_one};
 use super::rows;
 use super::{
-    BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer, Settlement,
-    WorkerIdentity, sealed,
+    Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
+    Settlement, Share, Within, WorkerIdentity, sealed,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -108,6 +108,7 @@ macro_rules! finished {
 mod admin;
 mod claim;
 mod diagnosis;
+mod limits;
 mod paused;
 mod rescue;
 mod schedules;
@@ -262,6 +263,10 @@ impl Broker for SqliteConnection {
         rescue::claim_suspects(self, worker_id, topics, limit)
     }
 
+    fn claim_limited(&mut self, worker_id: i64, share: &Share<'_>, among: Among) -> Result<Within> {
+        limits::claim_limited(self, worker_id, share, among)
+    }
+
     fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {
         note_leased(self)?;
         let mut soonest: Option<i64> = None;
@@ -366,6 +371,8 @@ impl Broker for SqliteConnection {
              WHERE worker_id NOT IN (SELECT id FROM taskmq_workers)
              UNION ALL
              SELECT 0, NULL, topic FROM taskmq_paused
+             UNION ALL
+             SELECT -4, NULL, topic FROM taskmq_limits
              UNION ALL
              SELECT aside.column1, NULL, NULL FROM (VALUES (-1), (-2)) aside WHERE EXISTS (
                 SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.column1 AND m.worker_id <> 0

@@ -60,36 +60,48 @@ pub(super) fn claim_alone(
     worker_id: i64,
     topics: &[&str],
 ) -> Result<Option<Claimed>> {
-    let topics = json_list(topics)?;
-    let find = |conn: &mut SqliteConnection| -> Result<Option<i64>> {
-        let ids: Vec<i64> = load!(
-            conn, Sqlite => BigInt,
-            concat!("SELECT id FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0
-             AND topic IN (SELECT value FROM json_each(?)) AND run_at <= ", now!(), "
-             ORDER BY priority DESC, run_at, id LIMIT 1"),
-            Text = &topics,
-        )?;
-        Ok(ids.first().copied())
-    };
     // Without the write lock first: an idle worker asks this again and again.
-    if find(conn)?.is_none() {
+    if set_aside(conn, topics)?.is_none() {
         return Ok(None);
     }
-    conn.immediate_transaction(|conn| {
-        let Some(id) = find(conn)? else { return Ok(None) };
-        if !worker_exists(conn, worker_id)? {
-            return Ok(None);
-        }
-        execute!(conn, Sqlite, "UPDATE taskmq_workers SET alone_with = CASE WHEN alone_with = 0 THEN 0 ELSE ? END WHERE id = ?", BigInt = id, BigInt = worker_id)?;
-        let rows: Vec<ClaimedRow> = load!(
-            conn, Sqlite => ClaimedSql,
-            concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
-             WHERE id = ? RETURNING ", claimed!("attempts")),
-            BigInt = worker_id,
-            BigInt = id,
-        )?;
-        Ok(in_order(rows)?.into_iter().next())
-    })
+    conn.immediate_transaction(|conn| claim_alone_in(conn, worker_id, topics))
+}
+
+fn set_aside(conn: &mut SqliteConnection, topics: &[&str]) -> Result<Option<i64>> {
+    let ids: Vec<i64> = load!(
+        conn, Sqlite => BigInt,
+        concat!("SELECT id FROM taskmq_messages WHERE worker_id = -1 AND worker_id <> 0
+         AND topic IN (SELECT value FROM json_each(?)) AND run_at <= ", now!(), "
+         ORDER BY priority DESC, run_at, id LIMIT 1"),
+        Text = json_list(topics)?,
+    )?;
+    Ok(ids.first().copied())
+}
+
+pub(super) fn claim_alone_in(
+    conn: &mut SqliteConnection,
+    worker_id: i64,
+    topics: &[&str],
+) -> Result<Option<Claimed>> {
+    let Some(id) = set_aside(conn, topics)? else { return Ok(None) };
+    if !worker_exists(conn, worker_id)? {
+        return Ok(None);
+    }
+    execute!(
+        conn,
+        Sqlite,
+        "UPDATE taskmq_workers SET alone_with = CASE WHEN alone_with = 0 THEN 0 ELSE ? END WHERE id = ?",
+        BigInt = id,
+        BigInt = worker_id
+    )?;
+    let rows: Vec<ClaimedRow> = load!(
+        conn, Sqlite => ClaimedSql,
+        concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
+         WHERE id = ? RETURNING ", claimed!("attempts")),
+        BigInt = worker_id,
+        BigInt = id,
+    )?;
+    Ok(in_order(rows)?.into_iter().next())
 }
 
 pub(super) fn claim_suspects(
@@ -98,24 +110,30 @@ pub(super) fn claim_suspects(
     topics: &[&str],
     limit: i64,
 ) -> Result<Vec<Claimed>> {
-    let topics = json_list(topics)?;
-    conn.immediate_transaction(|conn| {
-        if !worker_exists(conn, worker_id)? {
-            return Ok(Vec::new());
-        }
-        let rows: Vec<ClaimedRow> = load!(
-            conn, Sqlite => ClaimedSql,
-            concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
-             WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = -2 AND worker_id <> 0
-                          AND topic IN (SELECT value FROM json_each(?)) AND run_at <= ", now!(), "
-                          ORDER BY priority DESC, run_at, id LIMIT ?)
-             RETURNING ", claimed!("attempts")),
-            BigInt = worker_id,
-            Text = &topics,
-            BigInt = limit,
-        )?;
-        in_order(rows)
-    })
+    conn.immediate_transaction(|conn| claim_suspects_in(conn, worker_id, topics, limit))
+}
+
+pub(super) fn claim_suspects_in(
+    conn: &mut SqliteConnection,
+    worker_id: i64,
+    topics: &[&str],
+    limit: i64,
+) -> Result<Vec<Claimed>> {
+    if !worker_exists(conn, worker_id)? {
+        return Ok(Vec::new());
+    }
+    let rows: Vec<ClaimedRow> = load!(
+        conn, Sqlite => ClaimedSql,
+        concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
+         WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = -2 AND worker_id <> 0
+                      AND topic IN (SELECT value FROM json_each(?)) AND run_at <= ", now!(), "
+                      ORDER BY priority DESC, run_at, id LIMIT ?)
+         RETURNING ", claimed!("attempts")),
+        BigInt = worker_id,
+        Text = json_list(topics)?,
+        BigInt = limit,
+    )?;
+    in_order(rows)
 }
 
 pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> {

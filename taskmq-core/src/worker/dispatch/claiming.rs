@@ -6,8 +6,9 @@ use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Dispatcher, link_of};
-use crate::broker::{Blame, Claimed, Exchanged, Outcome, Settlement};
+use crate::broker::{Among, Blame, Claimed, Exchanged, Outcome, Settlement};
 use crate::worker::executors::{Finished, context};
+use crate::worker::limited::claim_left;
 use crate::worker::link::Order;
 use crate::worker::pace::BATCH;
 use crate::{Backend, Result};
@@ -30,6 +31,9 @@ impl Dispatcher<'_> {
         }
         if self.due_at.is_some_and(|at| at <= Instant::now()) {
             self.maybe_due = true;
+        }
+        if self.maybe_due {
+            self.limited.woken();
         }
         self.maybe_due && !self.pace.is_enough(held, &self.holdings)
     }
@@ -99,9 +103,10 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// Those that are not paused.
+    /// Those that are neither paused nor limited.
     fn topics(&self) -> Vec<&'static str> {
-        self.setup.topics().into_iter().filter(|topic| !self.paused.contains(topic)).collect()
+        let free = |topic: &&'static str| !self.paused.contains(topic) && !self.limited.has(topic);
+        self.setup.topics().into_iter().filter(free).collect()
     }
 
     fn topics_in_turn(&mut self) -> Vec<&'static str> {
@@ -122,9 +127,14 @@ impl Dispatcher<'_> {
     }
 
     pub(super) fn claim_alone(&mut self) -> Result<()> {
-        let topics = self.topics();
+        let (topics, limited) = (self.topics(), self.limited_topics());
         let worker_id = self.worker.id;
-        match link_of(&mut self.link)?.call(move |broker| broker.claim_alone(worker_id, &topics))? {
+        let claimed =
+            link_of(&mut self.link)?.call(move |broker| match broker.claim_alone(worker_id, &topics)? {
+                None => Ok(claim_left(broker, worker_id, &limited, Among::SetAside, 1)?.into_iter().next()),
+                claimed => Ok(claimed),
+            })?;
+        match claimed {
             Some(message) => {
                 tracing::warn!(
                     topic = message.topic,
@@ -150,11 +160,15 @@ impl Dispatcher<'_> {
         if room == 0 {
             return Ok(());
         }
-        let topics = self.topics();
+        let (topics, limited) = (self.topics(), self.limited_topics());
         let limit = i64::try_from(room).unwrap_or(i64::MAX);
         let worker_id = self.worker.id;
-        let claimed =
-            link_of(&mut self.link)?.call(move |broker| broker.claim_suspects(worker_id, &topics, limit))?;
+        let claimed = link_of(&mut self.link)?.call(move |broker| {
+            let mut claimed = broker.claim_suspects(worker_id, &topics, limit)?;
+            let left = limit - i64::try_from(claimed.len()).unwrap_or(limit);
+            claimed.extend(claim_left(broker, worker_id, &limited, Among::Suspects, left)?);
+            Ok(claimed)
+        })?;
         if claimed.len() < room {
             self.liveness.doubts.suspects.store(false, Ordering::Release);
         }
@@ -166,7 +180,7 @@ impl Dispatcher<'_> {
     }
 
     /// Gives a message that came at this time to its handler.
-    fn assign(&mut self, claimed: Claimed, since: Instant) {
+    pub(super) fn assign(&mut self, claimed: Claimed, since: Instant) {
         let Some(metered) = self.setup.consumers.get(&*claimed.topic) else { return };
         let consumer = &metered.consumer;
         self.holdings.add(&claimed, consumer.topic);

@@ -4,6 +4,7 @@
 mod claiming;
 mod connection;
 mod ending;
+mod limiting;
 mod settling;
 
 use std::collections::HashSet;
@@ -15,6 +16,7 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::executors::{Event, Executors, Finished};
 use super::holdings::Holdings;
 use super::lanes::Lanes;
+use super::limited::Limited;
 use super::link::Link;
 use super::liveness::Liveness;
 use super::pace::{BATCH, Pace};
@@ -77,6 +79,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         pace: Pace::new(setup.concurrency),
         turn: 0,
         paused: HashSet::new(),
+        limited: Limited::default(),
         maybe_due: true,
         due_at: None,
         looked: Instant::now(),
@@ -131,6 +134,7 @@ struct Dispatcher<'a> {
     turn: usize,
     /// Its topics of which it is to take nothing.
     paused: HashSet<&'static str>,
+    limited: Limited,
     /// There may be messages that are due.
     maybe_due: bool,
     /// When the next scheduled message is due, by this machine's monotonic clock.
@@ -158,7 +162,7 @@ struct Dispatcher<'a> {
 
 impl Dispatcher<'_> {
     fn run(&mut self) -> Result<Ended> {
-        // The first look has told already what is paused.
+        // The first look has told already what is paused or limited.
         for event in self.events.try_iter().collect::<Vec<_>>() {
             self.take(event);
         }
@@ -232,18 +236,30 @@ impl Dispatcher<'_> {
     fn nothing_is_left(&mut self) -> Result<bool> {
         let topics = self.setup.topics();
         let worker_id = self.worker.id;
-        let look = link_of(&mut self.link)?.call(move |broker| broker.look(worker_id, &topics))?;
-        Ok(!look.set_aside && !look.suspects && !look.due)
+        let limited = self.limited_topics();
+        link_of(&mut self.link)?.call(move |broker| {
+            let look = broker.look(worker_id, &topics)?;
+            let waits = !limited.is_empty() && broker.next_due(&limited)?.is_some();
+            Ok(!look.set_aside && !look.suspects && !look.due && !waits)
+        })
     }
 
     /// Writes the outcomes of everything that has ended, and takes more, with one commit.
     fn settle_and_claim(&mut self) -> Result<()> {
         // First, for what ran out of time is no more held once that is written.
         self.note_blame()?;
+        let limited_first = self.limited.come_first();
+        if limited_first {
+            self.exchange(None)?;
+            self.claim_limited()?;
+        }
         if self.wants_more() {
             self.claim()?;
         } else {
             self.exchange(None)?;
+        }
+        if !limited_first {
+            self.claim_limited()?;
         }
         if self.holdings.is_empty() && self.set_aside() {
             return self.claim_alone();
@@ -263,6 +279,11 @@ impl Dispatcher<'_> {
         } else if !self.finished.is_empty() || self.maybe_due && !full && !self.holds_off() {
             timeout = Duration::ZERO;
         } else if let Some(at) = self.due_at.filter(|_| !full) {
+            timeout = timeout.min(at.saturating_duration_since(Instant::now()));
+        }
+        if let Some(at) =
+            self.limited.next().filter(|_| !full && self.retry_at.is_none() && !self.holds_off())
+        {
             timeout = timeout.min(at.saturating_duration_since(Instant::now()));
         }
         if let Some(at) = self.liveness.next_tick.at().filter(|_| self.retry_at.is_none()) {
@@ -316,10 +337,12 @@ impl Dispatcher<'_> {
                     finished.metered.meter.ran(took);
                 }
                 self.maybe_due |= finished.ordered;
+                self.limited.ended(finished.metered.consumer.topic);
                 self.finished.push(finished);
             }
             Event::Due => self.maybe_due = true,
             Event::Paused(topics) => self.pause(&topics),
+            Event::Limited(topics) => self.limit(&topics),
             Event::Wake => {}
         }
     }

@@ -110,6 +110,19 @@ CREATE TABLE IF NOT EXISTS taskmq_paused (
     actor VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who paused it'
 ) ENGINE = InnoDB;
 
+-- How many messages of a topic run at once, and how many begin in a time, over all workers.
+CREATE TABLE IF NOT EXISTS taskmq_limits (
+    topic       VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    running     INTEGER      NULL DEFAULT NULL COMMENT 'at once; NULL: any number' CHECK (running BETWEEN 1 AND 10000),
+    rate        INTEGER      NULL DEFAULT NULL COMMENT 'begun in each period; NULL: any number' CHECK (rate BETWEEN 1 AND 1000000),
+    per_seconds INTEGER      NULL DEFAULT NULL COMMENT 'the period' CHECK (per_seconds BETWEEN 1 AND 86400),
+    spent_until BIGINT       NOT NULL DEFAULT 0 COMMENT 'when all that the rate allows at once may begin again: nanoseconds since 1970',
+    begun       BIGINT       NOT NULL DEFAULT 0 COMMENT 'so many since it was set',
+    since       TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    actor       VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who set it',
+    CHECK ((running IS NOT NULL OR rate IS NOT NULL) AND (rate IS NULL) = (per_seconds IS NULL))
+) ENGINE = InnoDB;
+
 -- What enqueues messages by the clock. Each tick is one message, however many workers run.
 -- `INSERT INTO taskmq_schedules (name, topic, payload, cron) VALUES (...)` is a complete schedule.
 -- Its times are UTC: a TIMESTAMP would end in 2038.

@@ -138,6 +138,19 @@ CREATE TABLE taskmq_paused (
     actor TEXT        NOT NULL -- who paused it
 );
 
+-- How many messages of a topic run at once, and how many begin in a time, over all workers.
+CREATE TABLE taskmq_limits (
+    topic       TEXT        NOT NULL PRIMARY KEY,
+    running     INTEGER     CHECK (running BETWEEN 1 AND 10000),       -- at once; NULL: any number
+    rate        INTEGER     CHECK (rate BETWEEN 1 AND 1000000),        -- begun in each period; NULL: any number
+    per_seconds INTEGER     CHECK (per_seconds BETWEEN 1 AND 86400),   -- the period
+    spent_until BIGINT      NOT NULL DEFAULT 0, -- when all that the rate allows at once may begin again: nanoseconds since 1970
+    begun       BIGINT      NOT NULL DEFAULT 0, -- so many since it was set
+    since       TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
+    actor       TEXT        NOT NULL, -- who set it
+    CHECK ((running IS NOT NULL OR rate IS NOT NULL) AND (rate IS NULL) = (per_seconds IS NULL))
+);
+
 -- What enqueues messages by the clock. Each tick is one message, however many workers run.
 -- `INSERT INTO taskmq_schedules (name, topic, payload, cron) VALUES (...)` is a complete schedule.
 CREATE TABLE taskmq_schedules (
