@@ -2,6 +2,8 @@
 //! a claim is a few statements in one transaction; rows are locked, updated and deleted by primary key only.
 
 mod claim;
+mod connection;
+mod produce;
 mod rescue;
 mod schedules;
 mod settle;
@@ -11,7 +13,7 @@ mod wait;
 
 use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
@@ -21,6 +23,11 @@ use self::claim::{
     Taken, claim_in, claim_in_turn, claim_lock, end_batches, leased, lock_batches, next_lane, promote_in,
     row_count,
 };
+use self::connection::{again, transaction};
+pub(crate) use self::connection::{connect, is_galera};
+#[cfg(feature = "worker")]
+pub(crate) use self::connection::{drop_when_silent, end_stalled_transactions};
+use self::produce::{produce_all, produce_one};
 use self::settle::{lock_held, settle_done, settle_in};
 #[cfg(feature = "worker")]
 pub(crate) use self::wait::{has_newer, newest, wait_for_newer};
@@ -32,7 +39,7 @@ use super::{
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
-use crate::{Backend, Error, MessageId, Produced, Result, database_url};
+use crate::{Backend, Error, MessageId, Produced, Result};
 
 /// A time as microseconds since 1970. The column's own value, whatever the session's time zone is.
 macro_rules! micros {
@@ -102,80 +109,11 @@ macro_rules! finished {
     };
 }
 
-/// The rest of the statement that stores many messages, given as a JSON array. Without a character set its texts would
-/// go through that of the database, which may be latin1.
-macro_rules! many {
-    () => {
-        "taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
-         SELECT topic, priority,
-                IF(delay_micros = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + delay_micros / 1000000)),
-                max_attempts, unique_key, ordering_key, headers, payload
-         FROM JSON_TABLE(?, '$[*]' COLUMNS (
-            topic VARCHAR(100) PATH '$.topic', priority SMALLINT PATH '$.priority', delay_micros BIGINT PATH '$.delay_micros',
-            max_attempts SMALLINT PATH '$.max_attempts', unique_key VARCHAR(255) CHARACTER SET utf8mb4 PATH '$.unique_key',
-            ordering_key VARCHAR(255) CHARACTER SET utf8mb4 PATH '$.ordering_key',
-            headers LONGTEXT CHARACTER SET utf8mb4 PATH '$.headers', payload LONGTEXT CHARACTER SET utf8mb4 PATH '$.payload')) m"
-    };
-}
-
 // Below the macros that they use.
 mod admin;
 mod diagnosis;
 mod limits;
 mod paused;
-
-pub(crate) fn connect(url: &str) -> Result<MysqlConnection> {
-    let failed = |reason: String| database_url::cannot_connect(url, &reason);
-    let mut conn = MysqlConnection::establish(url).map_err(|e| failed(e.to_string()))?;
-    // READ COMMITTED: gap locks of the default would make claims and producers deadlock.
-    conn.batch_execute("SET SESSION TRANSACTION ISOLATION LEVEL READ COMMITTED")
-        .and_then(|()| conn.batch_execute("SET SESSION time_zone = '+00:00'"))
-        .map_err(|e| failed(e.to_string()))?;
-    if is_galera(&mut conn).map_err(|e| failed(e.to_string()))? {
-        // Each read sees all that was committed before it on any node: who connects anew may be on another one.
-        conn.batch_execute("SET SESSION wsrep_sync_wait = 1").map_err(|e| failed(e.to_string()))?;
-    }
-    Ok(conn)
-}
-
-/// Whether the server is one of several nodes that each take writes. Locks are a node's own there, those on rows too;
-/// what two transactions both write is refused to one of them, as a deadlock, when it commits.
-pub(crate) fn is_galera(conn: &mut MysqlConnection) -> Result<bool> {
-    let found: Vec<(String, String)> =
-        load!(conn, Mysql => (Text, Text), "SHOW SESSION VARIABLES LIKE 'wsrep_on'")?;
-    Ok(found.iter().any(|(_, value)| value == "ON"))
-}
-
-/// Lets the server drop this session when it says nothing for the length of a lease, whatever became of its client.
-pub(crate) fn drop_when_silent(conn: &mut MysqlConnection, lease: Duration) -> Result<()> {
-    conn.batch_execute(&format!("SET SESSION wait_timeout = {}", lease.as_secs().max(1)))?;
-    Ok(())
-}
-
-/// A worker that is stopped in the middle of a transaction must not keep its locks: all others wait for them.
-#[cfg(feature = "worker")]
-pub(crate) fn end_stalled_transactions(conn: &mut MysqlConnection, after: Duration) {
-    // MySQL has no such setting.
-    if let Err(error) =
-        conn.batch_execute(&format!("SET SESSION idle_transaction_timeout = {}", after.as_secs().max(1)))
-    {
-        tracing::debug!("the server will not end stalled transactions: {error}");
-    }
-}
-
-/// Runs a transaction again when InnoDB chose it as the victim of a deadlock: nothing of it has happened then.
-fn transaction<T>(
-    conn: &mut MysqlConnection,
-    mut run: impl FnMut(&mut MysqlConnection) -> Result<T>,
-) -> Result<T> {
-    let mut tries = 0;
-    loop {
-        match conn.transaction(&mut run) {
-            Err(error) if tries < 10 && is_conflict(&error) => tries += 1,
-            outcome => return outcome,
-        }
-    }
-}
 
 /// If a claim met ordering keys, another transaction is for them: to exclude the other claims in the same one, two that
 /// already share would wait for each other.
@@ -189,34 +127,6 @@ fn with_turns(conn: &mut MysqlConnection, claim: &Claim<'_>, taken: Taken) -> Re
     claimed.extend(in_turn);
     Ok((claimed, in_line))
 }
-
-/// Runs a statement again as [`transaction`] does, if it is a transaction of its own. When it is part of its caller's, all of
-/// that may be undone, and only the caller can do it again.
-fn again<T>(conn: &mut MysqlConnection, mut run: impl FnMut(&mut MysqlConnection) -> Result<T>) -> Result<T> {
-    let mut tries = 0;
-    let alone =
-        matches!(AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth(), Ok(None));
-    loop {
-        match run(conn) {
-            Err(error) if alone && tries < 10 && is_conflict(&error) => tries += 1,
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Errors 1213, 1205 and 1020; Diesel has no kinds for them, so the server's words decide.
-fn is_conflict(error: &Error) -> bool {
-    let Error::Database(diesel::result::Error::DatabaseError(_, info)) = error else { return false };
-    ["Deadlock found", "Lock wait timeout", "Record has changed since last read"]
-        .iter()
-        .any(|words| info.message().contains(words))
-}
-
-/// So much of messages goes into one statement. Written as JSON it may be twice that, and the least that servers
-/// take as shipped is 16 MiB.
-const PIECE_BYTES: usize = 6 * 1024 * 1024;
-/// What a message without payload and headers takes at most.
-const MESSAGE_BYTES: usize = 600;
 
 /// A worker's id, counter and free lock, or a topic that is paused or limited.
 type LookRow = (i64, Option<i64>, Option<i32>, Option<String>);
@@ -558,99 +468,6 @@ impl Broker for MysqlConnection {
         )?;
         Ok(found.into_iter().map(rows::failed_attempt).collect())
     }
-}
-
-fn produce_one(conn: &mut MysqlConnection, message: &MessageRecord) -> Result<Produced> {
-    // The other message can end between the two statements; then this one is stored after all.
-    loop {
-        // Adding to the Unix time and not to the session's local time: a summer-time change would shift the delay.
-        let stored = execute!(
-            conn, Mysql,
-            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
-             VALUES (?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, ?, ?, ?, ?)",
-            Text = &message.topic,
-            SmallInt = message.priority,
-            BigInt = message.delay_micros,
-            BigInt = message.delay_micros,
-            Nullable<SmallInt> = message.max_attempts,
-            Nullable<Text> = message.unique_key.as_deref(),
-            Nullable<Text> = message.ordering_key.as_deref(),
-            Nullable<Text> = message.headers.as_deref(),
-            Text = &message.payload,
-        );
-        match stored {
-            Ok(_) => return Ok(Produced::New(last_id(conn)?)),
-            Err(diesel::result::Error::DatabaseError(
-                diesel::result::DatabaseErrorKind::UniqueViolation,
-                _,
-            )) if message.unique_key.is_some() => {}
-            Err(error) => return Err(error.into()),
-        }
-        let existing: Vec<i64> = load!(
-            conn, Mysql => BigInt,
-            // A locking read sees what is committed, however old the snapshot of the host's transaction is.
-            "SELECT id FROM taskmq_messages WHERE topic = ? AND unique_key = ? LOCK IN SHARE MODE",
-            Text = &message.topic,
-            Nullable<Text> = message.unique_key.as_deref(),
-        )?;
-        if let Some(id) = existing.first() {
-            return Ok(Produced::Existing(*id));
-        }
-    }
-}
-
-/// All or none, in as many statements as it takes: a server drops a connection that sends it more than its
-/// `max_allowed_packet`.
-fn produce_all(conn: &mut MysqlConnection, messages: &[MessageRecord]) -> Result<usize> {
-    match pieces(messages)[..] {
-        [all] => produce_piece(conn, all),
-        ref pieces => conn.transaction(|conn| pieces.iter().map(|piece| produce_piece(conn, piece)).sum()),
-    }
-}
-
-/// Of so many bytes at most, or of one message.
-fn pieces(messages: &[MessageRecord]) -> Vec<&[MessageRecord]> {
-    let mut pieces = Vec::new();
-    let (mut begin, mut bytes) = (0, 0);
-    for (at, message) in messages.iter().enumerate() {
-        let own = MESSAGE_BYTES + message.payload.len() + message.headers.as_ref().map_or(0, String::len);
-        if at > begin && bytes + own > PIECE_BYTES {
-            pieces.push(&messages[begin..at]);
-            (begin, bytes) = (at, 0);
-        }
-        bytes += own;
-    }
-    pieces.push(&messages[begin..]);
-    pieces
-}
-
-fn produce_piece(conn: &mut MysqlConnection, messages: &[MessageRecord]) -> Result<usize> {
-    // A large one is not written as JSON within JSON, which could double it.
-    if let [one] = messages {
-        return Ok(usize::from(matches!(produce_one(conn, one)?, Produced::New(_))));
-    }
-    if let Some((first, payloads)) = super::alike(messages) {
-        return Ok(execute!(
-            conn, Mysql,
-            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, payload)
-             SELECT ?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, payload
-             FROM JSON_TABLE(?, '$[*]' COLUMNS (payload LONGTEXT CHARACTER SET utf8mb4 PATH '$')) m",
-            Text = &first.topic,
-            SmallInt = first.priority,
-            BigInt = first.delay_micros,
-            BigInt = first.delay_micros,
-            Nullable<SmallInt> = first.max_attempts,
-            Text = json(&payloads)?,
-        )?);
-    }
-    let records = json(messages)?;
-    // IGNORE swallows more errors than that of a taken key, so it is only there where there are keys; all else
-    // that it could swallow was checked before.
-    Ok(if messages.iter().any(|m| m.unique_key.is_some()) {
-        execute!(conn, Mysql, concat!("INSERT IGNORE INTO ", many!()), Text = records)?
-    } else {
-        execute!(conn, Mysql, concat!("INSERT INTO ", many!()), Text = records)?
-    })
 }
 
 /// Each time that done messages are kept for, found by one index probe each.
