@@ -182,7 +182,7 @@ pub trait Administration: sealed::Sealed {
     /// hand back what they have not begun, and finish what they have. `false`: it was paused already.
     ///
     /// # Errors
-    /// [`Error::Topic`] for what can be no consumer's topic, and what the database reports.
+    /// [`Error::Topic`](crate::Error::Topic) for what can be no consumer's topic, and what the database reports.
     fn pause(&mut self, topic: &str, actor: &str) -> Result<bool>;
 
     /// Lets workers take messages of a topic again, and notes it. `false`: it was not paused.
@@ -201,7 +201,7 @@ pub trait Administration: sealed::Sealed {
     /// workers know within about two seconds. What runs already runs on. `false`: it has this limit already.
     ///
     /// # Errors
-    /// [`Error::Topic`], [`Error::Limit`], and what the database reports.
+    /// [`Error::Topic`](crate::Error::Topic), [`Error::Limit`](crate::Error::Limit), and what the database reports.
     fn set_limit(&mut self, topic: &str, limit: &Limit, actor: &str) -> Result<bool>;
 
     /// Lets workers take as much of a topic as they can again, and notes it. `false`: it had no limit.
