@@ -221,7 +221,8 @@ impl fmt::Display for Entry {
 }
 
 impl Entry {
-    fn parse(line: &str) -> Option<Self> {
+    /// One line; None if it is none.
+    pub fn parse(line: &str) -> Option<Self> {
         let mut words = line.split(' ');
         let at = words.next()?.parse().ok()?;
         let what = words.next()?;

@@ -11,8 +11,8 @@ use rustix::process::{Pid, Signal, kill_process};
 use taskmq_core::{AnyConnection, Backend, migration};
 use taskmq_tests::databases::try_execute;
 use taskmq_tests::proxy::Proxy;
-use taskmq_tests::servers::{Mariadb, Postgres};
 
+use crate::database::Database;
 use crate::plan::{PRODUCERS, WORKERS};
 use crate::producer::Orders;
 use crate::sabotage::{self, Sabotage};
@@ -39,16 +39,10 @@ pub struct Site {
     folder: PathBuf,
     programs: Programs,
     sabotage: Option<Sabotage>,
-    server: Option<DatabaseServer>,
+    database: Database,
     url: String,
     workers: Vec<WorkerSlot>,
     producers: Vec<ProducerSlot>,
-}
-
-#[derive(Debug)]
-enum DatabaseServer {
-    Postgres(Postgres),
-    Mariadb(Mariadb),
 }
 
 #[derive(Debug)]
@@ -89,26 +83,8 @@ impl Site {
         load: Load,
         sabotage: Option<Sabotage>,
     ) -> Self {
-        let (server, url) = match backend {
-            Backend::Sqlite => {
-                let url = folder.join("app.db").to_str().expect("a path in UTF-8").to_owned();
-                SqliteConnection::establish(&url).expect("a SQLite file");
-                (None, url)
-            }
-            Backend::Postgres => {
-                let server = Postgres::start().expect("PostgreSQL starts");
-                server.create_database("app").expect("a database");
-                let url = server.url("app");
-                (Some(DatabaseServer::Postgres(server)), url)
-            }
-            Backend::Mysql => {
-                let server = Mariadb::start().expect("MariaDB starts");
-                server.create_database("app").expect("a database");
-                let url = server.url("app");
-                (Some(DatabaseServer::Mariadb(server)), url)
-            }
-        };
-        let line = || server.as_ref().map(|_| Proxy::before(&url).expect("a proxy"));
+        let (database, url) = Database::start(backend, folder, &[]);
+        let line = || database.is_server().then(|| Proxy::before(&url).expect("a proxy"));
         let workers = (0..WORKERS).map(|_| WorkerSlot { child: None, line: line(), starts: 0 }).collect();
         let producer = |number: usize| {
             let line = line();
@@ -119,8 +95,16 @@ impl Site {
             ProducerSlot { child: None, line, orders, generation: 0 }
         };
         let producers = (0..PRODUCERS).map(producer).collect();
-        let site =
-            Self { backend, folder: folder.to_owned(), programs, sabotage, server, url, workers, producers };
+        let site = Self {
+            backend,
+            folder: folder.to_owned(),
+            programs,
+            sabotage,
+            database,
+            url,
+            workers,
+            producers,
+        };
         let mut conn = site.connect();
         for sql in [migration::up(backend), EFFECTS] {
             try_execute(&mut conn, sql).unwrap_or_else(|error| panic!("{error} in {sql}"));
@@ -153,7 +137,7 @@ impl Site {
 
     /// Whether no other worker sees this one's lock file. With a server, the last one is on a machine of its own.
     pub fn is_alone_on_its_machine(&self, worker: usize) -> bool {
-        self.server.is_some() && worker == WORKERS - 1
+        self.database.is_server() && worker == WORKERS - 1
     }
 
     /// Starts a worker.
@@ -279,12 +263,7 @@ impl Site {
     /// # Panics
     /// When the operating system refuses.
     pub fn kill_server(&mut self) {
-        match &mut self.server {
-            Some(DatabaseServer::Postgres(server)) => server.kill9(),
-            Some(DatabaseServer::Mariadb(server)) => server.kill9(),
-            None => Ok(()),
-        }
-        .expect("is killed");
+        self.database.kill();
     }
 
     /// Starts it again, and waits until it takes connections.
@@ -292,12 +271,7 @@ impl Site {
     /// # Panics
     /// When it does not.
     pub fn restart_server(&mut self) {
-        match &mut self.server {
-            Some(DatabaseServer::Postgres(server)) => server.restart(),
-            Some(DatabaseServer::Mariadb(server)) => server.restart(),
-            None => Ok(()),
-        }
-        .expect("starts again");
+        self.database.restart();
     }
 
     /// Whether somebody has the lock of the SQLite file and keeps it.

@@ -96,7 +96,12 @@ macro_rules! leave_effect {
 }
 use leave_effect;
 
-fn handle(work: &Work, ctx: &Context, effect: impl FnOnce() -> Result<(), Failed>) -> Result<(), Failed> {
+/// What every handler does.
+pub(crate) fn handle(
+    work: &Work,
+    ctx: &Context,
+    effect: impl FnOnce() -> Result<(), Failed>,
+) -> Result<(), Failed> {
     let plain = !Topic::leaves_effect(ctx.topic());
     if plain && Sabotage::chosen() == Some(Sabotage::AckFirst) {
         crate::sabotage::acknowledge(ctx);
