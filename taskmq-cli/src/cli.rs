@@ -3,7 +3,7 @@
 use std::path::PathBuf;
 use std::time::Duration;
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
 use taskmq_core::broker::{Condition, Rate};
 use taskmq_core::{Backend, MessageId, State};
@@ -330,12 +330,13 @@ pub(crate) struct PauseArgs {
 }
 
 #[derive(Debug, Args)]
+#[command(group(ArgGroup::new("limit").args(["running", "rate", "none"]).required(true).multiple(true)))]
 pub(crate) struct LimitArgs {
     /// The topic
     pub(crate) topic: String,
 
     /// At most so many of its messages run at once
-    #[arg(long, value_name = "N", required_unless_present_any = ["rate", "none"])]
+    #[arg(long, value_name = "N")]
     pub(crate) running: Option<u32>,
 
     /// At most so many begin in a period of s, m, h or d, for instance 100/1m

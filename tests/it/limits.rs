@@ -7,8 +7,7 @@ use taskmq_core::message::TopicStats;
 use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, produce, produce_many};
 use taskmq_tests::databases::TestDatabase;
 
-use crate::pauses::processor_time;
-use crate::workers::{Entry, Workers};
+use crate::workers::{Entry, Workers, processor_time};
 
 each_database! {
     two_workers_together_stay_within_a_limit,

@@ -6,7 +6,7 @@ use taskmq_core::message::TopicStats;
 use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, State, produce, produce_many};
 use taskmq_tests::databases::TestDatabase;
 
-use crate::workers::Workers;
+use crate::workers::{Workers, processor_time};
 
 each_database! {
     a_paused_topic_rests_while_others_go_on,
@@ -97,13 +97,4 @@ fn a_paused_backlog_costs_an_idle_worker_nothing(db: &TestDatabase) {
     let used = processor_time(pid) - before.expect("was taken");
     assert!(used < Duration::from_millis(250), "{used:?} in three seconds\n{}", workers.log());
     assert_eq!(stats(&mut conn, "note").ready, 50_000);
-}
-
-/// Of a process so far, as Linux counts it: in hundredths of a second.
-pub(crate) fn processor_time(pid: u32) -> Duration {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).expect("it runs");
-    let (_, figures) = stat.rsplit_once(") ").expect("a name in brackets");
-    let figures: Vec<&str> = figures.split(' ').collect();
-    let ticks: u64 = figures[11..13].iter().map(|ticks| ticks.parse::<u64>().expect("a number")).sum();
-    Duration::from_millis(10 * ticks)
 }

@@ -6,6 +6,7 @@ use indicatif::{ProgressBar, ProgressStyle};
 use taskmq_core::broker::{Action, Changed, Note, Noted, Selection};
 use taskmq_core::{AnyConnection, BrokerConnection};
 
+use super::ACTOR;
 use crate::cli::ChangeArgs;
 use crate::error::{Error, Result};
 use crate::selection::each_page;
@@ -96,7 +97,7 @@ fn note<'a>(action: &'a Action, args: &'a ChangeArgs, details: &'a str) -> Note<
         _ => None,
     };
     let topic = args.topic.as_deref();
-    Note { actor: "taskmq-cli", action: action.as_str(), topic, message_id, details, messages: 0 }
+    Note { actor: ACTOR, action: action.as_str(), topic, message_id, details, messages: 0 }
 }
 
 /// Asks a person. A program has to say beforehand that it means it.

@@ -5,11 +5,10 @@ use serde::Serialize;
 use taskmq_core::BrokerConnection;
 use taskmq_core::broker::{Limit, LimitedTopic};
 
+use super::ACTOR;
 use crate::cli::{LimitArgs, ListArgs};
 use crate::error::Result;
 use crate::{database, output};
-
-const ACTOR: &str = "taskmq-cli";
 
 /// As JSON shows it.
 #[derive(Debug, Serialize)]

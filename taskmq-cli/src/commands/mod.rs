@@ -15,3 +15,6 @@ pub(crate) mod search;
 pub(crate) mod show;
 pub(crate) mod topics;
 pub(crate) mod workers;
+
+/// Who did it, in the notes of what people did.
+const ACTOR: &str = "taskmq-cli";

@@ -2,11 +2,10 @@
 
 use taskmq_core::BrokerConnection;
 
+use super::ACTOR;
 use crate::cli::PauseArgs;
 use crate::error::Result;
 use crate::{database, output};
-
-const ACTOR: &str = "taskmq-cli";
 
 pub(crate) fn pause(args: &PauseArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;

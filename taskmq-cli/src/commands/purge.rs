@@ -1,6 +1,7 @@
 use taskmq_core::broker::{Action, Note, Noted, Selection};
 use taskmq_core::{BrokerConnection, State};
 
+use super::ACTOR;
 use super::change::{confirm, messages, progress};
 use crate::cli::PurgeArgs;
 use crate::error::{Error, Result};
@@ -50,7 +51,7 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
         let topic = args.topic.as_deref();
         let action = Action::Delete;
         let note = conn.broker().note(&Note {
-            actor: "taskmq-cli",
+            actor: ACTOR,
             action: action.as_str(),
             topic,
             message_id: None,

@@ -2,11 +2,10 @@ use chrono::TimeDelta;
 use taskmq_core::schedule::{self, Schedule};
 use taskmq_core::{AnyConnection, NewMessage, Produced};
 
+use super::ACTOR;
 use crate::cli::{AddScheduleArgs, ScheduleCommand, SchedulesArgs};
 use crate::error::Result;
 use crate::{database, output, payload};
-
-const ACTOR: &str = "taskmq-cli";
 
 /// Later than this no worker lets it tick that runs.
 const LATE: TimeDelta = TimeDelta::seconds(10);

@@ -3,11 +3,10 @@ use std::collections::HashMap;
 use taskmq_core::broker::WorkerEntry;
 use taskmq_core::{AnyConnection, BrokerConnection};
 
+use super::ACTOR;
 use crate::cli::{WorkerCommand, WorkersArgs};
 use crate::error::{Error, Result};
 use crate::{database, output};
-
-const ACTOR: &str = "taskmq-cli";
 
 /// Far more than a database has connections for.
 const MOST: i64 = 100_000;

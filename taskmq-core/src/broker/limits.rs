@@ -7,7 +7,7 @@ use std::time::Duration;
 use chrono::{DateTime, Utc};
 
 use super::{Administration, Claimed, Note, rows};
-use crate::limits::{MAX_RATE, MAX_RATE_PERIOD, MAX_RUNNING};
+use crate::limits::{MAX_RATE, MAX_RATE_PERIOD, MAX_RUNNING, check_topic};
 use crate::{Error, Result};
 
 /// What all workers together may do with the messages of one topic.
@@ -163,7 +163,7 @@ impl FromStr for Rate {
 /// running, rate, per_seconds.
 pub(super) type LimitRow = (Option<i32>, Option<i32>, Option<i32>);
 
-pub(super) fn limit((running, rate, per_seconds): LimitRow) -> Limit {
+fn limit((running, rate, per_seconds): LimitRow) -> Limit {
     let positive = |number: i32| u32::try_from(number).unwrap_or_default();
     let per = |seconds: i32| Duration::from_secs(u64::from(positive(seconds)));
     let rate = rate.zip(per_seconds).map(|(messages, s)| Rate { messages: positive(messages), per: per(s) });
@@ -171,7 +171,7 @@ pub(super) fn limit((running, rate, per_seconds): LimitRow) -> Limit {
 }
 
 /// As it is stored.
-pub(super) fn limit_row(limit: &Limit) -> LimitRow {
+fn limit_row(limit: &Limit) -> LimitRow {
     let stored = |number: u32| i32::try_from(number).unwrap_or(i32::MAX);
     let seconds = |rate: &Rate| i32::try_from(rate.per.as_secs()).unwrap_or(i32::MAX);
     (
@@ -184,7 +184,7 @@ pub(super) fn limit_row(limit: &Limit) -> LimitRow {
 /// The topic, its limit, begun, since, actor.
 pub(super) type LimitedRow = (String, LimitRow, i64, i64, String);
 
-pub(super) fn limited((topic, row, begun, since, actor): LimitedRow, running_now: i64) -> LimitedTopic {
+fn limited((topic, row, begun, since, actor): LimitedRow, running_now: i64) -> LimitedTopic {
     LimitedTopic { topic, limit: limit(row), running_now, begun, since: rows::time(since), actor }
 }
 
@@ -255,8 +255,8 @@ impl Standing {
     }
 }
 
-/// The steps of a claim within a limit, as each database does them, in one transaction.
-pub(super) trait Limited {
+/// What each database does itself for limits, as part of the open transaction.
+pub(super) trait Limiting: Administration {
     /// Excludes other claims of this topic to the end of the transaction; `None`: it has no limit any more.
     fn lock_limit(&mut self, topic: &str) -> Result<Option<Standing>>;
 
@@ -265,10 +265,19 @@ pub(super) trait Limited {
 
     /// So many more have begun.
     fn note_begun(&mut self, topic: &str, spent_until: i64, begun: i64) -> Result<()>;
+
+    /// Stores a limit in place of any that the topic had.
+    fn put_limit(&mut self, topic: &str, limit: LimitRow, actor: &str) -> Result<()>;
+
+    /// Deletes it; `false`: there is none.
+    fn delete_limit(&mut self, topic: &str) -> Result<bool>;
+
+    /// All, by topic.
+    fn limit_rows(&mut self) -> Result<Vec<LimitedRow>>;
 }
 
 /// Lets `take` lease as many of `wanted` messages as the limit has room for. Gives also what else `take` gives.
-pub(super) fn within<C: Limited, T: Default>(
+pub(super) fn within<C: Limiting, T: Default>(
     conn: &mut C,
     topic: &str,
     wanted: i64,
@@ -295,17 +304,38 @@ pub(super) fn within<C: Limited, T: Default>(
     Ok((Within { claimed, in_line: 0, reached }, more))
 }
 
-/// Writes down that a limit was set or lifted, as part of the open transaction.
-pub(super) fn write_down(
-    broker: &mut dyn Administration,
-    topic: &str,
-    limit: Option<&Limit>,
-    actor: &str,
-) -> Result<()> {
-    let action = if limit.is_some() { "limit" } else { "lift limit" };
-    let details = limit.map(Limit::to_string).unwrap_or_default();
-    let note = Note { actor, action, topic: Some(topic), message_id: None, details: &details, messages: 0 };
-    broker.note(&note).map(|_| ())
+/// See [`Administration::set_limit`]; as part of the open transaction, as all below.
+pub(super) fn set(conn: &mut impl Limiting, topic: &str, limit: &Limit, actor: &str) -> Result<bool> {
+    check_topic(topic)?;
+    limit.check()?;
+    if conn.lock_limit(topic)?.is_some_and(|standing| standing.limit == *limit) {
+        return Ok(false);
+    }
+    conn.put_limit(topic, limit_row(limit), actor)?;
+    write_down(conn, "limit", topic, &limit.to_string(), actor)?;
+    Ok(true)
+}
+
+/// See [`Administration::lift_limit`].
+pub(super) fn lift(conn: &mut impl Limiting, topic: &str, actor: &str) -> Result<bool> {
+    let lifted = conn.delete_limit(topic)?;
+    if lifted {
+        write_down(conn, "lift limit", topic, "", actor)?;
+    }
+    Ok(lifted)
+}
+
+/// See [`Administration::limits`].
+pub(super) fn limits(conn: &mut impl Limiting) -> Result<Vec<LimitedTopic>> {
+    let rows = conn.limit_rows()?;
+    rows.into_iter()
+        .map(|row| conn.count_leased(&row.0).map(|running_now| limited(row, running_now)))
+        .collect()
+}
+
+fn write_down(conn: &mut impl Limiting, action: &str, topic: &str, details: &str, actor: &str) -> Result<()> {
+    let note = Note { actor, action, topic: Some(topic), message_id: None, details, messages: 0 };
+    conn.note(&note).map(|_| ())
 }
 
 #[cfg(test)]

@@ -10,9 +10,10 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::claim::{claim_lock, leased, next_lane};
 use super::turns::pass_turns;
-use super::{diagnosis, json, last_id, limits, paused, transaction};
+use super::{diagnosis, json, last_id, paused, transaction};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
+use crate::broker::limits;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
     LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
@@ -48,7 +49,8 @@ impl Administration for MysqlConnection {
     }
 
     fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>> {
-        // Lowest priorities first, which the index can give one after the other; a topic's are turned round at its end.
+        // Lowest priorities first, which the index can give one after the other; a topic's are turned round at its end. Of
+        // the last one, if there are too many, the lowest remain.
         let mut lanes: Vec<Lane> = Vec::new();
         let mut topic_began = 0;
         while lanes.len() < limit {
@@ -409,11 +411,11 @@ impl Administration for MysqlConnection {
     }
 
     fn set_limit(&mut self, topic: &str, limit: &Limit, actor: &str) -> Result<bool> {
-        limits::set(self, topic, limit, actor)
+        transaction(self, |conn| limits::set(conn, topic, limit, actor))
     }
 
     fn lift_limit(&mut self, topic: &str, actor: &str) -> Result<bool> {
-        limits::lift(self, topic, actor)
+        transaction(self, |conn| limits::lift(conn, topic, actor))
     }
 
     fn limits(&mut self) -> Result<Vec<LimitedTopic>> {

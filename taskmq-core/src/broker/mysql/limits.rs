@@ -8,16 +8,13 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use super::claim::{claim_in, claim_in_turn, row_count};
 use super::{rescue, transaction};
 use crate::Result;
-use crate::broker::limits::{
-    Limit, LimitRow, Limited, LimitedRow, LimitedTopic, Standing, limit_row, limited, within, write_down,
-};
+use crate::broker::limits::{LimitRow, LimitedRow, Limiting, Standing, within};
 use crate::broker::{Among, Claim, Share, Within};
-use crate::limits::check_topic;
 use crate::statement::{execute, load};
 
 type LimitSql = (Nullable<Integer>, Nullable<Integer>, Nullable<Integer>);
 
-impl Limited for MysqlConnection {
+impl Limiting for MysqlConnection {
     fn lock_limit(&mut self, topic: &str) -> Result<Option<Standing>> {
         let rows: Vec<(LimitRow, i64, i64)> = load!(
             self, Mysql => (LimitSql, BigInt, BigInt),
@@ -50,6 +47,33 @@ impl Limited for MysqlConnection {
             Text = topic,
         )?;
         Ok(())
+    }
+
+    fn put_limit(&mut self, topic: &str, (running, rate, per_seconds): LimitRow, actor: &str) -> Result<()> {
+        execute!(
+            self,
+            Mysql,
+            "INSERT INTO taskmq_limits (topic, running, rate, per_seconds, actor) VALUES (?, ?, ?, ?, ?)
+             ON DUPLICATE KEY UPDATE running = VALUES(running), rate = VALUES(rate), per_seconds = VALUES(per_seconds),
+                begun = 0, since = CURRENT_TIMESTAMP(6), actor = VALUES(actor)",
+            Text = topic,
+            Nullable<Integer> = running,
+            Nullable<Integer> = rate,
+            Nullable<Integer> = per_seconds,
+            Text = actor,
+        )?;
+        Ok(())
+    }
+
+    fn delete_limit(&mut self, topic: &str) -> Result<bool> {
+        Ok(execute!(self, Mysql, "DELETE FROM taskmq_limits WHERE topic = ?", Text = topic)? > 0)
+    }
+
+    fn limit_rows(&mut self) -> Result<Vec<LimitedRow>> {
+        Ok(load!(
+            self, Mysql => (Text, LimitSql, BigInt, BigInt, Text),
+            concat!("SELECT topic, running, rate, per_seconds, begun, ", micros!("since"), ", actor FROM taskmq_limits ORDER BY topic"),
+        )?)
     }
 }
 
@@ -99,52 +123,4 @@ fn claim_ordinary(conn: &mut MysqlConnection, worker_id: i64, share: &Share<'_>)
         taken = Within { in_line, reached: in_turn.reached, ..taken };
     }
     Ok(taken)
-}
-
-pub(super) fn set(conn: &mut MysqlConnection, topic: &str, limit: &Limit, actor: &str) -> Result<bool> {
-    check_topic(topic)?;
-    limit.check()?;
-    transaction(conn, |conn| {
-        if conn.lock_limit(topic)?.is_some_and(|standing| standing.limit == *limit) {
-            return Ok(false);
-        }
-        let (running, rate, per_seconds) = limit_row(limit);
-        execute!(
-            conn,
-            Mysql,
-            "INSERT INTO taskmq_limits (topic, running, rate, per_seconds, actor) VALUES (?, ?, ?, ?, ?)
-             ON DUPLICATE KEY UPDATE running = VALUES(running), rate = VALUES(rate), per_seconds = VALUES(per_seconds),
-                begun = 0, since = CURRENT_TIMESTAMP(6), actor = VALUES(actor)",
-            Text = topic,
-            Nullable<Integer> = running,
-            Nullable<Integer> = rate,
-            Nullable<Integer> = per_seconds,
-            Text = actor,
-        )?;
-        write_down(conn, topic, Some(limit), actor)?;
-        Ok(true)
-    })
-}
-
-pub(super) fn lift(conn: &mut MysqlConnection, topic: &str, actor: &str) -> Result<bool> {
-    transaction(conn, |conn| {
-        let removed = execute!(conn, Mysql, "DELETE FROM taskmq_limits WHERE topic = ?", Text = topic)?;
-        if removed > 0 {
-            write_down(conn, topic, None, actor)?;
-        }
-        Ok(removed > 0)
-    })
-}
-
-pub(super) fn limits(conn: &mut MysqlConnection) -> Result<Vec<LimitedTopic>> {
-    let rows: Vec<LimitedRow> = load!(
-        conn, Mysql => (Text, LimitSql, BigInt, BigInt, Text),
-        concat!("SELECT topic, running, rate, per_seconds, begun, ", micros!("since"), ", actor FROM taskmq_limits ORDER BY topic"),
-    )?;
-    rows.into_iter()
-        .map(|row| {
-            let running_now = conn.count_leased(&row.0)?;
-            Ok(limited(row, running_now))
-        })
-        .collect()
 }

@@ -11,9 +11,10 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timest
 
 use super::claim::exclude_batch_claims;
 use super::turns::pass_turns;
-use super::{diagnosis, limits, paused};
+use super::{diagnosis, paused};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
+use crate::broker::limits;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
     LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
@@ -412,11 +413,11 @@ impl Administration for PgConnection {
     }
 
     fn set_limit(&mut self, topic: &str, limit: &Limit, actor: &str) -> Result<bool> {
-        limits::set(self, topic, limit, actor)
+        self.transaction(|conn| limits::set(conn, topic, limit, actor))
     }
 
     fn lift_limit(&mut self, topic: &str, actor: &str) -> Result<bool> {
-        limits::lift(self, topic, actor)
+        self.transaction(|conn| limits::lift(conn, topic, actor))
     }
 
     fn limits(&mut self) -> Result<Vec<LimitedTopic>> {

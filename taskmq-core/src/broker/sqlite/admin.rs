@@ -10,9 +10,10 @@ use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
 use super::turns::pass_turns;
-use super::{diagnosis, json_list, limits, paused};
+use super::{diagnosis, json_list, paused};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
+use crate::broker::limits;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
     LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
@@ -430,11 +431,11 @@ impl Administration for SqliteConnection {
     }
 
     fn set_limit(&mut self, topic: &str, limit: &Limit, actor: &str) -> Result<bool> {
-        limits::set(self, topic, limit, actor)
+        self.immediate_transaction(|conn| limits::set(conn, topic, limit, actor))
     }
 
     fn lift_limit(&mut self, topic: &str, actor: &str) -> Result<bool> {
-        limits::lift(self, topic, actor)
+        self.immediate_transaction(|conn| limits::lift(conn, topic, actor))
     }
 
     fn limits(&mut self) -> Result<Vec<LimitedTopic>> {

@@ -7,16 +7,13 @@ use diesel::sqlite::Sqlite;
 use super::claim::claim_in;
 use super::rescue;
 use crate::Result;
-use crate::broker::limits::{
-    Limit, LimitRow, Limited, LimitedRow, LimitedTopic, Standing, limit_row, limited, within, write_down,
-};
+use crate::broker::limits::{LimitRow, LimitedRow, Limiting, Standing, within};
 use crate::broker::{Among, Claim, Share, Within};
-use crate::limits::check_topic;
 use crate::statement::{execute, load};
 
 type LimitSql = (Nullable<Integer>, Nullable<Integer>, Nullable<Integer>);
 
-impl Limited for SqliteConnection {
+impl Limiting for SqliteConnection {
     fn lock_limit(&mut self, topic: &str) -> Result<Option<Standing>> {
         let rows: Vec<(LimitRow, i64, i64)> = load!(
             self, Sqlite => (LimitSql, BigInt, BigInt),
@@ -49,6 +46,37 @@ impl Limited for SqliteConnection {
         )?;
         Ok(())
     }
+
+    fn put_limit(&mut self, topic: &str, (running, rate, per_seconds): LimitRow, actor: &str) -> Result<()> {
+        execute!(
+            self,
+            Sqlite,
+            concat!(
+                "INSERT INTO taskmq_limits (topic, running, rate, per_seconds, actor) VALUES (?, ?, ?, ?, ?)
+                 ON CONFLICT (topic) DO UPDATE SET running = excluded.running, rate = excluded.rate,
+                    per_seconds = excluded.per_seconds, begun = 0, since = ",
+                now!(),
+                ", actor = excluded.actor"
+            ),
+            Text = topic,
+            Nullable<Integer> = running,
+            Nullable<Integer> = rate,
+            Nullable<Integer> = per_seconds,
+            Text = actor,
+        )?;
+        Ok(())
+    }
+
+    fn delete_limit(&mut self, topic: &str) -> Result<bool> {
+        Ok(execute!(self, Sqlite, "DELETE FROM taskmq_limits WHERE topic = ?", Text = topic)? > 0)
+    }
+
+    fn limit_rows(&mut self) -> Result<Vec<LimitedRow>> {
+        Ok(load!(
+            self, Sqlite => (Text, LimitSql, BigInt, BigInt, Text),
+            concat!("SELECT topic, running, rate, per_seconds, begun, ", micros!("since"), ", actor FROM taskmq_limits ORDER BY topic"),
+        )?)
+    }
 }
 
 pub(super) fn claim_limited(
@@ -74,56 +102,4 @@ pub(super) fn claim_limited(
         })?;
         Ok(Within { in_line, ..taken })
     })
-}
-
-pub(super) fn set(conn: &mut SqliteConnection, topic: &str, limit: &Limit, actor: &str) -> Result<bool> {
-    check_topic(topic)?;
-    limit.check()?;
-    conn.immediate_transaction(|conn| {
-        if conn.lock_limit(topic)?.is_some_and(|standing| standing.limit == *limit) {
-            return Ok(false);
-        }
-        let (running, rate, per_seconds) = limit_row(limit);
-        execute!(
-            conn,
-            Sqlite,
-            concat!(
-                "INSERT INTO taskmq_limits (topic, running, rate, per_seconds, actor) VALUES (?, ?, ?, ?, ?)
-                 ON CONFLICT (topic) DO UPDATE SET running = excluded.running, rate = excluded.rate,
-                    per_seconds = excluded.per_seconds, begun = 0, since = ",
-                now!(),
-                ", actor = excluded.actor"
-            ),
-            Text = topic,
-            Nullable<Integer> = running,
-            Nullable<Integer> = rate,
-            Nullable<Integer> = per_seconds,
-            Text = actor,
-        )?;
-        write_down(conn, topic, Some(limit), actor)?;
-        Ok(true)
-    })
-}
-
-pub(super) fn lift(conn: &mut SqliteConnection, topic: &str, actor: &str) -> Result<bool> {
-    conn.immediate_transaction(|conn| {
-        let removed = execute!(conn, Sqlite, "DELETE FROM taskmq_limits WHERE topic = ?", Text = topic)?;
-        if removed > 0 {
-            write_down(conn, topic, None, actor)?;
-        }
-        Ok(removed > 0)
-    })
-}
-
-pub(super) fn limits(conn: &mut SqliteConnection) -> Result<Vec<LimitedTopic>> {
-    let rows: Vec<LimitedRow> = load!(
-        conn, Sqlite => (Text, LimitSql, BigInt, BigInt, Text),
-        concat!("SELECT topic, running, rate, per_seconds, begun, ", micros!("since"), ", actor FROM taskmq_limits ORDER BY topic"),
-    )?;
-    rows.into_iter()
-        .map(|row| {
-            let running_now = conn.count_leased(&row.0)?;
-            Ok(limited(row, running_now))
-        })
-        .collect()
 }
