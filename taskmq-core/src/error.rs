@@ -77,6 +77,14 @@ pub enum Error {
         /// What is wrong with it.
         problem: String,
     },
+    /// A workflow that cannot be stored.
+    #[error("workflow {name:?}: {problem}")]
+    Workflow {
+        /// Its name.
+        name: String,
+        /// What is wrong with it.
+        problem: String,
+    },
     /// A payload that its consumer could not read.
     #[error("consumer {consumer} cannot read this payload: {source}")]
     Unreadable {

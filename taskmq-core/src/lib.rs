@@ -47,6 +47,7 @@ mod statement;
 mod trace;
 #[cfg(feature = "worker")]
 pub mod worker;
+pub mod workflow;
 
 pub use backend::Backend;
 pub use connection::{AnyConnection, BrokerConnection};
@@ -59,6 +60,7 @@ pub use message::{MessageId, State};
 pub use produce::{NewMessage, Produced, produce, produce_many};
 #[cfg(feature = "worker")]
 pub use worker::Worker;
+pub use workflow::Workflow;
 
 /// Makes a function the consumer of a topic, and gives it a typed producer.
 ///

@@ -1,4 +1,4 @@
-//! What a message, and the limit of a topic, may be, stated and checked in one place.
+//! What a message, the limit of a topic, and a workflow may be, stated and checked in one place.
 
 use crate::{Error, Result};
 
@@ -19,6 +19,10 @@ pub const MAX_RUNNING: u32 = 10_000;
 pub const MAX_RATE: u32 = 1_000_000;
 /// and the longest such period: one day.
 pub const MAX_RATE_PERIOD: std::time::Duration = std::time::Duration::from_secs(86_400);
+/// The most steps of a workflow,
+pub const MAX_STEPS: usize = 1000;
+/// and the most that one step waits for.
+pub const MAX_STEPS_BEFORE: usize = 100;
 /// Longer error texts are cut to this many bytes before they are stored.
 pub const MAX_ERROR_BYTES: usize = 8 * 1024;
 

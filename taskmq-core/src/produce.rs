@@ -170,6 +170,10 @@ impl<'a> NewMessage<'a> {
         producing.run(|| conn.broker().produce(&record))
     }
 
+    pub(crate) fn headers_mut(&mut self) -> &mut BTreeMap<Cow<'a, str>, Cow<'a, str>> {
+        &mut self.headers
+    }
+
     /// Checks everything before anything is written.
     pub(crate) fn into_record(self) -> Result<MessageRecord> {
         check_topic(&self.topic)?;

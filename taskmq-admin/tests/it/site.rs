@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use taskmq_admin::{Access, Actor, Admin};
-use taskmq_core::broker::{Claim, Outcome, Settlement, Share, WorkerIdentity};
+use taskmq_core::broker::{Awaited, Claim, Outcome, Settlement, Share, WorkerIdentity};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, NewMessage, Retention, State};
 use taskmq_tests::databases::TestDatabase;
 use tokio::runtime::Runtime;
@@ -135,8 +135,13 @@ pub(crate) fn run(
     let claim = Claim { worker_id: worker.id, topics: &topics, limit: 1, as_batch: false, after: &[] };
     let claimed = conn.broker().claim(&claim).expect("claims").remove(0);
     if let Some(outcome) = outcome {
-        let settlement =
-            Settlement { id: claimed.id, attempt: claimed.attempt, batch: None, ordered: false, outcome };
+        let settlement = Settlement {
+            id: claimed.id,
+            attempt: claimed.attempt,
+            batch: None,
+            awaited: Awaited::default(),
+            outcome,
+        };
         assert!(conn.broker().settle(worker, &[settlement]).expect("settles").is_empty());
     }
     claimed.id

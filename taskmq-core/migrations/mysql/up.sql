@@ -145,6 +145,50 @@ CREATE TABLE IF NOT EXISTS taskmq_schedules (
     INDEX taskmq_schedules_next (paused, next_at)
 ) ENGINE = InnoDB;
 
+-- Workflows: messages that wait for one another. Each is kept for keep_seconds (NULL: for ever) once it is finished.
+CREATE TABLE IF NOT EXISTS taskmq_workflows (
+    id           BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    name         VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL CHECK (name <> ''),
+    created_at   TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    finished_at  TIMESTAMP(6) NULL DEFAULT NULL COMMENT 'all steps are done, or a person cancelled it',
+    purge_at     DATETIME(6)  NULL DEFAULT NULL COMMENT 'finished_at and keep_seconds, in UTC',
+    keep_seconds BIGINT       NULL DEFAULT NULL,
+    cancelled    BOOLEAN      NOT NULL DEFAULT FALSE COMMENT 'no further step begins',
+    steps        INTEGER      NOT NULL,
+    open_steps   INTEGER      NOT NULL COMMENT 'those that are not done',
+    INDEX taskmq_workflows_finished (finished_at, id),
+    INDEX taskmq_workflows_purge (purge_at)
+) ENGINE = InnoDB;
+
+-- What a workflow consists of. The message of a step is produced when all steps that it waits for are done; until then it
+-- stands here.
+CREATE TABLE IF NOT EXISTS taskmq_steps (
+    workflow_id  BIGINT       NOT NULL,
+    step         INTEGER      NOT NULL COMMENT 'from 1, in the order in which they were added',
+    name         VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL CHECK (name <> ''),
+    waits_for    INTEGER      NOT NULL COMMENT 'so many steps that are not done',
+    message_id   BIGINT       NULL DEFAULT NULL COMMENT 'NULL: it waits',
+    done_at      TIMESTAMP(6) NULL DEFAULT NULL,
+    result       LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL COMMENT 'what its consumer returned, for the steps after it',
+    topic        VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL,
+    priority     SMALLINT     NOT NULL,
+    delay_micros BIGINT       NOT NULL,
+    max_attempts SMALLINT     NULL DEFAULT NULL,
+    ordering_key VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    headers      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    payload      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL COMMENT 'NULL: its message has it',
+    PRIMARY KEY (workflow_id, step),
+    INDEX taskmq_steps_message (message_id)
+) ENGINE = InnoDB;
+
+-- Which step of a workflow (later) waits for which (earlier).
+CREATE TABLE IF NOT EXISTS taskmq_edges (
+    workflow_id BIGINT  NOT NULL,
+    earlier     INTEGER NOT NULL,
+    later       INTEGER NOT NULL,
+    PRIMARY KEY (workflow_id, earlier, later)
+) ENGINE = InnoDB;
+
 -- What people did with messages, topics and schedules, on the admin page or the command line.
 CREATE TABLE IF NOT EXISTS taskmq_audit (
     id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,

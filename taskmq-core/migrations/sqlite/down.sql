@@ -1,5 +1,8 @@
 DROP TABLE taskmq_schema;
 DROP TABLE taskmq_audit;
+DROP TABLE taskmq_edges;
+DROP TABLE taskmq_steps;
+DROP TABLE taskmq_workflows;
 DROP TABLE taskmq_schedules;
 DROP TABLE taskmq_limits;
 DROP TABLE taskmq_paused;

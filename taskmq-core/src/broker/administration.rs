@@ -7,7 +7,7 @@ use chrono::{DateTime, Utc};
 use super::{
     Action, Changed, FailedLately, Figures, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, Limit,
     LimitedTopic, LineMessage, Note, NoteEntry, NoteId, Noted, PausedTopic, Place, ProducedMessage, Span,
-    Summary, WorkerEntry, sealed,
+    Step, Summary, WorkerEntry, WorkflowEntry, WorkflowId, WorkflowState, sealed,
 };
 use crate::{MessageId, Result, State};
 
@@ -215,6 +215,31 @@ pub trait Administration: sealed::Sealed {
     /// # Errors
     /// What the database reports.
     fn limits(&mut self) -> Result<Vec<LimitedTopic>>;
+
+    /// Up to `limit` workflows with ids below this one, of one state or of any, the newest first.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn workflows(
+        &mut self,
+        state: Option<WorkflowState>,
+        below: WorkflowId,
+        limit: i64,
+    ) -> Result<Vec<WorkflowEntry>>;
+
+    /// A workflow and its steps, in the order in which they were added; at most
+    /// [`MAX_STEPS`](crate::limits::MAX_STEPS).
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn workflow(&mut self, id: WorkflowId) -> Result<Option<(WorkflowEntry, Vec<Step>)>>;
+
+    /// Lets no further step of a workflow begin, and notes it. The messages of those that have begun stay as they are.
+    /// `false`: it is finished, or not there.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn cancel_workflow(&mut self, id: WorkflowId, actor: &str) -> Result<bool>;
 
     /// Figures by which a person can tell whether the database is well. SQLite reads the whole file for them.
     ///

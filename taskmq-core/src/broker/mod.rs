@@ -23,7 +23,9 @@ mod reconcile;
 mod rows;
 mod schedules;
 mod selection;
+mod stepping;
 mod views;
+mod workflows;
 
 pub use action::{Action, Changed, Refusal};
 pub use administration::Administration;
@@ -41,6 +43,8 @@ pub use views::{
     FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage, Place, ProducedMessage,
     Span, Summary, WorkerEntry,
 };
+pub(crate) use workflows::StepRecord;
+pub use workflows::{Step, StepState, WorkflowEntry, WorkflowId, WorkflowRecord, WorkflowState};
 
 /// To whom a message goes that is given back: to nobody, or as a suspect, or to run alone.
 macro_rules! nobody {
@@ -62,6 +66,7 @@ use std::time::Duration;
 
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
+use crate::workflow::WORKFLOW_HEADER;
 use crate::{Backend, MessageId, Produced, Result, Retention, State};
 
 /// What a database does to carry the queue; Diesel's three connections do it.
@@ -89,6 +94,18 @@ pub trait Broker: Administration + Schedules {
     /// # Errors
     /// What the database reports; then none is stored.
     fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize>;
+
+    /// Stores a workflow, and produces the messages of the steps that wait for none; all or nothing.
+    ///
+    /// # Errors
+    /// What the database reports; then nothing is stored.
+    fn produce_workflow(&mut self, workflow: &WorkflowRecord) -> Result<WorkflowId>;
+
+    /// The names of the steps of a workflow that this message waited for, and what their consumers returned.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn results_before(&mut self, id: MessageId) -> Result<Vec<(String, Option<String>)>>;
 
     /// Leases due messages to a worker: within a topic by priority, then due time, then id; topics in the order given.
     /// Of those that share an ordering key only the one whose turn it is.
@@ -249,6 +266,12 @@ pub trait Broker: Administration + Schedules {
     /// What the database reports.
     fn purge(&mut self, limit: i64) -> Result<usize>;
 
+    /// Deletes up to `limit` finished workflows whose retention is over, and says how many. Messages stay.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn purge_workflows(&mut self, limit: i64) -> Result<usize>;
+
     /// Every topic that has a message, live or finished, with its figures.
     ///
     /// # Errors
@@ -388,6 +411,30 @@ pub struct Claimed {
     pub payload: String,
 }
 
+/// What others may wait for that ends with a message.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Awaited {
+    /// The turn of its ordering key: when it is done or dead, the next message of that key has it.
+    pub turn: bool,
+    /// A step of a workflow: when it is done, the next ones may begin.
+    pub step: bool,
+}
+
+impl Awaited {
+    /// Whether others may be due when it ends.
+    pub fn any(self) -> bool {
+        self.turn || self.step
+    }
+}
+
+impl Claimed {
+    /// What ends with it. Headers that only look as if they had that of a step cost a look at the steps.
+    pub fn awaited(&self) -> Awaited {
+        let step = self.headers.as_deref().is_some_and(|headers| headers.contains(WORKFLOW_HEADER));
+        Awaited { turn: self.ordering_key.is_some(), step }
+    }
+}
+
 /// One attempt's end.
 #[derive(Clone, Debug)]
 pub struct Settlement {
@@ -397,8 +444,8 @@ pub struct Settlement {
     pub attempt: i32,
     /// The batch whose lease it shares.
     pub batch: Option<BatchId>,
-    /// It has an ordering key: when it is done or dead, it is the turn of the next message of that key.
-    pub ordered: bool,
+    /// What others may wait for.
+    pub awaited: Awaited,
     /// How it ended.
     pub outcome: Outcome,
 }
@@ -406,7 +453,7 @@ pub struct Settlement {
 impl Settlement {
     /// Whether the message ends, and others have waited for that.
     fn ends_turn(&self) -> bool {
-        self.ordered && matches!(self.outcome, Outcome::Done { .. } | Outcome::Dead { .. })
+        self.awaited.turn && matches!(self.outcome, Outcome::Done { .. } | Outcome::Dead { .. })
     }
 }
 

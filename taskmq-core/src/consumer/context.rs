@@ -3,6 +3,8 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 
 use crate::MessageId;
+#[cfg(feature = "worker")]
+use crate::broker::Awaited;
 
 /// What a handler may ask about the message it handles.
 ///
@@ -53,6 +55,12 @@ impl Context {
     /// The key of which no other message runs at the same time.
     pub fn ordering_key(&self) -> Option<&str> {
         self.ordering_key.as_deref()
+    }
+
+    /// What ends with the message.
+    #[cfg(feature = "worker")]
+    pub(crate) fn awaited(&self) -> Awaited {
+        Awaited { turn: self.ordering_key.is_some(), step: self.workflow().is_some() }
     }
 
     /// The headers that its producer gave it.

@@ -78,9 +78,9 @@ fn transactional(
 ) -> Result<(), Failure> {
     let ended = guarded(|| run(call, conn.local()?)).and_then(|result| {
         let outcome = Outcome::Done { result, retention: consumer.retention };
-        let ordered = claimed.ordering_key.is_some();
+        let awaited = claimed.awaited();
         let settlement =
-            Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, ordered, outcome };
+            Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, awaited, outcome };
         let worker = worker.clone();
         if conn.call(move |conn| conn.broker().ack(&worker, &settlement))? {
             Ok(conn.call(|conn| conn.broker().commit())?)

@@ -378,6 +378,9 @@ impl Keeper {
                 let _ = self.events.send(Event::Due);
             }
             while session.conn.call(|conn| conn.broker().purge(1000))? == 1000 && !self.stop.is_stopping() {}
+            while session.conn.call(|conn| conn.broker().purge_workflows(100))? == 100
+                && !self.stop.is_stopping()
+            {}
         }
         self.session = Some(session);
         Ok(next)

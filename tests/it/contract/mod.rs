@@ -20,6 +20,7 @@ mod rescue;
 mod schedules;
 mod selection;
 mod worker;
+mod workflows;
 
 use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, Share, WorkerIdentity};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Retention};
@@ -66,6 +67,6 @@ fn done(claimed: &Claimed) -> Settlement {
 }
 
 fn end(claimed: &Claimed, outcome: Outcome) -> Settlement {
-    let ordered = claimed.ordering_key.is_some();
-    Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, ordered, outcome }
+    let awaited = claimed.awaited();
+    Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, awaited, outcome }
 }

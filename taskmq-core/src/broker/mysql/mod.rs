@@ -32,9 +32,10 @@ use self::settle::{lock_held, settle_done, settle_in};
 #[cfg(feature = "worker")]
 pub(crate) use self::wait::{has_newer, newest, wait_for_newer};
 use super::rows;
+use super::workflows::Stepping;
 use super::{
     Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
-    Settlement, Share, Within, WorkerIdentity, sealed,
+    Settlement, Share, Within, WorkerIdentity, WorkflowId, WorkflowRecord, sealed, workflows,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -114,6 +115,7 @@ mod admin;
 mod diagnosis;
 mod limits;
 mod paused;
+mod stepping;
 
 /// If a claim met ordering keys, another transaction is for them: to exclude the other claims in the same one, two that
 /// already share would wait for each other.
@@ -150,6 +152,14 @@ impl Broker for MysqlConnection {
 
     fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
         again(self, |conn| produce_all(conn, messages))
+    }
+
+    fn produce_workflow(&mut self, workflow: &WorkflowRecord) -> Result<WorkflowId> {
+        workflows::produce(self, workflow)
+    }
+
+    fn results_before(&mut self, id: MessageId) -> Result<Vec<(String, Option<String>)>> {
+        Stepping::results_before(self, id)
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
@@ -217,9 +227,9 @@ impl Broker for MysqlConnection {
     ) -> Result<Exchanged> {
         let (lost, taken) = transaction(self, |conn| {
             if let Some(claim) = claim
-                && settlements.iter().any(Settlement::ends_turn)
+                && settlements.iter().any(|s| s.ends_turn() || s.ends_step())
             {
-                // Before the locks of turns, for who claims has them in this order.
+                // Before the locks of turns, for who claims has them in this order, and of workflows.
                 claim_lock(conn, claim.as_batch)?;
             }
             let lost = settle_in(conn, worker, settlements, ended)?;
@@ -244,6 +254,7 @@ impl Broker for MysqlConnection {
         if settlement.ends_turn() {
             turns::pass_turns(self, &[settlement.id])?;
         }
+        workflows::advance(self, std::iter::once(settlement))?;
         Ok(true)
     }
 
@@ -413,6 +424,10 @@ impl Broker for MysqlConnection {
             )?;
             Ok(ids.len())
         })
+    }
+
+    fn purge_workflows(&mut self, limit: i64) -> Result<usize> {
+        workflows::purge(self, limit)
     }
 
     fn topics(&mut self) -> Result<Vec<TopicStats>> {

@@ -11,6 +11,7 @@ use super::claim::{end_batches, lock_batches, promote_in, release};
 use super::json;
 use super::turns::pass_turns;
 use crate::broker::groups::Groups;
+use crate::broker::workflows::advance;
 use crate::broker::{BatchId, Outcome, Settlement, WorkerIdentity, nobody};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result, Retention};
@@ -105,6 +106,7 @@ pub(super) fn settle_in(
         }
     }
     pass_turns(conn, &turns)?;
+    advance(conn, held.iter().copied())?;
     let ended: Vec<BatchId> = ended.iter().copied().filter(|batch| batches.contains_key(batch)).collect();
     end_batches(conn, &ended)?;
     if lost.is_empty() {

@@ -13,9 +13,10 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use super::rows;
+use super::workflows::Stepping;
 use super::{
     Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
-    Settlement, Share, Within, WorkerIdentity, sealed,
+    Settlement, Share, Within, WorkerIdentity, WorkflowId, WorkflowRecord, sealed, workflows,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -156,6 +157,7 @@ mod diagnosis;
 mod limits;
 mod paused;
 mod schedules;
+mod stepping;
 
 /// For the connections of a worker. Planning a claim anew would take three times as long as carrying it out, and there
 /// is nothing to be found out: each statement is planned once.
@@ -296,6 +298,14 @@ impl Broker for PgConnection {
         )?)
     }
 
+    fn produce_workflow(&mut self, workflow: &WorkflowRecord) -> Result<WorkflowId> {
+        workflows::produce(self, workflow)
+    }
+
+    fn results_before(&mut self, id: MessageId) -> Result<Vec<(String, Option<String>)>> {
+        Stepping::results_before(self, id)
+    }
+
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
         Ok(claim::claim(self, claim)?.0)
     }
@@ -346,6 +356,9 @@ impl Broker for PgConnection {
         let held = !settle::done(self, worker, &[settlement])?.is_empty();
         if held && settlement.ends_turn() {
             turns::pass_turns(self, &[settlement.id])?;
+        }
+        if held {
+            workflows::advance(self, std::iter::once(settlement))?;
         }
         Ok(held)
     }
@@ -454,6 +467,10 @@ impl Broker for PgConnection {
             BigInt = limit,
             BigInt = limit,
         )?)
+    }
+
+    fn purge_workflows(&mut self, limit: i64) -> Result<usize> {
+        workflows::purge(self, limit)
     }
 
     fn topics(&mut self) -> Result<Vec<TopicStats>> {

@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::claim::{self, unheld};
 use super::turns::pass_turns;
 use crate::broker::groups::{DoneGroup, Groups};
+use crate::broker::workflows::advance;
 use crate::broker::{BatchId, Claim, Exchanged, Outcome, Settlement, WorkerIdentity, nobody};
 use crate::statement::load;
 use crate::{Error, MessageId, Result, Retention};
@@ -55,8 +56,8 @@ pub(super) fn exchange(
         (None, 1) => (sorted.write(conn, worker)?, (Vec::new(), 0)),
         (Some(claim), 0) => (Vec::new(), claim::claim(conn, claim)?),
         _ => conn.transaction(|conn| {
-            if batch_claim.is_some() && !sorted.turns.is_empty() {
-                // Before the locks of turns, for who claims has them in this order.
+            if batch_claim.is_some() && !(sorted.turns.is_empty() && sorted.steps.is_empty()) {
+                // Before the locks of turns, for who claims has them in this order, and of workflows.
                 claim::claim_alone_from_now(conn)?;
             }
             let written = sorted.write(conn, worker)?;
@@ -88,6 +89,8 @@ struct Sorted<'a> {
     ended: &'a [BatchId],
     /// Whose turn of an ordering key may be over.
     turns: Vec<MessageId>,
+    /// Those that end steps of workflows.
+    steps: Vec<&'a Settlement>,
 }
 
 impl<'a> Sorted<'a> {
@@ -99,6 +102,7 @@ impl<'a> Sorted<'a> {
             handed_back: Vec::new(),
             ended,
             turns: settlements.iter().filter(|s| s.ends_turn()).map(|s| s.id).collect(),
+            steps: settlements.iter().filter(|s| s.ends_step()).collect(),
         };
         for settlement in settlements {
             match (settlement.batch, &settlement.outcome) {
@@ -114,6 +118,7 @@ impl<'a> Sorted<'a> {
     /// How many statements [`write`](Self::write) takes; two stand for "more than one".
     fn statements(&self) -> usize {
         let many = !self.turns.is_empty()
+            || !self.steps.is_empty()
             || !self.failed.is_empty()
             || !self.batches.failed.is_empty()
             || !self.batches.handed_back.is_empty();
@@ -126,7 +131,7 @@ impl<'a> Sorted<'a> {
 
     /// Gives the ids of those whose lease still held.
     fn write(self, conn: &mut PgConnection, worker: &WorkerIdentity) -> Result<Vec<MessageId>> {
-        let Sorted { batches, done, mut failed, handed_back, ended, mut turns } = self;
+        let Sorted { batches, done, mut failed, handed_back, ended, mut turns, steps } = self;
         let mut written = Vec::new();
         for group in batches.failed {
             if claim::promote(conn, worker.id, group.batch, &group.ids())? {
@@ -163,6 +168,7 @@ impl<'a> Sorted<'a> {
         if !ended.is_empty() {
             claim::end_batches(conn, worker.id, &ended)?;
         }
+        advance(conn, steps.into_iter().filter(|s| written.contains(&s.id)))?;
         Ok(written)
     }
 }

@@ -13,12 +13,15 @@ use super::turns::pass_turns;
 use super::{diagnosis, json_list, paused};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
-use crate::broker::limits;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
     LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
 };
-use crate::broker::{Figures, Limit, LimitedTopic, PausedTopic, out_of_line, rows};
+use crate::broker::{
+    Figures, Limit, LimitedTopic, PausedTopic, Step, WorkflowEntry, WorkflowId, WorkflowState, out_of_line,
+    rows,
+};
+use crate::broker::{limits, workflows};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
@@ -444,6 +447,23 @@ impl Administration for SqliteConnection {
 
     fn paused(&mut self) -> Result<Vec<PausedTopic>> {
         paused::paused(self)
+    }
+
+    fn workflows(
+        &mut self,
+        state: Option<WorkflowState>,
+        below: WorkflowId,
+        limit: i64,
+    ) -> Result<Vec<WorkflowEntry>> {
+        workflows::workflows(self, state, below, limit)
+    }
+
+    fn workflow(&mut self, id: WorkflowId) -> Result<Option<(WorkflowEntry, Vec<Step>)>> {
+        workflows::workflow(self, id)
+    }
+
+    fn cancel_workflow(&mut self, id: WorkflowId, actor: &str) -> Result<bool> {
+        workflows::cancel(self, id, actor)
     }
 
     fn diagnose(&mut self) -> Result<Figures> {

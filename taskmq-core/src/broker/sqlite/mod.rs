@@ -12,9 +12,10 @@ use diesel::sqlite::Sqlite;
 use self::claim::{batches_of, claim_in, end_batches, next_lane, note_leased, promote_in, worker_exists};
 use self::settle::{settle_in, settle_one};
 use super::rows;
+use super::workflows::Stepping;
 use super::{
     Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
-    Settlement, Share, Within, WorkerIdentity, sealed,
+    Settlement, Share, Within, WorkerIdentity, WorkflowId, WorkflowRecord, sealed, workflows,
 };
 use crate::message::{FailedAttempt, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -113,6 +114,7 @@ mod paused;
 mod rescue;
 mod schedules;
 mod settle;
+mod stepping;
 mod turns;
 mod waits;
 
@@ -238,6 +240,14 @@ impl Broker for SqliteConnection {
         )?)
     }
 
+    fn produce_workflow(&mut self, workflow: &WorkflowRecord) -> Result<WorkflowId> {
+        workflows::produce(self, workflow)
+    }
+
+    fn results_before(&mut self, id: MessageId) -> Result<Vec<(String, Option<String>)>> {
+        Stepping::results_before(self, id)
+    }
+
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
         self.immediate_transaction(|conn| Ok(claim_in(conn, claim)?.0))
     }
@@ -317,6 +327,9 @@ impl Broker for SqliteConnection {
         let held = settle_one(self, worker, settlement)?;
         if held && settlement.ends_turn() {
             turns::pass_turns(self, &[settlement.id])?;
+        }
+        if held {
+            workflows::advance(self, std::iter::once(settlement))?;
         }
         Ok(held)
     }
@@ -453,6 +466,10 @@ impl Broker for SqliteConnection {
                 Text = &ids
             )?)
         })
+    }
+
+    fn purge_workflows(&mut self, limit: i64) -> Result<usize> {
+        workflows::purge(self, limit)
     }
 
     fn topics(&mut self) -> Result<Vec<TopicStats>> {

@@ -10,6 +10,7 @@ use super::claim::{batches_of, promote_in, release};
 use super::turns::pass_turns;
 use super::{delay_modifier, json_list};
 use crate::broker::groups::{DoneGroup, Groups};
+use crate::broker::workflows::advance;
 use crate::broker::{Outcome, Settlement, WorkerIdentity, nobody};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, Retention};
@@ -50,6 +51,7 @@ pub(super) fn settle_in(
             }
         }
     }
+    advance(conn, settlements.iter().filter(|s| !lost.contains(&s.id)))?;
     Ok(lost)
 }
 

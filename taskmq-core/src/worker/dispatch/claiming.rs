@@ -200,12 +200,12 @@ impl Dispatcher<'_> {
                 max_attempts: context.max_attempts(),
                 took: None,
                 shown: true,
-                ordered: claimed.ordering_key.is_some(),
+                awaited: claimed.awaited(),
                 settlement: Some(Settlement {
                     id: claimed.id,
                     attempt: claimed.attempt,
                     batch: claimed.batch,
-                    ordered: claimed.ordering_key.is_some(),
+                    awaited: claimed.awaited(),
                     outcome: Outcome::Dead { kind: None, error },
                 }),
             });

@@ -17,7 +17,7 @@ use super::pace::Pace;
 use super::report::Report;
 use super::strays::Run;
 use super::{Metered, Setup, execute::THREAD_PREFIX};
-use crate::broker::{Claimed, Outcome, Settlement, WorkerIdentity};
+use crate::broker::{Awaited, Claimed, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::context::Cancellation;
 use crate::consumer::{Consumer, Handler};
 use crate::{Context, Error, MessageId, Result};
@@ -57,8 +57,8 @@ pub(super) struct Finished {
     pub(super) took: Option<Duration>,
     /// Its beginning was shown, so its end is too.
     pub(super) shown: bool,
-    /// Others may have waited for its end.
-    pub(super) ordered: bool,
+    /// What others may have waited for.
+    pub(super) awaited: Awaited,
     /// `None`: it committed its own end.
     pub(super) settlement: Option<Settlement>,
 }
@@ -396,7 +396,7 @@ impl Shared {
             max_attempts: context.max_attempts(),
             took: Some(began.elapsed()),
             shown,
-            ordered: context.ordering_key().is_some(),
+            awaited: context.awaited(),
             settlement,
         }));
     }
@@ -405,7 +405,7 @@ impl Shared {
 fn settlement(context: &Context, outcome: Outcome) -> Settlement {
     let attempt = i32::try_from(context.attempt()).unwrap_or(i32::MAX);
     // Whether it is leased with a batch still, the dispatching thread knows.
-    Settlement { id: context.id(), attempt, batch: None, ordered: context.ordering_key().is_some(), outcome }
+    Settlement { id: context.id(), attempt, batch: None, awaited: context.awaited(), outcome }
 }
 
 /// The context of an attempt, and the flag that cancels it.

@@ -156,6 +156,50 @@ CREATE TABLE taskmq_schedules (
 );
 CREATE INDEX taskmq_schedules_next ON taskmq_schedules (next_at) WHERE NOT paused;
 
+-- Workflows: messages that wait for one another. Each is kept for keep_seconds (NULL: for ever) once it is finished.
+CREATE TABLE taskmq_workflows (
+    id           INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
+    name         TEXT      NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
+    created_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
+    finished_at  TIMESTAMP,                       -- all steps are done, or a person cancelled it
+    purge_at     TIMESTAMP,                       -- finished_at and keep_seconds
+    keep_seconds BIGINT,
+    cancelled    BOOLEAN   NOT NULL DEFAULT FALSE, -- no further step begins
+    steps        INTEGER   NOT NULL,
+    open_steps   INTEGER   NOT NULL                -- those that are not done
+);
+CREATE INDEX taskmq_workflows_finished ON taskmq_workflows (finished_at, id);
+CREATE INDEX taskmq_workflows_purge ON taskmq_workflows (purge_at) WHERE purge_at IS NOT NULL;
+
+-- What a workflow consists of. The message of a step is produced when all steps that it waits for are done; until then it
+-- stands here.
+CREATE TABLE taskmq_steps (
+    workflow_id  BIGINT    NOT NULL,
+    step         INTEGER   NOT NULL, -- from 1, in the order in which they were added
+    name         TEXT      NOT NULL CHECK (length(name) BETWEEN 1 AND 255),
+    waits_for    INTEGER   NOT NULL, -- so many steps that are not done
+    message_id   BIGINT,             -- NULL: it waits
+    done_at      TIMESTAMP,
+    result       TEXT,               -- what its consumer returned, for the steps after it
+    topic        TEXT      NOT NULL,
+    priority     SMALLINT  NOT NULL,
+    delay_micros BIGINT    NOT NULL,
+    max_attempts SMALLINT,
+    ordering_key TEXT,
+    headers      TEXT,
+    payload      TEXT,               -- NULL: its message has it
+    PRIMARY KEY (workflow_id, step)
+);
+CREATE INDEX taskmq_steps_message ON taskmq_steps (message_id) WHERE message_id IS NOT NULL;
+
+-- Which step of a workflow (later) waits for which (earlier).
+CREATE TABLE taskmq_edges (
+    workflow_id BIGINT  NOT NULL,
+    earlier     INTEGER NOT NULL,
+    later       INTEGER NOT NULL,
+    PRIMARY KEY (workflow_id, earlier, later)
+);
+
 -- What people did with messages, topics and schedules, on the admin page or the command line.
 CREATE TABLE taskmq_audit (
     id         INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
