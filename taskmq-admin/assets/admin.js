@@ -100,7 +100,7 @@
   const here = document.querySelector(".side nav [aria-current]");
   if (here) document.querySelector(".side nav").scrollLeft = here.offsetLeft - 40;
 
-  const places = { o: "overview", m: "messages", d: "dead", w: "workers", s: "schedules", a: "audit", p: "produce" };
+  const places = { o: "overview", m: "messages", d: "dead", w: "workers", s: "schedules", f: "workflows", a: "audit", p: "produce" };
   let going = false;
   document.addEventListener("keydown", (event) => {
     if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;

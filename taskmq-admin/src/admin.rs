@@ -13,7 +13,7 @@ use crate::figures::Sampler;
 use crate::page::Page;
 use crate::pages::{
     assets, audit, change, changes, dead, live, message, messages, overview, preferences, produce, schedules,
-    topic, workers,
+    topic, workers, workflows,
 };
 use crate::probes::{self, Readiness};
 use crate::problem::Problem;
@@ -81,6 +81,8 @@ impl Admin {
             .route("/dead", get(dead::show))
             .route("/workers", get(workers::show))
             .route("/schedules", get(schedules::show))
+            .route("/workflows", get(workflows::list))
+            .route("/workflows/{id}", get(workflows::show))
             .route("/audit", get(audit::show))
             .route("/live", get(live::live))
             .route("/health", get(probes::health))
@@ -98,6 +100,7 @@ impl Admin {
                 .route("/topic", post(topic::change))
                 .route("/schedules", post(schedules::change))
                 .route("/workers", post(workers::change))
+                .route("/workflows/{id}", post(workflows::change))
                 .route("/produce", get(produce::form).post(produce::produce))
                 .route("/change", post(change::change))
                 .route("/changes", get(changes::list))

@@ -48,7 +48,9 @@ impl Problem {
                 | Error::Condition { .. }
                 | Error::Limit { .. }
                 | Error::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-                Error::Message { .. } | Error::Schedule { .. } => StatusCode::CONFLICT,
+                Error::Message { .. } | Error::Schedule { .. } | Error::Workflow { .. } => {
+                    StatusCode::CONFLICT
+                }
                 Error::ReadOnly(_) => StatusCode::FORBIDDEN,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             },

@@ -1,6 +1,7 @@
 //! All that the pages say, in each language.
 
 use taskmq_core::State;
+use taskmq_core::broker::{StepState, WorkflowState};
 
 /// Each text with its English and its Chinese: one that is missing does not compile.
 macro_rules! texts {
@@ -190,6 +191,22 @@ texts! {
     declared_by_consumer: "its consumer", "消费者";
     declared_by_nobody: "nobody: it was added at run time", "无：运行时添加";
     worker_gone: "(its worker runs no more)", "（其工作进程已停止）";
+    workflows: "Workflows", "工作流";
+    workflow: "Workflow", "工作流";
+    name: "Name", "名称";
+    steps: "Steps", "步骤";
+    step: "Step", "步骤";
+    after_steps: "After", "前序步骤";
+    steps_not_done: "steps that are not done", "个步骤未完成";
+    waiting: "Waiting", "等待前序";
+    deleted: "Deleted", "已删除";
+    stuck: "Stuck", "受阻";
+    stuck_about: "A step is dead, cancelled or deleted: what comes after it waits until it is retried, or the workflow is cancelled.", "有步骤成为死信、被取消或被删除：后续步骤将等待，直到它被重试，或工作流被取消。";
+    graph: "Steps and what they wait for", "步骤及其依赖";
+    too_many_steps: "It has too many steps for a picture.", "步骤过多，无法绘图。";
+    no_workflows: "No workflows here", "这里没有工作流";
+    no_workflows_about: "Messages that wait for one another are produced with", "相互等待的消息可以这样投递：";
+    cancel_workflow: "Cancel workflow", "取消工作流";
     no_notes: "Nothing was changed by a person yet.", "还没有人工操作。";
     payload_json: "Payload (JSON)", "负载（JSON）";
     delay: "Delay in seconds", "延迟（秒）";
@@ -205,7 +222,7 @@ texts! {
     bad_json: "The payload is no JSON:", "负载不是有效的 JSON：";
     bad_headers: "The headers are no JSON object of texts:", "消息头不是由文本组成的 JSON 对象：";
     hidden_search: "Texts cannot be searched while payloads are hidden.", "隐藏负载时不能搜索文本。";
-    shortcuts: "Keys: / search · j k move · Enter open · g then o m d w s a p go to a page", "快捷键：/ 搜索 · j k 移动 · Enter 打开 · g 加 o m d w s a p 跳转页面";
+    shortcuts: "Keys: / search · j k move · Enter open · g then o m d w s f a p go to a page", "快捷键：/ 搜索 · j k 移动 · Enter 打开 · g 加 o m d w s f a p 跳转页面";
     ago: "ago", "前";
     in_future: "in", "后";
     unit_ms: "ms", "毫秒";
@@ -225,6 +242,22 @@ impl Texts {
             State::Done => self.done,
             State::Dead => self.dead,
             State::Cancelled => self.cancelled,
+        }
+    }
+
+    pub(crate) fn step_state(&self, state: StepState) -> &'static str {
+        match state {
+            StepState::Waiting => self.waiting,
+            StepState::Deleted => self.deleted,
+            StepState::Message(state) => self.state(state),
+        }
+    }
+
+    pub(crate) fn workflow_state(&self, state: WorkflowState) -> &'static str {
+        match state {
+            WorkflowState::Running => self.running,
+            WorkflowState::Done => self.done,
+            WorkflowState::Cancelled => self.cancelled,
         }
     }
 

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use clap::{ArgGroup, Args, Parser, Subcommand, ValueEnum};
 use clap_complete::Shell;
-use taskmq_core::broker::{Condition, Rate};
+use taskmq_core::broker::{Condition, Rate, WorkflowId, WorkflowState};
 use taskmq_core::{Backend, MessageId, State};
 
 use crate::when::When;
@@ -60,6 +60,8 @@ pub(crate) enum Command {
     Limits(ListArgs),
     /// List the schedules and when they tick next; add, pause, resume, run and remove them
     Schedules(SchedulesArgs),
+    /// List the workflows, the newest first; show one with its steps, retry and cancel them
+    Workflows(WorkflowsArgs),
     /// Examine the database and the queue, and say what is wrong, why it matters and what to do
     ///
     /// Exits with 1 when it finds an error; warnings and remarks are no failure.
@@ -427,6 +429,47 @@ pub(crate) struct AddScheduleArgs {
     /// A header for the handler to read
     #[arg(long, value_name = "NAME=TEXT", value_parser = parse_header)]
     pub(crate) header: Vec<(String, String)>,
+}
+
+#[derive(Debug, Args)]
+pub(crate) struct WorkflowsArgs {
+    #[command(subcommand)]
+    pub(crate) command: Option<WorkflowCommand>,
+
+    /// In one state: running, done or cancelled
+    #[arg(long)]
+    pub(crate) state: Option<WorkflowState>,
+
+    /// At most so many
+    #[arg(long, default_value_t = 50, value_parser = clap::value_parser!(i64).range(1..=100_000))]
+    pub(crate) limit: i64,
+
+    /// Print JSON
+    #[arg(long, global = true)]
+    pub(crate) json: bool,
+}
+
+#[derive(Debug, Subcommand)]
+pub(crate) enum WorkflowCommand {
+    /// Show a workflow and its steps
+    Show {
+        /// Its id
+        id: WorkflowId,
+    },
+    /// Make the messages of all steps live again that are dead or cancelled
+    Retry {
+        /// Its id
+        id: WorkflowId,
+    },
+    /// Let no further step begin, and take back the messages of those that wait; what runs is finished
+    Cancel {
+        /// Its id
+        id: WorkflowId,
+
+        /// Do not ask
+        #[arg(long)]
+        yes: bool,
+    },
 }
 
 #[derive(Debug, Args)]

@@ -61,6 +61,7 @@ fn run(cli: &Cli) -> error::Result<()> {
         Command::Limit(args) => commands::limits::set(args, url),
         Command::Limits(args) => commands::limits::list(args, url),
         Command::Schedules(args) => commands::schedules::run(args, url),
+        Command::Workflows(args) => commands::workflows::run(args, url),
         Command::Doctor(args) => doctor::run(args, url),
         #[cfg(feature = "watch")]
         Command::Watch => watch::run(url),

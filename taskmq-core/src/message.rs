@@ -1,7 +1,12 @@
 //! A message, as the database has it.
 
+use std::collections::BTreeMap;
+
 use chrono::{DateTime, Utc};
 use serde::Serialize;
+
+use crate::broker::WorkflowId;
+use crate::workflow::workflow_of;
 
 /// The number that the database gave a message. It keeps it for ever, in `taskmq_archive` too.
 pub type MessageId = i64;
@@ -120,6 +125,14 @@ pub struct Message {
     pub result: Option<Box<serde_json::value::RawValue>>,
     /// Why it is dead.
     pub error: Option<String>,
+}
+
+impl Message {
+    /// The workflow that it is a step of, as its headers say.
+    pub fn workflow(&self) -> Option<WorkflowId> {
+        let headers: BTreeMap<String, String> = serde_json::from_str(self.headers.as_ref()?.get()).ok()?;
+        workflow_of(&headers)
+    }
 }
 
 /// One failed attempt.

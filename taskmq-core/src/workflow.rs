@@ -11,10 +11,13 @@ use std::time::Duration;
 
 use serde_json::Value;
 
-use crate::broker::{StepRecord, WorkflowId, WorkflowRecord};
+use crate::broker::{
+    Action, Broker, Changed, Note, Noted, Step, StepRecord, StepState, WorkflowEntry, WorkflowId,
+    WorkflowRecord, WorkflowState,
+};
 use crate::limits::{MAX_STEPS, MAX_STEPS_BEFORE, check_key};
 use crate::trace::Producing;
-use crate::{BrokerConnection, Context, Error, NewMessage, Result, Retention};
+use crate::{BrokerConnection, Context, Error, MessageId, NewMessage, Result, Retention, State};
 
 /// The header that the message of a step has: the workflow's id.
 pub const WORKFLOW_HEADER: &str = "taskmq-workflow";
@@ -132,10 +135,80 @@ impl<'a> Workflow<'a> {
     }
 }
 
+/// Lets no further step of a workflow begin, and cancels the messages of its steps that wait; what runs is finished. Both
+/// is noted.
+///
+/// # Errors
+/// [`Error::Workflow`] when there is none of this id, or when it is done; and what the database reports.
+pub fn cancel(conn: &mut impl BrokerConnection, id: WorkflowId, actor: &str) -> Result<Changed> {
+    let broker = conn.broker();
+    broker.cancel_workflow(id, actor)?;
+    // In a transaction of its own: who acknowledges a step has the locks the other way round.
+    let (workflow, steps) = find(broker, id)?;
+    if workflow.state == WorkflowState::Done {
+        return Err(refused(id, "it is done"));
+    }
+    change(broker, Action::Cancel, id, actor, &steps, |state| {
+        matches!(state, State::Ready | State::Scheduled | State::Retrying)
+    })
+}
+
+/// Makes the messages of all steps of a workflow live again that are dead or cancelled, and notes it.
+///
+/// # Errors
+/// [`Error::Workflow`] when there is none of this id, when it is cancelled, or when no step of it is dead or cancelled;
+/// and what the database reports.
+pub fn retry(conn: &mut impl BrokerConnection, id: WorkflowId, actor: &str) -> Result<Changed> {
+    let broker = conn.broker();
+    let (workflow, steps) = find(broker, id)?;
+    if workflow.state == WorkflowState::Cancelled {
+        return Err(refused(id, "it is cancelled; produce it again if it is to run again"));
+    }
+    if workflow.stuck == 0 {
+        return Err(refused(id, "no step of it is dead or cancelled"));
+    }
+    change(broker, Action::Retry, id, actor, &steps, |state| matches!(state, State::Dead | State::Cancelled))
+}
+
+fn find(broker: &mut dyn Broker, id: WorkflowId) -> Result<(WorkflowEntry, Vec<Step>)> {
+    broker.workflow(id)?.ok_or_else(|| refused(id, "there is none of this id"))
+}
+
+fn refused(id: WorkflowId, problem: &str) -> Error {
+    Error::Workflow { name: id.to_string(), problem: problem.to_owned() }
+}
+
+fn change(
+    broker: &mut dyn Broker,
+    action: Action,
+    id: WorkflowId,
+    actor: &str,
+    steps: &[Step],
+    which: fn(State) -> bool,
+) -> Result<Changed> {
+    let is_meant = |step: &&Step| matches!(step.state, StepState::Message(state) if which(state));
+    let ids: Vec<MessageId> = steps.iter().filter(is_meant).filter_map(|step| step.message_id).collect();
+    let details = format!("workflow {id}");
+    let note = Note {
+        actor,
+        action: action.as_str(),
+        topic: None,
+        message_id: None,
+        details: &details,
+        messages: 0,
+    };
+    broker.change(&action, &ids, Noted::New(&note))
+}
+
+/// The workflow that a message with these headers is a step of.
+pub(crate) fn workflow_of(headers: &BTreeMap<String, String>) -> Option<WorkflowId> {
+    headers.get(WORKFLOW_HEADER)?.parse().ok()
+}
+
 impl Context {
     /// The workflow that the message is a step of.
     pub fn workflow(&self) -> Option<WorkflowId> {
-        self.headers().get(WORKFLOW_HEADER)?.parse().ok()
+        workflow_of(self.headers())
     }
 
     /// What the steps returned that this one waited for, by their names; `null` of those that returned nothing. For

@@ -4,8 +4,8 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use taskmq_core::broker::{Action, MessageFilter, Note, Noted};
 use taskmq_core::worker::Ended;
 use taskmq_core::{
-    AnyConnection, Backend, BrokerConnection, Error, NewMessage, Produced, Registry, Worker, produce,
-    produce_many, task_consumer,
+    AnyConnection, Backend, BrokerConnection, Error, NewMessage, Produced, Registry, Retention, Worker,
+    Workflow, produce, produce_many, task_consumer, workflow,
 };
 use taskmq_tests::databases::{TestDatabase, fresh, try_execute};
 
@@ -88,6 +88,12 @@ fn each_role(roles: &Roles) {
         .expect("produces");
     assert_eq!(stored, 0);
     produce(&mut producer, "roles", &-1).expect("produces");
+    let of_steps = |last| {
+        let workflow = Workflow::new("roles").step("a", NewMessage::new("roles", &8), &[]);
+        workflow.step("b", NewMessage::new("roles", &last), &["a"]).retention(Retention::None)
+    };
+    let stuck = of_steps(-2).produce(&mut producer).expect("produces");
+    let over = of_steps(9).produce(&mut producer).expect("produces");
 
     let registry = Registry::default().with(handle::consumer()).expect("one consumer");
     let worker = Worker::new(registry, roles.url("worker")).handle_signals(false).until_empty(true);
@@ -96,12 +102,18 @@ fn each_role(roles: &Roles) {
     let mut reader = roles.connect("reader");
     let all = MessageFilter { topic: None, state: None, limit: 100 };
     let messages = reader.broker().messages(&all).expect("reads");
-    let failed: Vec<_> = messages.iter().filter(|m| m.error.is_some()).map(|m| m.id).collect();
-    assert_eq!((messages.len(), failed.len()), (5, 1));
+    let mut failed: Vec<_> = messages.iter().filter(|m| m.error.is_some()).map(|m| m.id).collect();
+    failed.sort_unstable();
+    assert_eq!((messages.len(), failed.len()), (9, 2));
     assert_eq!(reader.broker().failures(failed[0]).expect("reads").len(), 2);
-    assert_eq!(reader.broker().topics().expect("reads")[0].done, 4);
+    assert_eq!(reader.broker().topics().expect("reads")[0].done, 7);
     reader.broker().workers(10).expect("reads");
     reader.broker().held(10).expect("reads");
+    assert_eq!(reader.broker().workflow(stuck).expect("reads").expect("is there").0.stuck, 1);
+    let mut purger = roles.connect("worker");
+    while purger.broker().workflow(over).expect("reads").is_some() {
+        purger.broker().purge_workflows(10).expect("purges");
+    }
 
     let mut operator = roles.connect("operator");
     for action in [Action::Retry, Action::Cancel, Action::Delete] {
@@ -117,7 +129,16 @@ fn each_role(roles: &Roles) {
         assert_eq!(changed.changed, failed, "{}", action.as_str());
     }
 
+    // Its dead letter is deleted by now.
+    let error = workflow::retry(&mut operator, stuck, "o").expect_err("is refused");
+    assert!(error.to_string().ends_with("no step of it is dead or cancelled"), "{error}");
+    workflow::cancel(&mut operator, stuck, "o").expect("cancels");
+
     let refused = [
+        ("producer", "SELECT payload FROM taskmq_steps"),
+        ("producer", "UPDATE taskmq_workflows SET open_steps = 0"),
+        ("reader", "UPDATE taskmq_workflows SET cancelled = TRUE"),
+        ("operator", "DELETE FROM taskmq_workflows"),
         ("producer", "SELECT payload FROM taskmq_messages"),
         ("producer", "UPDATE taskmq_messages SET priority = 1"),
         ("producer", "DELETE FROM taskmq_messages"),

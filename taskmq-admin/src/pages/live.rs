@@ -9,7 +9,7 @@ use maud::Markup;
 
 use crate::fields::Fields;
 use crate::page::Page;
-use crate::pages::{changes, overview, topic, workers};
+use crate::pages::{changes, overview, topic, workers, workflows};
 use crate::problem::Problem;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -47,6 +47,7 @@ async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
         Some("overview") => overview::part(page, fields).await,
         Some("topic") => topic::part(page, fields.get("name").unwrap_or_default()).await,
         Some("workers") => workers::part(page).await,
+        Some("workflow") => workflows::part(page, fields.parse("id").ok_or(Problem::NotFound)?).await,
         Some("change") => changes::part(page, fields.parse("id").ok_or(Problem::NotFound)?),
         _ => Err(Problem::NotFound),
     }

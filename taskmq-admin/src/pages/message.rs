@@ -9,6 +9,7 @@ use taskmq_core::message::{FailedAttempt, Message};
 
 use crate::page::Page;
 use crate::pages::messages::actions;
+use crate::pages::workflows;
 use crate::problem::Problem;
 use crate::view::format;
 use crate::view::visible::{visible, visible_lines};
@@ -32,6 +33,10 @@ async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
         })
         .await?;
     let (now, message, failures, workers) = found.ok_or(Problem::NotFound)?;
+    let workflow = match message.workflow() {
+        Some(workflow) => Some(workflows::around(page, workflow, id).await?),
+        None => None,
+    };
     let texts = page.texts;
     let worker = message.worker_id.and_then(|id| workers.into_iter().find(|worker| worker.id == id));
     let worker = worker.map(|worker| worker.label());
@@ -48,6 +53,7 @@ async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
         }
         div.columns {
             div {
+                @if let Some(workflow) = &workflow { (workflow) }
                 (json(page, texts.payload, Some(message.payload.get())))
                 (json(page, texts.result, message.result.as_ref().map(|json| json.get())))
                 (json(page, texts.headers, message.headers.as_ref().map(|json| json.get())))

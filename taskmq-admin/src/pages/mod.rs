@@ -14,3 +14,4 @@ pub(crate) mod produce;
 pub(crate) mod schedules;
 pub(crate) mod topic;
 pub(crate) mod workers;
+pub(crate) mod workflows;

@@ -6,12 +6,13 @@ use crate::problem::Problem;
 use crate::view::visible::visible_lines;
 
 /// One stroke each, in the colour of the text.
-const ICONS: [(&str, &str); 8] = [
+const ICONS: [(&str, &str); 9] = [
     ("overview", "M4 13h4l2-7 4 13 2-6h4"),
     ("messages", "M4 6h16M4 12h16M4 18h10"),
     ("dead", "M12 4l9 16H3zM12 10v4M12 17v.5"),
     ("workers", "M5 5h14v6H5zM5 13h14v6H5zM8 8h.5M8 16h.5"),
     ("schedules", "M12 4a8 8 0 100 16 8 8 0 000-16M12 8v4l3 2"),
+    ("workflows", "M9 4h6v4H9zM3 16h6v4H3zM15 16h6v4h-6zM12 8v4M6 16v-4h12v4"),
     ("changes", "M5 12a7 7 0 0112-5l2 2M19 5v4h-4M19 12a7 7 0 01-12 5l-2-2M5 19v-4h4"),
     ("audit", "M7 4h10v16H7zM10 8h4M10 12h4M10 16h2"),
     ("produce", "M12 5v14M5 12h14"),
@@ -61,6 +62,7 @@ impl Page {
             texts.dead_letters,
             texts.workers,
             texts.schedules,
+            texts.workflows,
             texts.changes,
             texts.audit,
             texts.produce,

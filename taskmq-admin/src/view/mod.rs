@@ -2,6 +2,7 @@
 
 pub(crate) mod chart;
 pub(crate) mod format;
+pub(crate) mod graph;
 pub(crate) mod layout;
 pub(crate) mod parts;
 pub(crate) mod visible;

@@ -294,7 +294,8 @@ fn a_password_opens_and_cannot_be_tried_for_long() {
 fn whoever_only_looks_cannot_write_by_a_crafted_request() {
     let door = Door::new(Access::host_decides(), |admin| admin.read_only(true));
     NewMessage::new("mail", &1).produce(&mut door.db.connect()).expect("produces");
-    for path in ["/produce", "/change", "/changes/1/stop", "/topic", "/schedules", "/workers"] {
+    for path in ["/produce", "/change", "/changes/1/stop", "/topic", "/schedules", "/workers", "/workflows/1"]
+    {
         let answer = door.ask(Method::POST, path, &[FORM, OWN], PRODUCE);
         assert!(answer.status.is_client_error(), "{path}: {}", answer.status);
     }

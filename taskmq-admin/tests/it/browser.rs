@@ -49,6 +49,7 @@ fn every_page_is_pictured() {
     let change = [("all", "cancel"), ("state", "ready"), ("topic", "bill"), ("confirm", "yes")];
     assert_eq!(served.site.post("/change", &change).location, "./changes/1");
     served.site.wait("/changes/1", ">Finished<");
+    let (workflow, step) = crate::workflows::nightly(&mut served.site.db.connect());
     let browser = Browser::start();
     let message = format!("/messages/{}", seeded.dead[0]);
     let waiting = format!("/messages/{}", seeded.scheduled);
@@ -63,6 +64,9 @@ fn every_page_is_pictured() {
         ("dead", "/dead"),
         ("workers", "/workers"),
         ("schedules", "/schedules"),
+        ("workflows", "/workflows"),
+        ("workflow", &*workflow),
+        ("step", &*step),
         ("changes", "/changes"),
         ("change", "/changes/1"),
         ("audit", "/audit"),

@@ -29,4 +29,5 @@ mod schedules;
 mod serving;
 mod site;
 mod speed;
+mod workflows;
 mod xss;

@@ -6,7 +6,7 @@ use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use taskmq_admin::{Access, Actor, Admin};
-use taskmq_core::broker::{Awaited, Claim, Outcome, Settlement, Share, WorkerIdentity};
+use taskmq_core::broker::{Claim, Outcome, Settlement, Share, WorkerIdentity};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, NewMessage, Retention, State};
 use taskmq_tests::databases::TestDatabase;
 use tokio::runtime::Runtime;
@@ -139,7 +139,7 @@ pub(crate) fn run(
             id: claimed.id,
             attempt: claimed.attempt,
             batch: None,
-            awaited: Awaited::default(),
+            awaited: claimed.awaited(),
             outcome,
         };
         assert!(conn.broker().settle(worker, &[settlement]).expect("settles").is_empty());

@@ -6,7 +6,7 @@ use std::collections::BTreeMap;
 use html5gum::{DefaultEmitter, Token, Tokenizer};
 use serde_json::json;
 use taskmq_core::broker::{Note, WorkerIdentity};
-use taskmq_core::{AnyConnection, Backend, BrokerConnection, MessageId, NewMessage};
+use taskmq_core::{AnyConnection, Backend, BrokerConnection, MessageId, NewMessage, Workflow};
 use taskmq_tests::databases::{TestDatabase, fresh};
 
 use crate::driver::Browser;
@@ -88,6 +88,14 @@ fn seed(db: &TestDatabase, texts: &[String]) -> Vec<MessageId> {
         limits.join(", ")
     ));
     db.execute(&schedules);
+    for text in texts.iter().take(FEW) {
+        // Both pages of it, as its step is the message of the list.
+        let name = cut(&text.replace('\0', ""), 200);
+        let step = NewMessage::new("alive", text).priority(1);
+        let workflow = Workflow::new(format!("w{name}.")).step(format!("s{name}."), step, &[]);
+        let waiting = NewMessage::new("alive", text);
+        workflow.step("later", waiting, &[&format!("s{name}.")]).produce(&mut conn).expect("produces");
+    }
     let live = NewMessage::new("alive", &json!({ "text": texts[0] })).produce(&mut conn).expect("produces");
     ids.push(live.id());
     ids
@@ -156,6 +164,8 @@ fn asking(text: &str) -> Vec<String> {
         format!("/overview?topics={text}"),
         format!("/schedules?name={text}"),
         format!("/audit?below={text}"),
+        format!("/workflows?state={text}&below={text}"),
+        format!("/workflows/{}", text.replace('+', "%20")),
         format!("/messages/{}", text.replace('+', "%20")),
         format!("/{}", text.replace('+', "%20")),
     ]
@@ -163,11 +173,20 @@ fn asking(text: &str) -> Vec<String> {
 
 /// All pages of lists, and each message's own.
 fn showing(ids: &[MessageId], site: &Site) -> Vec<String> {
-    let mut paths: Vec<String> =
-        ["/overview", "/topic?name=t1", "/dead", "/workers", "/schedules", "/produce", "/changes"]
-            .map(str::to_owned)
-            .into();
-    for first in ["/messages", "/messages?state=dead", "/audit"] {
+    let mut paths: Vec<String> = [
+        "/overview",
+        "/topic?name=t1",
+        "/dead",
+        "/workers",
+        "/schedules",
+        "/workflows",
+        "/produce",
+        "/changes",
+    ]
+    .map(str::to_owned)
+    .into();
+    paths.extend((1..=FEW).map(|id| format!("/workflows/{id}")));
+    for first in ["/messages", "/messages?state=dead", "/audit", "/workflows"] {
         let mut next = Some(first.to_owned());
         while let Some(path) = next {
             let body = site.page(&path);

@@ -15,6 +15,7 @@ pub(crate) mod search;
 pub(crate) mod show;
 pub(crate) mod topics;
 pub(crate) mod workers;
+pub(crate) mod workflows;
 
 /// Who did it, in the notes of what people did.
 const ACTOR: &str = "taskmq-cli";

@@ -23,6 +23,7 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
         output::json(&[Row { message: &message, failures: &failures }]);
         return Ok(());
     }
+    let workflow = message.workflow();
     // Further lines of a text are indented, so that none can pass for a line of taskmq's.
     let line = |name: &str, text: String| {
         say!("{name:<13}{}", output::printable(&text).replace('\n', "\n             "));
@@ -48,6 +49,9 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     }
     if let Some(headers) = message.headers {
         line("headers", headers.get().to_owned());
+    }
+    if let Some(workflow) = workflow {
+        line("workflow", workflow.to_string());
     }
     if let Some(error) = message.error {
         line("error", error);

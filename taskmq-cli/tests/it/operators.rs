@@ -2,7 +2,13 @@
 
 use std::fs;
 
+use taskmq_core::{AnyConnection, NewMessage, Workflow};
+
 use crate::database::{execute, migrated};
+
+fn connect(host: &crate::host::Host) -> AnyConnection {
+    AnyConnection::establish(&host.path("app.db").display().to_string()).expect("connects")
+}
 
 fn said(host: &crate::host::Host, args: &[&str]) -> String {
     let out = host.run(args);
@@ -77,6 +83,46 @@ fn a_topic_is_limited_over_all_workers() {
     assert_eq!(said(&host, &["limit", "mail", "--none"]), "mail had no limit\n");
     assert_eq!(host.json(&["limit", "tpyo", "--none", "--json"])[0]["changed"], true);
     assert!(host.json(&["topics", "--json"])[0]["limit"].is_null());
+}
+
+#[test]
+fn workflows_are_listed_shown_retried_and_cancelled() {
+    let host = migrated();
+    assert_eq!(said(&host, &["workflows"]), "there are no such workflows\n");
+    let mut conn = connect(&host);
+    let message = |payload: &str| NewMessage::new("mail".to_owned(), payload);
+    let workflow = Workflow::new("a \u{1b}[2J name").step("first", message("1"), &[]);
+    let id = workflow.step("second", message("2"), &["first"]).produce(&mut conn).expect("produces");
+    let listed = said(&host, &["workflows", "--state", "running"]);
+    assert!(listed.contains("0 of 2") && listed.contains("a \\u{1b}[2J name"), "{listed}");
+    assert_eq!(said(&host, &["workflows", "--state", "done"]), "there are no such workflows\n");
+    let shown = said(&host, &["workflows", "show", "1"]);
+    assert!(shown.contains("running, 0 of 2 steps done") && shown.contains("waiting"), "{shown}");
+    let json = host.json(&["workflows", "show", "1", "--json"]);
+    assert_eq!(
+        (&json[0]["id"], &json[0]["state"], &json[0]["stuck"]),
+        (&id.into(), &"running".into(), &0.into())
+    );
+    let steps = &json[0]["all_steps"];
+    assert_eq!((&steps[0]["state"], &steps[1]["state"]), (&"ready".into(), &"waiting".into()), "{json}");
+    assert_eq!(steps[1]["after"], serde_json::json!([1]));
+    let text = said(&host, &["show", "1"]);
+    assert!(text.contains("workflow     1\n"), "{text}");
+    // A message of it that is cancelled holds it up until it is retried.
+    host.fails(&["workflows", "retry", "1"], "no step of it is dead or cancelled");
+    said(&host, &["cancel", "1"]);
+    assert_eq!(host.json(&["workflows", "--json"])[0]["stuck"], 1);
+    assert_eq!(said(&host, &["workflows", "retry", "1"]), "workflow 1 goes on; made due: 1 message\n");
+    host.fails(&["workflows", "cancel", "1"], "say --yes");
+    let said_so = said(&host, &["workflows", "cancel", "1", "--yes"]);
+    assert_eq!(said_so, "workflow 1 is cancelled; taken back: 1 message\n");
+    assert_eq!(host.json(&["workflows", "--json"])[0]["state"], "cancelled");
+    host.fails(&["workflows", "retry", "1"], "it is cancelled");
+    for command in ["show", "retry"] {
+        host.fails(&["workflows", command, "7"], "there is none of this id");
+    }
+    host.fails(&["workflows", "cancel", "7", "--yes"], "there is none of this id");
+    assert_eq!(host.run(&["workflows", "--state", "dead"]).status.code(), Some(2));
 }
 
 const DEAD: &str = "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, finished_at, worker_id, attempts, crashes, payload, error)

@@ -310,6 +310,20 @@ pub(crate) mod sealed {
     pub trait Sealed {}
 }
 
+/// In a transaction, or in a savepoint of the one that is open.
+pub(crate) fn atomically<B: Broker + ?Sized, T>(
+    broker: &mut B,
+    operation: impl FnOnce(&mut B) -> Result<T>,
+) -> Result<T> {
+    broker.begin()?;
+    let outcome = operation(broker).and_then(|value| broker.commit().map(|()| value));
+    if outcome.is_err() {
+        // If this fails too, the connection is of no use any more, and with it ends the transaction.
+        let _ = broker.rollback();
+    }
+    outcome
+}
+
 /// What a worker asks for.
 #[derive(Clone, Copy, Debug)]
 pub struct Claim<'a> {

@@ -9,7 +9,7 @@ use std::str::FromStr;
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 
-use super::{Broker, Note, Outcome, Settlement, rows};
+use super::{Broker, Note, Outcome, Settlement, atomically, rows};
 use crate::produce::MessageRecord;
 use crate::workflow::WORKFLOW_HEADER;
 use crate::{Error, MessageId, Result, State};
@@ -269,20 +269,9 @@ pub(super) trait Stepping: Broker {
     fn delete_workflow(&mut self, workflow: WorkflowId) -> Result<()>;
 }
 
-/// Runs it as a transaction of its own, or as part of the one that is open.
-fn as_one<C: Stepping, T>(conn: &mut C, run: impl FnOnce(&mut C) -> Result<T>) -> Result<T> {
-    conn.begin()?;
-    let outcome = run(conn).and_then(|value| conn.commit().map(|()| value));
-    if outcome.is_err() {
-        // The first error is the one to tell.
-        let _ = conn.rollback();
-    }
-    outcome
-}
-
 /// See [`Broker::produce_workflow`].
 pub(super) fn produce(conn: &mut impl Stepping, workflow: &WorkflowRecord) -> Result<WorkflowId> {
-    as_one(conn, |conn| {
+    atomically(conn, |conn| {
         let steps = i32::try_from(workflow.steps.len()).unwrap_or(i32::MAX);
         let id = conn.insert_workflow(&workflow.name, workflow.keep_seconds, steps)?;
         for (number, step) in (1..).zip(&workflow.steps) {
@@ -390,7 +379,7 @@ pub(super) fn workflow(
 
 /// See [`Administration::cancel_workflow`](super::Administration::cancel_workflow).
 pub(super) fn cancel(conn: &mut impl Stepping, id: WorkflowId, actor: &str) -> Result<bool> {
-    as_one(conn, |conn| {
+    atomically(conn, |conn| {
         let cancelled = conn.finish_cancelled(id)?;
         if cancelled {
             let details = format!("workflow {id}");
@@ -410,6 +399,6 @@ pub(super) fn purge(conn: &mut impl Stepping, limit: i64) -> Result<usize> {
         return Ok(0);
     }
     over.sort_unstable();
-    as_one(conn, |conn| over.iter().try_for_each(|id| conn.delete_workflow(*id)))?;
+    atomically(conn, |conn| over.iter().try_for_each(|id| conn.delete_workflow(*id)))?;
     Ok(over.len())
 }

@@ -1,6 +1,6 @@
 //! What people do with schedules.
 
-use crate::broker::{Broker, Note, Schedule};
+use crate::broker::{Broker, Note, Schedule, atomically};
 use crate::{BrokerConnection, Error, Produced, Result};
 
 /// Every schedule, by name.
@@ -85,18 +85,4 @@ fn note(
     let (topic, message_id) = (Some(schedule.topic.as_str()), produced.map(Produced::id));
     let messages = i64::from(matches!(produced, Some(Produced::New(_))));
     broker.note(&Note { actor, action, topic, message_id, details: &schedule.name, messages }).map(drop)
-}
-
-/// In a transaction, or in a savepoint of the one that is open.
-pub(super) fn atomically<T>(
-    broker: &mut dyn Broker,
-    operation: impl FnOnce(&mut dyn Broker) -> Result<T>,
-) -> Result<T> {
-    broker.begin()?;
-    let outcome = operation(broker).and_then(|value| broker.commit().map(|()| value));
-    if outcome.is_err() {
-        // If this fails too, the connection is of no use any more, and with it ends the transaction.
-        let _ = broker.rollback();
-    }
-    outcome
 }

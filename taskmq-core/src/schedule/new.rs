@@ -5,7 +5,7 @@ use crate::limits::check_topic;
 use crate::{BrokerConnection, Error, NewMessage, Result};
 
 use super::Cron;
-use super::manage::atomically;
+use crate::broker::atomically;
 
 impl<'a> NewMessage<'a> {
     /// A message like this one at every tick of a schedule of this name; see [`schedule`](crate::schedule).

@@ -3,7 +3,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 
 use super::Cron;
-use super::manage::atomically;
+use crate::broker::atomically;
 use crate::broker::{Broker, Note, Schedule};
 use crate::{Error, Result};
 
