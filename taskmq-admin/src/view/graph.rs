@@ -11,11 +11,11 @@ use crate::page::Page;
 use crate::view::visible::visible_text;
 
 /// Of a step.
-const WIDTH: f64 = 176.0;
+const WIDTH: f64 = 200.0;
 const HEIGHT: f64 = 46.0;
 /// Between two, whichever way.
 const GAP: f64 = 34.0;
-/// So much of a name fits.
+/// So much of a name fits; what is not ASCII may be twice as wide.
 const CHARS: usize = 22;
 /// What has more is a list only: nobody could read it, and it would take long to lay out.
 const STEPS: usize = 100;
@@ -57,11 +57,7 @@ pub(crate) fn draw(page: &Page, label: &str, steps: &[Step], own: Option<i32>) -
 
 fn node(page: &Page, step: &Step, (x, y): (f64, f64), own: Option<i32>) -> Markup {
     let name = visible_text(&step.name);
-    let short = if name.chars().count() > CHARS {
-        name.chars().take(CHARS - 1).chain(['…']).collect()
-    } else {
-        name.clone()
-    };
+    let short = shortened(&name);
     let (left, top) = (x - WIDTH / 2.0, y - HEIGHT / 2.0);
     let own = own == Some(step.step);
     html! {
@@ -73,6 +69,19 @@ fn node(page: &Page, step: &Step, (x, y): (f64, f64), own: Option<i32>) -> Marku
             text.about x=(left + 26.0) y=(y + 13.0) { (page.texts.step_state(step.state)) }
         }
     }
+}
+
+fn shortened(name: &str) -> String {
+    let mut room = CHARS;
+    let mut wide = name.char_indices().map(|(at, c)| (at, if c.is_ascii() { 1 } else { 2 }));
+    let end = wide.find_map(|(at, width)| match room.checked_sub(width) {
+        Some(left) => {
+            room = left;
+            None
+        }
+        None => Some(at),
+    });
+    end.map_or_else(|| name.to_owned(), |end| format!("{}…", name[..end].trim_end()))
 }
 
 /// From the bottom of one to the top of another.
@@ -128,6 +137,13 @@ mod tests {
             after: after.to_vec(),
             done_at: None,
         }
+    }
+
+    #[test]
+    fn names_are_cut_where_they_would_leave_their_box() {
+        assert_eq!(shortened("fetch exchange rates!!"), "fetch exchange rates!!");
+        assert_eq!(shortened("fetch exchange rates of today"), "fetch exchange rates o…");
+        assert_eq!(shortened("从所有地区获取今天的订单"), "从所有地区获取今天的订…");
     }
 
     #[test]

@@ -71,7 +71,7 @@ fn workflows_are_listed_and_shown_as_pictures(db: TestDatabase) {
     assert_eq!((body.matches("<rect").count(), body.matches("data-key").count()), (8, 8));
     assert_eq!(body.matches("class=\"link").count(), 9, "{body}");
     assert_eq!(body.matches("class=\"link done\"").count(), 4, "{body}");
-    for text in ["class=\"step dead\"", "class=\"step waiting\"", "send the reports to e…", "A step is dead"]
+    for text in ["class=\"step dead\"", "class=\"step waiting\"", "send the reports to ev…", "A step is dead"]
     {
         assert!(body.contains(text), "{text}: {body}");
     }

@@ -163,6 +163,7 @@ impl Settlement {
     }
 
     /// Whether it ends a step.
+    #[cfg(any(feature = "postgres", feature = "mysql"))]
     pub(super) fn ends_step(&self) -> bool {
         self.ended_step().is_some()
     }
