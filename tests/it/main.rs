@@ -27,3 +27,4 @@ mod shutdown;
 mod strays;
 mod terminal;
 mod workers;
+mod workflows;
