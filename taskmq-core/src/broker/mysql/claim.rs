@@ -18,6 +18,9 @@ use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result};
 
+/// Other claims of single messages may be about to lease so many, which this one then goes past.
+const OTHERS_TAKE: i64 = 100;
+
 pub(super) type ClaimedSql =
     (BigInt, Text, Integer, SmallInt, Nullable<SmallInt>, Nullable<Text>, Nullable<Text>, Text, BigInt);
 
@@ -42,6 +45,17 @@ pub(super) struct Taken {
     pub(super) in_line: usize,
     /// It met others with an ordering key, which it left for [`claim_in_turn`].
     pub(super) ordered: bool,
+    /// Another claim was under way, and so this one has done nothing.
+    pub(super) busy: bool,
+}
+
+/// Does nothing but say so when another claim has the lock: who waited for it in the transaction that settles would keep
+/// locks of what it has settled.
+pub(super) fn try_claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Taken> {
+    if claim.as_batch && !try_claim_lock(conn)? {
+        return Ok(Taken { busy: true, ..Taken::default() });
+    }
+    claim_in(conn, claim)
 }
 
 pub(super) fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Taken> {
@@ -55,11 +69,11 @@ pub(super) fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<
         let mut claimed = claim_batch(conn, claim.worker_id, plain)?;
         let (in_turn, in_line) = take_turns(conn, claim.worker_id, ordered)?;
         claimed.extend(in_turn);
-        return Ok(Taken { claimed, in_line, ordered: false });
+        return Ok(Taken { claimed, in_line, ..Taken::default() });
     }
     let (ordered, plain) = partition(lock_due(conn, claim)?);
     let claimed = lease(conn, claim.worker_id, plain)?;
-    Ok(Taken { claimed, in_line: 0, ordered: !ordered.is_empty() })
+    Ok(Taken { claimed, ordered: !ordered.is_empty(), ..Taken::default() })
 }
 
 /// The messages with an ordering key that come first, each with a lease of its own if it is its turn. A transaction
@@ -119,6 +133,15 @@ pub(super) fn claim_lock(conn: &mut MysqlConnection, alone: bool) -> Result<()> 
     Ok(())
 }
 
+/// [`claim_lock`] alone, if nobody else has it.
+fn try_claim_lock(conn: &mut MysqlConnection) -> Result<bool> {
+    let got: Vec<i32> = load!(
+        conn, Mysql => Integer,
+        "SELECT version FROM taskmq_schema WHERE version = (SELECT min(version) FROM taskmq_schema) FOR UPDATE SKIP LOCKED"
+    )?;
+    Ok(!got.is_empty())
+}
+
 /// Every message that is leased with its batch.
 pub(super) fn leased(conn: &mut MysqlConnection) -> Result<HashSet<MessageId>> {
     let lists: Vec<String> = load!(conn, Mysql => Text, "SELECT message_ids FROM taskmq_claims")?;
@@ -130,7 +153,7 @@ pub(super) fn leased(conn: &mut MysqlConnection) -> Result<HashSet<MessageId>> {
 }
 
 /// The due messages of a lane that no batch holds. Reads the index alone.
-pub(super) fn pick_lane(
+fn pick_lane(
     conn: &mut MysqlConnection,
     topic: &str,
     priority: i16,
@@ -150,13 +173,16 @@ pub(super) fn pick_lane(
 }
 
 /// The due messages of a lane that nobody holds, locked.
-pub(super) fn lock_lane(
+fn lock_lane(
     conn: &mut MysqlConnection,
     topic: &str,
     priority: i16,
     room: i64,
     leased: &HashSet<MessageId>,
 ) -> Result<Vec<Claimed>> {
+    if !leased.is_empty() {
+        return lock_others(conn, topic, priority, room, leased);
+    }
     let due: Vec<ClaimedRow> = load!(
         conn, Mysql => ClaimedSql,
         "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload,
@@ -166,10 +192,47 @@ pub(super) fn lock_lane(
          ORDER BY run_at, id LIMIT ? FOR UPDATE SKIP LOCKED",
         Text = topic,
         SmallInt = priority,
-        BigInt = room.saturating_add(row_count(leased.len())),
+        BigInt = room,
     )?;
-    let room = usize::try_from(room).unwrap_or_default();
-    Ok(due.into_iter().map(claimed_row).filter(|c| !leased.contains(&c.id)).take(room).collect())
+    Ok(due.into_iter().map(claimed_row).collect())
+}
+
+/// As [`lock_lane`], where batches hold some. A read that locks would lock those too on its way and keep their workers from
+/// settling, so the index tells first whom to lock.
+fn lock_others(
+    conn: &mut MysqlConnection,
+    topic: &str,
+    priority: i16,
+    room: i64,
+    leased: &HashSet<MessageId>,
+) -> Result<Vec<Claimed>> {
+    let mut seen = HashSet::new();
+    let mut locked: Vec<Claimed> = Vec::new();
+    let mut window = room.saturating_add(OTHERS_TAKE);
+    loop {
+        let due = pick_lane(conn, topic, priority, window, leased)?;
+        let is_all = row_count(due.len()) < window;
+        let found: Vec<MessageId> = due.into_iter().filter(|id| seen.insert(*id)).collect();
+        if found.is_empty() {
+            return Ok(locked);
+        }
+        let mut rows: Vec<(i64, ClaimedRow)> = load!(
+            conn, Mysql => (BigInt, ClaimedSql),
+            "SELECT found.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload,
+                    TIMESTAMPDIFF(MICROSECOND, m.run_at, CURRENT_TIMESTAMP(6))
+             FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, id BIGINT PATH '$')) found
+             STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = found.id
+             WHERE m.worker_id = 0 AND m.run_at <= CURRENT_TIMESTAMP(6) LIMIT ? FOR UPDATE SKIP LOCKED",
+            Text = json(&found)?,
+            BigInt = room.saturating_sub(row_count(locked.len())),
+        )?;
+        rows.sort_unstable_by_key(|row| row.0);
+        locked.extend(rows.into_iter().map(|row| claimed_row(row.1)));
+        if is_all || row_count(locked.len()) >= room {
+            return Ok(locked);
+        }
+        window = window.saturating_mul(4);
+    }
 }
 
 /// The messages of these ids, as they are ordered.

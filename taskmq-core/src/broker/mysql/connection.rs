@@ -57,10 +57,16 @@ pub(super) fn transaction<T>(
     let mut tries = 0;
     loop {
         match conn.transaction(&mut run) {
-            Err(error) if tries < 10 && is_conflict(&error) => tries += 1,
+            Err(error) if tries < 10 && is_conflict(&error) => give_way(&mut tries),
             outcome => return outcome,
         }
     }
+}
+
+/// Those who stood in each other's way would do so again if all began anew at once: a few milliseconds, ever more, by chance.
+fn give_way(tries: &mut u32) {
+    std::thread::sleep(Duration::from_millis(2 << (*tries).min(5)).mul_f64(fastrand::f64()));
+    *tries += 1;
 }
 
 /// Runs a statement again as [`transaction`] does, if it is a transaction of its own. When it is part of its caller's, all of
@@ -74,7 +80,7 @@ pub(super) fn again<T>(
         matches!(AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth(), Ok(None));
     loop {
         match run(conn) {
-            Err(error) if alone && tries < 10 && is_conflict(&error) => tries += 1,
+            Err(error) if alone && tries < 10 && is_conflict(&error) => give_way(&mut tries),
             outcome => return outcome,
         }
     }

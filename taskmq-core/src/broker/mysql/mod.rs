@@ -3,6 +3,7 @@
 
 mod claim;
 mod connection;
+mod look;
 mod produce;
 mod rescue;
 mod schedules;
@@ -21,7 +22,7 @@ use serde::Serialize;
 
 use self::claim::{
     Taken, claim_in, claim_in_turn, claim_lock, end_batches, leased, lock_batches, next_lane, promote_in,
-    row_count,
+    row_count, try_claim_in,
 };
 use self::connection::{again, transaction};
 pub(crate) use self::connection::{connect, is_galera};
@@ -50,10 +51,11 @@ macro_rules! micros {
 }
 
 /// Live messages `m`, with their batch's claim where they are leased with one.
+/// DISTINCT has the server write the members down and find each by its id, where it would go through all lists for each message.
 macro_rules! live_messages {
     () => {
         "taskmq_messages m LEFT JOIN (
-            SELECT ids.id, claim.worker_id, claim.claimed_at
+            SELECT DISTINCT ids.id, claim.worker_id, claim.claimed_at
             FROM taskmq_claims claim, JSON_TABLE(claim.message_ids, '$[*]' COLUMNS (id BIGINT PATH '$')) ids
          ) leased ON leased.id = m.id"
     };
@@ -117,10 +119,27 @@ mod limits;
 mod paused;
 mod stepping;
 
+/// So often a claim tries again to find nobody else claiming, some 0.3 s in all; then it stands in line.
+const TRIES: u32 = 8;
+
+/// Claims when nobody else does. Those who claim exclude each other; who stands in line for that is idle in a transaction, and
+/// of many each would wait for all before it. Alone in its transaction: nothing that it has settled waits with it.
+fn claim_when_free(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Taken> {
+    for tries in 0..TRIES {
+        // By chance, so that they do not all come back together.
+        std::thread::sleep(Duration::from_millis(4 << tries.min(4)).mul_f64(0.5 + fastrand::f64()));
+        let taken = transaction(conn, |conn| try_claim_in(conn, claim))?;
+        if !taken.busy {
+            return Ok(taken);
+        }
+    }
+    transaction(conn, |conn| claim_in(conn, claim))
+}
+
 /// If a claim met ordering keys, another transaction is for them: to exclude the other claims in the same one, two that
 /// already share would wait for each other.
 fn with_turns(conn: &mut MysqlConnection, claim: &Claim<'_>, taken: Taken) -> Result<(Vec<Claimed>, usize)> {
-    let Taken { mut claimed, in_line, ordered } = taken;
+    let Taken { mut claimed, in_line, ordered, .. } = taken;
     if !ordered {
         return Ok((claimed, in_line));
     }
@@ -129,9 +148,6 @@ fn with_turns(conn: &mut MysqlConnection, claim: &Claim<'_>, taken: Taken) -> Re
     claimed.extend(in_turn);
     Ok((claimed, in_line))
 }
-
-/// A worker's id, counter and free lock, or a topic that is paused or limited.
-type LookRow = (i64, Option<i64>, Option<i32>, Option<String>);
 
 impl sealed::Sealed for MysqlConnection {}
 
@@ -233,10 +249,13 @@ impl Broker for MysqlConnection {
                 claim_lock(conn, claim.as_batch)?;
             }
             let lost = settle_in(conn, worker, settlements, ended)?;
-            Ok((lost, claim.map_or(Ok(Taken::default()), |claim| claim_in(conn, claim))?))
+            Ok((lost, claim.map_or(Ok(Taken::default()), |claim| try_claim_in(conn, claim))?))
         })?;
         let (claimed, in_line) = match claim {
-            Some(claim) => with_turns(self, claim, taken)?,
+            Some(claim) => {
+                let taken = if taken.busy { claim_when_free(self, claim)? } else { taken };
+                with_turns(self, claim, taken)?
+            }
             None => (taken.claimed, taken.in_line),
         };
         Ok(Exchanged { lost, claimed, in_line })
@@ -316,50 +335,7 @@ impl Broker for MysqlConnection {
     }
 
     fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
-        let topics = json(topics)?;
-        let rows: Vec<LookRow> = load!(
-            self, Mysql => (BigInt, Nullable<BigInt>, Nullable<Integer>, Nullable<Text>),
-            "WITH RECURSIVE lane AS (
-                SELECT t.topic, (SELECT m.priority FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
-                                 WHERE m.worker_id = 0 AND m.topic = t.topic ORDER BY m.priority DESC LIMIT 1) AS priority
-                FROM JSON_TABLE(?, '$[*]' COLUMNS (topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) t
-                WHERE t.topic NOT IN (SELECT topic FROM taskmq_paused)
-                UNION ALL
-                SELECT l.topic, (SELECT m.priority FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
-                                 WHERE m.worker_id = 0 AND m.topic = l.topic AND m.priority < l.priority ORDER BY m.priority DESC LIMIT 1)
-                FROM lane l WHERE l.priority IS NOT NULL
-             )
-             SELECT id, beat, IF(locked, IS_FREE_LOCK(CONCAT('taskmq:', id)), NULL), CAST(NULL AS CHAR) FROM taskmq_workers
-             UNION ALL
-             SELECT held.worker_id, CAST(NULL AS SIGNED), CAST(NULL AS SIGNED), NULL FROM (
-                SELECT worker_id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id > 0 UNION SELECT worker_id FROM taskmq_claims) held
-             LEFT JOIN taskmq_workers w ON w.id = held.worker_id WHERE w.id IS NULL
-             UNION ALL
-             SELECT 0, NULL, NULL, topic FROM taskmq_paused
-             UNION ALL
-             SELECT -4, NULL, NULL, topic FROM taskmq_limits
-             UNION ALL
-             SELECT DISTINCT m.worker_id, NULL, NULL, NULL FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
-             WHERE m.worker_id IN (-1, -2) AND m.topic IN (SELECT topic FROM lane)
-             UNION ALL
-             SELECT 0, NULL, NULL, NULL FROM DUAL WHERE EXISTS (
-                SELECT 1 FROM lane l STRAIGHT_JOIN taskmq_messages m FORCE INDEX (taskmq_messages_ready)
-                ON m.worker_id = 0 AND m.topic = l.topic AND m.priority = l.priority AND m.run_at <= CURRENT_TIMESTAMP(6)
-                WHERE l.priority IS NOT NULL)
-             UNION ALL
-             SELECT -3, coalesce(TIMESTAMPDIFF(MICROSECOND, UTC_TIMESTAMP(6), tick.next_at), 0), NULL, NULL FROM (
-                SELECT next_at FROM taskmq_schedules WHERE paused = FALSE AND (declared_by IS NULL OR topic IN (
-                    SELECT topic FROM JSON_TABLE(?, '$[*]' COLUMNS (topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) t))
-                ORDER BY next_at LIMIT 1) tick
-             UNION ALL
-             SELECT -9, NULL, NULL, NULL FROM taskmq_workers WHERE id = ? AND draining",
-            Text = &topics,
-            Text = &topics,
-            BigInt = worker_id,
-        )?;
-        let peer = |id, beat, free: Option<i32>| Peer { id, beat, lock_free: free.map(|free| free == 1) };
-        let rows = rows.into_iter().map(|(id, beat, free, paused)| (peer(id, beat, free), paused));
-        Ok(super::look(worker_id, rows))
+        look::look(self, worker_id, topics)
     }
 
     fn rescue(&mut self, peer: &Peer) -> Result<usize> {

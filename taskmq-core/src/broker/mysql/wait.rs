@@ -1,8 +1,9 @@
 //! Waiting on the server, which has no way to tell a client of new rows.
 
+use diesel::connection::SimpleConnection;
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Text};
+use diesel::sql_types::{BigInt, Nullable, Text};
 
 use super::json;
 use crate::statement::load;
@@ -25,18 +26,27 @@ pub(crate) fn has_newer(conn: &mut MysqlConnection, seen: MessageId, topics: &[&
     Ok(!found.is_empty())
 }
 
-/// One statement of five seconds at most, which ends within 5 ms of the commit of a message newer than `seen`, and
-/// says whether there is one. The locking read sees each commit, where a plain one would see what its statement began
-/// with, and leaves alone what is not committed; as it depends on the tick, it is done anew at each. No longer than
-/// that, for so long an ALTER TABLE waits for it, and everybody else for that.
+/// One request that takes the server five seconds at most, or ends within 5 ms of the commit of a message newer than `seen`,
+/// and says whether there is one. Each look is a statement of its own and sees what was committed before it. It takes no locks:
+/// a locking read goes past a locked row with a lock that it keeps to its end, and thousands of rows may be locked and each
+/// looked at a thousand times; servers have run out of memory. Where deleted rows have not been purged yet a look is long, and
+/// so are the pauses then: many workers that look all the time would keep the server from purging them.
 pub(crate) fn wait_for_newer(conn: &mut MysqlConnection, seen: MessageId) -> Result<bool> {
-    let found: Vec<i64> = load!(
-        conn, Mysql => BigInt,
-        "WITH RECURSIVE ticks (tick) AS (SELECT 1 UNION ALL SELECT tick + 1 FROM ticks WHERE tick < 1000)
-         SELECT (SELECT m.id FROM taskmq_messages m WHERE m.id > ? + 0 * ticks.tick
-                 ORDER BY m.id LIMIT 1 LOCK IN SHARE MODE SKIP LOCKED) AS found
-         FROM ticks WHERE sleep(0.005) = 0 HAVING found IS NOT NULL LIMIT 1",
-        BigInt = seen,
-    )?;
-    Ok(!found.is_empty())
+    conn.batch_execute(&format!(
+        "BEGIN NOT ATOMIC
+            DECLARE looked TIMESTAMP(6) DEFAULT SYSDATE(6);
+            DECLARE ends TIMESTAMP(6) DEFAULT looked + INTERVAL 5 SECOND;
+            DECLARE pause DOUBLE DEFAULT 0.005;
+            SET @taskmq_newer = NULL;
+            WHILE @taskmq_newer IS NULL AND looked < ends DO
+                DO SLEEP(pause);
+                SET looked = SYSDATE(6);
+                SELECT id INTO @taskmq_newer FROM taskmq_messages WHERE id > {seen} ORDER BY id LIMIT 1;
+                SET pause = LEAST(0.5, GREATEST(0.005, TIMESTAMPDIFF(MICROSECOND, looked, SYSDATE(6)) * 32e-6));
+            END WHILE;
+         END"
+    ))?;
+    let found: Vec<Option<i64>> =
+        load!(conn, Mysql => Nullable<BigInt>, "SELECT CAST(@taskmq_newer AS SIGNED)")?;
+    Ok(found.first().is_some_and(Option::is_some))
 }
