@@ -9,8 +9,8 @@ use taskmq_core::broker::{
 };
 use taskmq_core::worker::Ended;
 use taskmq_core::{
-    AnyConnection, BrokerConnection, Context, MessageId, NewMessage, Registry, State, Worker, produce_many,
-    task_consumer,
+    AnyConnection, Backend, BrokerConnection, Context, MessageId, NewMessage, Registry, State, Worker,
+    produce_many, task_consumer,
 };
 use taskmq_tests::databases::TestDatabase;
 
@@ -23,6 +23,7 @@ each_database! {
     the_line_has_the_order_of_its_topic,
     who_cancels_deletes_or_changes_a_message_breaks_no_line,
     a_line_that_was_broken_by_hand_is_mended,
+    who_mends_lines_keeps_nobody_out_of_turn,
     a_dead_workers_message_keeps_its_turn,
     who_was_given_up_passes_nothing_on,
     an_acknowledgement_in_the_hosts_transaction_passes_the_turn_on,
@@ -177,6 +178,25 @@ fn a_line_that_was_broken_by_hand_is_mended(db: &TestDatabase) {
     db.execute("DELETE FROM taskmq_turns");
     assert_eq!(conn.broker().mend_lines().expect("mends"), 1);
     assert_eq!(ids(&claim(conn.broker(), &w, &["t"], 10)), [messages[2]]);
+}
+
+/// The next in line is called up past those that are locked, so who only looks must lock none.
+fn who_mends_lines_keeps_nobody_out_of_turn(db: &TestDatabase) {
+    if db.backend() == Backend::Sqlite {
+        return; // Nobody writes beside another there.
+    }
+    let (mut conn, mut other) = (db.connect(), db.connect());
+    let w = worker(&mut conn, 1);
+    let [first, second] = ["1", "2"].map(|payload| keyed(&mut conn, payload, "k"));
+    let claimed = claim(conn.broker(), &w, &["t"], 10);
+    assert_eq!(ids(&claimed), [first]);
+    other.broker().begin().expect("begins");
+    assert_eq!(other.broker().mend_lines().expect("looks"), 0);
+    let third = keyed(&mut conn, "3", "k");
+    assert!(claim(conn.broker(), &w, &["t"], 10).is_empty(), "the third joins the line");
+    settle(&mut conn, &w, &claimed[0]);
+    assert_eq!(ids(&claim(conn.broker(), &w, &["t"], 10)), [second], "and not {third}");
+    other.broker().rollback().expect("rolls back");
 }
 
 fn a_dead_workers_message_keeps_its_turn(db: &TestDatabase) {

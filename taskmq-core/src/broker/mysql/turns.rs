@@ -156,11 +156,20 @@ pub(super) fn mend_lines(conn: &mut MysqlConnection) -> Result<usize> {
         "SELECT t.message_id FROM taskmq_turns t LEFT JOIN taskmq_messages m ON m.id = t.message_id WHERE m.id IS NULL"
     )?;
     pass_turns(conn, &gone)?;
-    let strays = execute!(
-        conn,
-        Mysql,
-        "UPDATE taskmq_messages m FORCE INDEX (taskmq_messages_ready) LEFT JOIN taskmq_turns t ON t.id = -2 - m.worker_id SET m.worker_id = 0
+    // Found without locks: who calls up the next in line goes past those that are locked.
+    let strays: Vec<MessageId> = load!(
+        conn, Mysql => BigInt,
+        "SELECT m.id FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready) LEFT JOIN taskmq_turns t ON t.id = -2 - m.worker_id
          WHERE m.worker_id < -2 AND t.id IS NULL"
     )?;
-    Ok(gone.len() + strays)
+    if strays.is_empty() {
+        return Ok(gone.len());
+    }
+    let mended = execute!(
+        conn, Mysql,
+        "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) stray STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = stray.id
+         LEFT JOIN taskmq_turns t ON t.id = -2 - m.worker_id SET m.worker_id = 0 WHERE m.worker_id < -2 AND t.id IS NULL",
+        Text = json(&strays)?,
+    )?;
+    Ok(gone.len() + mended)
 }
