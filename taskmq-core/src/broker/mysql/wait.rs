@@ -29,7 +29,7 @@ pub(crate) fn has_newer(conn: &mut MysqlConnection, seen: MessageId, topics: &[&
 /// One request that takes the server five seconds at most, or ends within 5 ms of the commit of a message newer than `seen`,
 /// and says whether there is one. Each look is a statement of its own and sees what was committed before it. It takes no locks:
 /// a locking read goes past a locked row with a lock that it keeps to its end, and thousands of rows may be locked and each
-/// looked at a thousand times; servers have run out of memory. Where deleted rows have not been purged yet a look is long, and
+/// looked at a thousand times; a server has run out of memory. Where deleted rows have not been purged yet a look is long, and
 /// so are the pauses then: many workers that look all the time would keep the server from purging them.
 pub(crate) fn wait_for_newer(conn: &mut MysqlConnection, seen: MessageId) -> Result<bool> {
     conn.batch_execute(&format!(
