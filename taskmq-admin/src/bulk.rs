@@ -104,6 +104,7 @@ pub(crate) fn details(selection: &Selection, action: &Action) -> String {
         None => "all".to_owned(),
     }];
     details.extend(selection.unique_key.as_ref().map(|key| format!("key {key:?}")));
+    details.extend(selection.ordering_key.as_ref().map(|key| format!("ordering key {key:?}")));
     details.extend(selection.condition.as_ref().map(|condition| format!("payload {condition}")));
     details.extend(selection.since.map(|since| format!("since {since}")));
     details.extend(selection.before.map(|before| format!("before {before}")));

@@ -213,7 +213,11 @@ pub(crate) struct MessagesArgs {
     #[arg(long)]
     pub(crate) key: Option<String>,
 
-    /// With this text in the payload, headers, unique key or error; upper and lower case count
+    /// With this ordering key
+    #[arg(long, value_name = "KEY")]
+    pub(crate) ordering_key: Option<String>,
+
+    /// With this text in the payload, headers, a key or the error; upper and lower case count
     #[arg(long)]
     pub(crate) text: Option<String>,
 

@@ -53,6 +53,7 @@ pub use backend::Backend;
 pub use connection::{AnyConnection, BrokerConnection};
 pub use consumer::context::Context;
 pub use consumer::failure::Failure;
+pub use consumer::log::LogLevel;
 pub use consumer::registry::Registry;
 pub use consumer::{Backoff, Consumer, Retention};
 pub use error::{Error, Result};

@@ -25,6 +25,12 @@ pub const MAX_STEPS: usize = 1000;
 pub const MAX_STEPS_BEFORE: usize = 100;
 /// Longer error texts are cut to this many bytes before they are stored.
 pub const MAX_ERROR_BYTES: usize = 8 * 1024;
+/// Of what a handler logs in one attempt the last lines are kept: at most so many,
+pub const MAX_LOG_LINES: usize = 200;
+/// of at most so many bytes altogether,
+pub const MAX_LOG_BYTES: usize = 32 * 1024;
+/// each cut to this many bytes.
+pub const MAX_LOG_LINE_BYTES: usize = 4 * 1024;
 
 /// Checks a topic: 1 to 100 characters, each an ASCII letter, a digit or one of `_ - . : /`.
 ///
@@ -127,9 +133,18 @@ pub fn is_printable(c: char) -> bool {
 
 /// Makes an error text safe to store and to show: no control characters but line breaks and tabs, and not too long.
 pub(crate) fn clean_error(text: &str) -> String {
-    let mut clean = String::with_capacity(text.len().min(MAX_ERROR_BYTES));
+    clean(text, MAX_ERROR_BYTES)
+}
+
+/// The same for a line that a handler logs.
+pub(crate) fn clean_line(text: &str) -> String {
+    clean(text, MAX_LOG_LINE_BYTES)
+}
+
+fn clean(text: &str, most: usize) -> String {
+    let mut clean = String::with_capacity(text.len().min(most));
     for c in text.chars() {
-        if clean.len() + c.len_utf8() > MAX_ERROR_BYTES {
+        if clean.len() + c.len_utf8() > most {
             clean.push_str(" [cut]");
             break;
         }

@@ -2,7 +2,7 @@
 
 use std::collections::BTreeMap;
 
-use chrono::{DateTime, Utc};
+use chrono::{DateTime, TimeDelta, Utc};
 use serde::Serialize;
 
 use crate::broker::WorkflowId;
@@ -150,6 +150,45 @@ pub struct FailedAttempt {
     pub failed_at: DateTime<Utc>,
 }
 
+/// What a handler logged.
+#[derive(Clone, Debug, Serialize)]
+pub struct LogLine {
+    /// The number of the attempt, from 1.
+    pub attempt: i32,
+    /// When.
+    pub logged_at: DateTime<Utc>,
+    /// `error`, `warn`, `info`, `debug` or `trace`.
+    pub level: String,
+    /// The handler's words.
+    pub line: String,
+}
+
+/// What was logged in each of a message's failed attempts, and then what was logged in none of them. A message that was
+/// retried by a person has attempts of the same number, so their times tell them apart.
+pub fn log_by_failure<'a>(
+    failures: &[FailedAttempt],
+    log: &'a [LogLine],
+) -> (Vec<Vec<&'a LogLine>>, Vec<&'a LogLine>) {
+    // Both are written at once, yet their times are taken one after the other.
+    let leeway = TimeDelta::seconds(1);
+    let mut of = vec![Vec::new(); failures.len()];
+    let mut others = Vec::new();
+    let mut from = 0;
+    for line in log {
+        let its = |failure: &FailedAttempt| {
+            failure.attempt == line.attempt && failure.failed_at + leeway >= line.logged_at
+        };
+        match failures.iter().skip(from).position(its) {
+            Some(at) => {
+                from += at;
+                of[from].push(line);
+            }
+            None => others.push(line),
+        }
+    }
+    (of, others)
+}
+
 /// The figures of one topic.
 #[derive(Clone, Debug, Default, Serialize)]
 pub struct TopicStats {
@@ -169,4 +208,34 @@ pub struct TopicStats {
     pub dead: i64,
     /// Taken back.
     pub cancelled: i64,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn lines_stand_with_the_attempt_in_which_they_were_logged() {
+        let at = |second: i64| DateTime::UNIX_EPOCH + TimeDelta::seconds(second);
+        let failure = |attempt, second| FailedAttempt {
+            attempt,
+            kind: "error".to_owned(),
+            error: "no".to_owned(),
+            worker: "host:1".to_owned(),
+            failed_at: at(second),
+        };
+        let line = |attempt, second| LogLine {
+            attempt,
+            logged_at: at(second),
+            level: "info".to_owned(),
+            line: second.to_string(),
+        };
+        // Dead after two attempts, retried by a person, and done at the second one.
+        let failures = [failure(1, 10), failure(2, 20), failure(1, 30)];
+        let log = [line(1, 9), line(1, 10), line(2, 19), line(1, 30), line(2, 40)];
+        let (of, others) = log_by_failure(&failures, &log);
+        let words = |lines: &[&LogLine]| lines.iter().map(|line| line.line.clone()).collect::<Vec<_>>();
+        assert_eq!([words(&of[0]), words(&of[1]), words(&of[2])], [vec!["9", "10"], vec!["19"], vec!["30"]]);
+        assert_eq!(words(&others), ["40"]);
+    }
 }

@@ -106,6 +106,57 @@ fn prometheus_takes_the_alerts() {
     }
 }
 
+/// Whether an alert fires for a topic after an hour of such a backlog.
+fn fires(alert: &str, series: &[(&str, &str)]) -> bool {
+    let folder = tempfile::tempdir().expect("a folder");
+    let rules = file("monitoring/alerts.yml").canonicalize().expect("is there");
+    let input: String = series
+        .iter()
+        .map(|(series, values)| format!("      - {{ series: '{series}', values: '{values}' }}\n"))
+        .collect();
+    let path = folder.path().join("test.yml");
+    let text = format!(
+        "rule_files: [{rules:?}]\ntests:\n  - interval: 1m\n    input_series:\n{input}    alert_rule_test:\n      \
+         - {{ eval_time: 1h, alertname: {alert}, exp_alerts: [] }}\n"
+    );
+    std::fs::write(&path, text).expect("a file");
+    let out = Command::new("promtool").args(["test", "rules"]).arg(&path).output().expect("promtool");
+    let said = String::from_utf8_lossy(&[out.stdout, out.stderr].concat()).into_owned();
+    assert!(out.status.success() || said.contains("got:[") || said.contains("got:\n"), "{said}");
+    !out.status.success()
+}
+
+#[test]
+fn what_is_held_back_on_purpose_alerts_nobody() {
+    if Command::new("promtool").arg("--version").output().is_err() {
+        return; // It is a package of its own.
+    }
+    let (paused, limited) = ("taskmq_queue_paused{topic=\"t\"}", "taskmq_queue_limited{topic=\"t\"}");
+    let backlog = [
+        ("taskmq_queue_messages{topic=\"t\",state=\"ready\"}", "2000+10x60"),
+        ("taskmq_queue_messages{topic=\"t\",state=\"running\"}", "0x60"),
+        ("taskmq_queue_oldest_waiting_seconds{topic=\"t\"}", "400+60x60"),
+    ];
+    let with = |more: &[(&'static str, &'static str)]| [&backlog[..], more].concat();
+    let free = with(&[(paused, "0x60"), (limited, "0x60")]);
+    let at_rest = with(&[(paused, "1x60"), (limited, "0x60")]);
+    let stuck = with(&[(paused, "0x60"), (limited, "1x60")]);
+    let finished = "taskmq_worker_finished_total{topic=\"t\",outcome=\"done\"}";
+    let working = with(&[(paused, "0x60"), (limited, "1x60"), (finished, "0+5x60")]);
+    for (alert, series, expected) in [
+        ("TaskmqBacklogGrows", &free, true),
+        ("TaskmqBacklogGrows", &at_rest, false),
+        ("TaskmqBacklogGrows", &working, false),
+        ("TaskmqMessagesWait", &free, true),
+        ("TaskmqMessagesWait", &at_rest, false),
+        ("TaskmqMessagesWait", &working, false),
+        // The limit is not why.
+        ("TaskmqMessagesWait", &stuck, true),
+    ] {
+        assert_eq!(fires(alert, series), expected, "{alert}: {series:?}");
+    }
+}
+
 struct Prometheus {
     child: Child,
     at: String,

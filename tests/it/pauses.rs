@@ -63,12 +63,16 @@ fn what_a_death_left_rests_too(db: &TestDatabase) {
     db.execute("UPDATE taskmq_messages SET worker_id = -2 WHERE id = 2");
     conn.broker().pause("slow", "test").expect("pauses");
     workers.start(&[]);
-    for n in 0..3 {
+    for n in 1..=3 {
+        // A pause is seen by a look, and so is its end: two further ones.
+        conn.broker().pause("patient", "test").expect("pauses");
+        workers.wait("it has looked", LONG, || workers.log().matches("patient is paused").count() == n);
+        conn.broker().resume("patient", "test").expect("resumes");
+        workers.wait("it has looked", LONG, || workers.log().matches("patient is resumed").count() == n);
         let note = produce(&mut conn, "note", &n).expect("produces");
         workers.wait("another topic goes on", LONG, || {
             conn.broker().message(note).expect("reads").expect("is there").state == State::Done
         });
-        std::thread::sleep(Duration::from_secs(1)); // a further look
     }
     assert!(workers.journal().iter().all(|entry| entry.what != "begin"), "{}", workers.log());
     conn.broker().resume("slow", "test").expect("resumes");

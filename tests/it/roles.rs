@@ -4,8 +4,8 @@ use diesel::result::{DatabaseErrorKind, Error as DieselError};
 use taskmq_core::broker::{Action, MessageFilter, Note, Noted};
 use taskmq_core::worker::Ended;
 use taskmq_core::{
-    AnyConnection, Backend, BrokerConnection, Error, NewMessage, Produced, Registry, Retention, Worker,
-    Workflow, produce, produce_many, task_consumer, workflow,
+    AnyConnection, Backend, BrokerConnection, Context, Error, NewMessage, Produced, Registry, Retention,
+    Worker, Workflow, produce, produce_many, task_consumer, workflow,
 };
 use taskmq_tests::databases::{TestDatabase, fresh, try_execute};
 
@@ -62,7 +62,8 @@ impl Drop for Roles {
 }
 
 #[task_consumer(topic = "roles", max_attempts = 2, backoff = "1ms")]
-fn handle(n: i64) -> Result<i64, &'static str> {
+fn handle(n: i64, ctx: &Context) -> Result<i64, &'static str> {
+    ctx.log(n);
     if n < 0 { Err("negative") } else { Ok(n) }
 }
 
@@ -106,6 +107,7 @@ fn each_role(roles: &Roles) {
     failed.sort_unstable();
     assert_eq!((messages.len(), failed.len()), (9, 2));
     assert_eq!(reader.broker().failures(failed[0]).expect("reads").len(), 2);
+    assert_eq!(reader.broker().log(failed[0]).expect("reads").len(), 2);
     assert_eq!(reader.broker().topics().expect("reads")[0].done, 7);
     reader.broker().workers(10).expect("reads");
     reader.broker().held(10).expect("reads");

@@ -52,6 +52,7 @@ fn fill(db: &TestDatabase) -> usize {
                     (901, 't', 'done', 0, {now}, {now}, 0, 1, 0, NULL, NULL, {white}, {white}, NULL)"
         ),
         format!("INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker) VALUES (900, 1, 'error', {any}, {any})"),
+        format!("INSERT INTO taskmq_logs (message_id, attempt, logged_at, level, line) VALUES (900, 1, {now}, 'info', {any})"),
         format!("INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency) VALUES (5, {any}, 1, {ascii}, {any}, 1)"),
         format!("INSERT INTO taskmq_paused (topic, actor) VALUES ({ascii}, {any})"),
         format!("INSERT INTO taskmq_schedules (name, cron, time_zone, topic, payload) VALUES ({ascii}, {ascii}, 'UTC', 't', '1')"),

@@ -5,7 +5,7 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use taskmq_core::State;
-use taskmq_core::message::{FailedAttempt, Message};
+use taskmq_core::message::{FailedAttempt, LogLine, Message, log_by_failure};
 
 use crate::page::Page;
 use crate::pages::messages::actions;
@@ -29,10 +29,11 @@ async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
         .reading
         .ask(move |broker| {
             let Some(message) = broker.message(id)? else { return Ok(None) };
-            Ok(Some((broker.now()?, message, broker.failures(id)?, broker.workers(1_000)?)))
+            let past = Past { failures: broker.failures(id)?, log: broker.log(id)? };
+            Ok(Some((broker.now()?, message, past, broker.workers(1_000)?)))
         })
         .await?;
-    let (now, message, failures, workers) = found.ok_or(Problem::NotFound)?;
+    let (now, message, past, workers) = found.ok_or(Problem::NotFound)?;
     let workflow = match message.workflow() {
         Some(workflow) => Some(workflows::around(page, workflow, id).await?),
         None => None,
@@ -57,7 +58,7 @@ async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
                 (json(page, texts.payload, Some(message.payload.get())))
                 (json(page, texts.result, message.result.as_ref().map(|json| json.get())))
                 (json(page, texts.headers, message.headers.as_ref().map(|json| json.get())))
-                (timeline(page, now, &message, &failures, worker.as_deref()))
+                (timeline(page, now, &message, &past, worker.as_deref()))
             }
             aside {
                 (details(page, now, &message, worker.as_deref()))
@@ -155,26 +156,31 @@ fn line(pretty: &mut String, depth: usize) {
     pretty.extend(std::iter::repeat_n("  ", depth.min(40)));
 }
 
-fn timeline(
-    page: &Page,
-    now: DateTime<Utc>,
-    message: &Message,
-    failures: &[FailedAttempt],
-    worker: Option<&str>,
-) -> Markup {
+/// What its attempts have left.
+struct Past {
+    failures: Vec<FailedAttempt>,
+    log: Vec<LogLine>,
+}
+
+fn timeline(page: &Page, now: DateTime<Utc>, message: &Message, past: &Past, worker: Option<&str>) -> Markup {
     let texts = page.texts;
     let time = |at| format::time(texts, now, at);
+    let (of_failures, others) = log_by_failure(&past.failures, &past.log);
     html! {
         section.panel {
             div.panel-head { h2 { (texts.timeline) } }
             ol.timeline {
                 li { b { (texts.created) } " " (time(message.created_at)) }
-                @for failure in failures {
+                @for (failure, lines) in past.failures.iter().zip(&of_failures) {
                     li.bad {
                         b { (texts.attempt) " " (failure.attempt) ": " (visible(&failure.kind)) } " " (time(failure.failed_at))
                         span.muted { " · " (visible(&failure.worker)) }
+                        (log(lines))
                         pre { (visible_lines(&failure.error)) }
                     }
+                }
+                @if message.state != State::Done && !others.is_empty() {
+                    li { b { (texts.log) } (log(&others)) }
                 }
                 @match (message.state, message.claimed_at, message.finished_at) {
                     (State::Running, Some(claimed), _) => li.running {
@@ -189,11 +195,31 @@ fn timeline(
                         li.good { b { (texts.done) } " " (time(finished))
                             @if let Some(claimed) = claimed {
                                 span.muted { " · " (texts.run_time) " " (format::duration(texts, finished - claimed)) }
-                            } }
+                            }
+                            (log(&others)) }
                     },
                     (State::Dead, _, Some(finished)) => li.bad { b { (texts.dead) } " " (time(finished)) },
                     (State::Cancelled, _, Some(finished)) => li { b { (texts.cancelled) } " " (time(finished)) },
                     (state, _, _) => li.next { b { (texts.state(state)) } " · " (texts.due) " " (time(message.run_at)) },
+                }
+            }
+        }
+    }
+}
+
+/// What a handler logged in one attempt.
+fn log(lines: &[&LogLine]) -> Markup {
+    html! {
+        @if !lines.is_empty() {
+            div.log tabindex="0" {
+                @for line in lines {
+                    p.bad[line.level == "error"].warn[line.level == "warn"] {
+                        time datetime=(line.logged_at.to_rfc3339()) title=(format::exact(line.logged_at)) {
+                            (line.logged_at.format("%H:%M:%S%.3f"))
+                        }
+                        b { (visible(&line.level)) }
+                        span { (visible_lines(&line.line)) }
+                    }
                 }
             }
         }

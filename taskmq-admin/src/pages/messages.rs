@@ -15,7 +15,7 @@ use crate::view::format;
 use crate::view::visible::visible;
 
 /// The fields that say what is sought.
-const SOUGHT: [&str; 8] = ["state", "topic", "key", "text", "json", "error", "since", "before"];
+const SOUGHT: [&str; 9] = ["state", "topic", "key", "ordering", "text", "json", "error", "since", "before"];
 
 /// So many are on a page.
 const SHOWN: usize = 50;
@@ -44,6 +44,7 @@ pub(crate) fn selection(page: &Page, fields: &Fields) -> Result<Selection, Probl
         state: fields.parse::<State>("state"),
         topic: given("topic"),
         unique_key: given("key"),
+        ordering_key: given("ordering"),
         text: given("text"),
         condition: fields.get("json").map(str::parse).transpose()?,
         error: given("error"),
@@ -181,9 +182,10 @@ fn filters(page: &Page, fields: &Fields) -> Markup {
                 button.primary { (texts.search) }
                 a.button href=(page.to("messages")) { (texts.reset) }
             }
-            details.more open[["json", "since", "before"].iter().any(|name| !given(name).is_empty())] {
+            details.more open[["ordering", "json", "since", "before"].iter().any(|name| !given(name).is_empty())] {
                 summary { (texts.more_filters) }
                 div.filters {
+                    label { span { (texts.ordering_key) } input name="ordering" value=(given("ordering")) autocomplete="off" spellcheck="false"; }
                     @if !page.shared.hide_payloads {
                         label.long { span { (texts.json_path) } input name="json" value=(given("json")) placeholder="$.user.id = 42"
                             autocomplete="off" spellcheck="false" title=(texts.json_path_about); }

@@ -58,6 +58,7 @@ impl Page {
                                 td.wide {
                                     @if self.shared.hide_payloads { span.muted { (texts.hidden) } }
                                     @else { code.cut { (visible(&message.payload)) } }
+                                    @if let Some(key) = &message.ordering_key { (self.ordering_key(&message.topic, key)) }
                                     @if let Some(error) = &message.error { div.cut.error { (first_line(error)) } }
                                 }
                                 td.number { (message.attempts) }
@@ -69,6 +70,12 @@ impl Page {
                 }
             }
         }
+    }
+
+    /// Leads to all messages that share it.
+    fn ordering_key(&self, topic: &str, key: &str) -> Markup {
+        let target = self.to(&format!("messages{}", query(&[("topic", topic), ("ordering", key)])));
+        html! { div.cut.key { (self.texts.ordering_key) " " a href=(target) { (visible(key)) } } }
     }
 
     /// The time that matters most in this state.

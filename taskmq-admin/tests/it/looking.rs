@@ -35,7 +35,15 @@ fn every_page_says_what_it_should(db: TestDatabase) {
         ("/messages?state=dead&topic=mail", vec!["timeout after 14 s"]),
         (
             &*format!("/messages/{dead}"),
-            vec!["timeout after 3 s", "web-1:42", "tenant", "Retry", "Attempt 1"],
+            vec![
+                "timeout after 3 s",
+                "web-1:42",
+                "tenant",
+                "Retry",
+                "Attempt 1",
+                "timeout after 3 s (logged)",
+                ">warn<",
+            ],
         ),
         (&*format!("/messages/{done}"), vec!["sent", "Done"]),
         ("/dead", vec![">2<", "timeout after", "no such user", "Retry all"]),
@@ -145,7 +153,15 @@ fn messages_are_found(db: TestDatabase) {
     taskmq_core::NewMessage::new("mail", "k").unique("order:55").produce(&mut conn).expect("produces");
     let paid = serde_json::json!({ "user": { "id": 42 } });
     let paid = taskmq_core::NewMessage::new("pay", &paid).produce(&mut conn).expect("produces").id();
+    let ordered = taskmq_core::NewMessage::new("pay", &7).ordering_key("account 7");
+    let ordered = ordered.produce(&mut conn).expect("produces").id();
+    taskmq_core::NewMessage::new("pay", "account 7")
+        .ordering_key("account 77")
+        .produce(&mut conn)
+        .expect("produces");
     let site = Site::new(db, |admin| admin);
+    let listed = site.page("/messages?ordering=account+7");
+    assert!(listed.contains("topic=pay&amp;ordering=account+7\">account 7</a>"), "{listed}");
     for (query, expected) in [
         ("text=running+one", vec![seeded.running]),
         ("topic=bill%2Fnow", vec![seeded.ready]),
@@ -153,6 +169,9 @@ fn messages_are_found(db: TestDatabase) {
         ("state=running", vec![seeded.running]),
         ("state=done", vec![seeded.done]),
         ("key=order:5", vec![keyed]),
+        ("ordering=account+7", vec![ordered]),
+        ("ordering=account+7&state=ready&topic=pay", vec![ordered]),
+        ("ordering=account", vec![]),
         ("state=dead&error=no+such+user", vec![seeded.dead[2]]),
         ("state=dead&topic=bill", vec![]),
         ("text=nothing+like+this", vec![]),

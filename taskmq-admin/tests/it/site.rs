@@ -1,13 +1,13 @@
 //! A queue with something of everything, and its admin mounted below a path of a host.
 
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use taskmq_admin::{Access, Actor, Admin};
-use taskmq_core::broker::{Claim, Outcome, Settlement, Share, WorkerIdentity};
-use taskmq_core::{AnyConnection, BrokerConnection, MessageId, NewMessage, Retention, State};
+use taskmq_core::broker::{Claim, Logged, Outcome, Settlement, Share, WorkerIdentity};
+use taskmq_core::{AnyConnection, BrokerConnection, LogLevel, MessageId, NewMessage, Retention, State};
 use taskmq_tests::databases::TestDatabase;
 use tokio::runtime::Runtime;
 use tower::ServiceExt;
@@ -135,13 +135,15 @@ pub(crate) fn run(
     let claim = Claim { worker_id: worker.id, topics: &topics, limit: 1, as_batch: false, after: &[] };
     let claimed = conn.broker().claim(&claim).expect("claims").remove(0);
     if let Some(outcome) = outcome {
-        let settlement = Settlement {
-            id: claimed.id,
-            attempt: claimed.attempt,
-            batch: None,
-            awaited: claimed.awaited(),
-            outcome,
+        // A handler that gives up has told why.
+        let log = match &outcome {
+            Outcome::Dead { error, .. } => {
+                vec![Logged { at: Instant::now(), level: LogLevel::Warn, line: format!("{error} (logged)") }]
+            }
+            _ => Vec::new(),
         };
+        let (id, attempt) = (claimed.id, claimed.attempt);
+        let settlement = Settlement { id, attempt, batch: None, awaited: claimed.awaited(), outcome, log };
         assert!(conn.broker().settle(worker, &[settlement]).expect("settles").is_empty());
     }
     claimed.id

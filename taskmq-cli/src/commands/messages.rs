@@ -19,25 +19,30 @@ pub(crate) fn run(args: &MessagesArgs, url: Option<&str>) -> Result<()> {
     } else if messages.is_empty() {
         say!("no such messages");
     } else {
+        // Many queues have none.
+        let ordered = messages.iter().any(|message| message.ordering_key.is_some());
         let rows: Vec<Vec<String>> = messages
             .iter()
             .map(|m| {
-                vec![
+                let mut row = vec![
                     m.id.to_string(),
                     output::cell(&m.topic),
                     m.state.to_string(),
                     m.priority.to_string(),
                     m.attempts.to_string(),
                     m.finished_at.unwrap_or(m.run_at).format("%F %T").to_string(),
-                    output::cell(m.error.as_deref().unwrap_or_else(|| m.payload.get())),
-                ]
+                ];
+                if ordered {
+                    row.push(output::cell(m.ordering_key.as_deref().unwrap_or_default()));
+                }
+                row.push(output::cell(m.error.as_deref().unwrap_or_else(|| m.payload.get())));
+                row
             })
             .collect();
-        output::table(
-            &["ID", "TOPIC", "STATE", "PRIORITY", "ATTEMPTS", "DUE OR FINISHED (UTC)", "PAYLOAD OR ERROR"],
-            &rows,
-            6,
-        );
+        let mut heading = vec!["ID", "TOPIC", "STATE", "PRIORITY", "ATTEMPTS", "DUE OR FINISHED (UTC)"];
+        heading.extend(ordered.then_some("ORDERING KEY"));
+        heading.push("PAYLOAD OR ERROR");
+        output::table(&heading, &rows, heading.len() - 1);
     }
     Ok(())
 }

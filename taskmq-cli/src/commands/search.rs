@@ -12,6 +12,7 @@ const PAGE: i64 = 500;
 
 pub(crate) fn is_wanted(args: &MessagesArgs) -> bool {
     args.key.is_some()
+        || args.ordering_key.is_some()
         || args.text.is_some()
         || args.condition.is_some()
         || args.after.is_some()
@@ -24,6 +25,7 @@ pub(crate) fn search(conn: &mut AnyConnection, args: &MessagesArgs) -> Result<Ve
     let selection = Selection {
         topic: args.topic.clone(),
         unique_key: args.key.clone(),
+        ordering_key: args.ordering_key.clone(),
         text: args.text.clone(),
         condition: args.condition.clone(),
         since: args.after.map(|at| at.at(now)),

@@ -1,6 +1,6 @@
 use serde::Serialize;
 use taskmq_core::BrokerConnection;
-use taskmq_core::message::{FailedAttempt, Message};
+use taskmq_core::message::{FailedAttempt, LogLine, Message, log_by_failure};
 
 use crate::cli::ShowArgs;
 use crate::error::{Error, Result};
@@ -11,6 +11,7 @@ struct Row<'a> {
     #[serde(flatten)]
     message: &'a Message,
     failures: &'a [FailedAttempt],
+    log: &'a [LogLine],
 }
 
 pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
@@ -19,8 +20,9 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
         return Err(Error::Failed(format!("message {}: there is none of this id", args.id)));
     };
     let failures = conn.broker().failures(args.id)?;
+    let log = conn.broker().log(args.id)?;
     if args.json {
-        output::json(&[Row { message: &message, failures: &failures }]);
+        output::json(&[Row { message: &message, failures: &failures, log: &log }]);
         return Ok(());
     }
     let workflow = message.workflow();
@@ -60,7 +62,14 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
         line("result", result.get().to_owned());
     }
     line("payload", pretty(message.payload.get()));
-    for failure in failures {
+    let logged = |lines: &[&LogLine]| {
+        for LogLine { attempt, logged_at, level, line: words } in lines {
+            line("log", format!("attempt {attempt} at {}, {level}: {words}", logged_at.to_rfc3339()));
+        }
+    };
+    let (of_failures, others) = log_by_failure(&failures, &log);
+    for (failure, lines) in failures.iter().zip(&of_failures) {
+        logged(lines);
         let at = failure.failed_at.to_rfc3339();
         line(
             "failure",
@@ -70,6 +79,7 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
             ),
         );
     }
+    logged(&others);
     Ok(())
 }
 

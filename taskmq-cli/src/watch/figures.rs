@@ -27,6 +27,7 @@ pub(super) struct Topic {
     pub(super) workers: usize,
     pub(super) oldest_due: Option<DateTime<Utc>>,
     pub(super) paused: bool,
+    pub(super) limited: bool,
 }
 
 #[derive(Debug)]
@@ -86,6 +87,9 @@ pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
     }
     for paused in broker.paused()? {
         topics.entry(paused.topic).or_default().paused = true;
+    }
+    for limited in broker.limits()? {
+        topics.entry(limited.topic).or_default().limited = true;
     }
     let workers = broker.workers(WORKERS)?;
     for worker in &workers {

@@ -132,6 +132,9 @@ fn topic_row(topic: &Topic, now: DateTime<Utc>) -> Row<'static> {
     if topic.paused {
         name.push_span(Span::from(" paused").fg(Color::Yellow));
     }
+    if topic.limited {
+        name.push_span(Span::from(" limited").fg(Color::Blue));
+    }
     let oldest = topic.oldest_due.map(|at| (now - at).num_seconds().max(0));
     let consumers = Line::from(topic.workers.to_string()).right_aligned();
     let waits = topic.ready + topic.scheduled + topic.retrying > 0;

@@ -5,7 +5,7 @@ use diesel::connection::SimpleConnection;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use taskmq_core::broker::NoteId;
+use taskmq_core::broker::{Limit, NoteId};
 use taskmq_core::{AnyConnection, Backend, BrokerConnection, State, migration};
 
 use super::app::App;
@@ -98,6 +98,19 @@ fn a_topic_is_paused_and_resumed_by_a_key() {
     assert!(watched.conn.broker().paused().expect("reads").is_empty());
     watched.press("jp");
     assert_eq!(watched.conn.broker().paused().expect("reads")[0].topic, "play");
+}
+
+#[test]
+fn a_limited_topic_is_marked() {
+    let mut watched = Watched::new();
+    assert!(!watched.shows("limited"));
+    let limit = Limit { running: Some(2), rate: None };
+    watched.conn.broker().set_limit("play", &limit, "test").expect("limits");
+    // One without any message, too.
+    watched.conn.broker().set_limit("later", &limit, "test").expect("limits");
+    watched.app.look(&mut watched.conn).expect("looks");
+    assert!(watched.shows("play limited") && watched.shows("later limited"));
+    assert!(!watched.shows("mail limited"), "{:#?}", watched.screen(80, 24));
 }
 
 #[test]

@@ -187,18 +187,31 @@ fn messages_are_found_by_key_text_and_time() {
     host.run(&["produce", "mail", "{\"to\": \"Ann\"}", "--unique", "order:7"]);
     host.run(&["produce", "mail", "{\"to\": \"order:7\"}"]);
     host.run(&["produce", "play", "{\"to\": \"Ann\"}"]);
+    assert!(!said(&host, &["messages"]).contains("ORDERING KEY"));
+    host.run(&["produce", "play", "{\"to\": \"Bob\"}", "--ordering-key", "account 7"]);
+    host.run(&["produce", "play", "{\"to\": \"account 7\"}", "--ordering-key", "account 77"]);
     execute(&host, "UPDATE taskmq_messages SET created_at = '2026-01-01 00:00:00.000' WHERE id = 2");
     let found = |args: &[&str]| -> Vec<i64> {
         let messages = host.json(&[&["messages", "--json"], args].concat());
         messages.as_array().expect("an array").iter().map(|m| m["id"].as_i64().expect("an id")).collect()
     };
     assert_eq!(found(&["--key", "order:7"]), [1]);
+    assert_eq!(found(&["--ordering-key", "account 7"]), [4]);
+    assert_eq!(found(&["--text", "account 7"]), [5, 4]);
+    let listed = said(&host, &["messages"]);
+    let listed: Vec<&str> =
+        listed.lines().filter(|l| l.contains("ORDERING KEY") || l.contains("account 7 ")).collect();
+    assert_eq!(
+        (listed.len(), listed[0].find("ORDERING KEY")),
+        (2, listed[1].find("account 7 ")),
+        "{listed:?}"
+    );
     assert_eq!(found(&["--text", "order:7"]), [2, 1]);
     assert_eq!(found(&["--text", "Ann", "--topic", "play"]), [3]);
     assert_eq!(found(&["--text", "ann"]), [0_i64; 0]);
     assert_eq!(found(&["--before", "2026-01-02"]), [2]);
-    assert_eq!(found(&["--after", "1h"]), [3, 1]);
-    assert_eq!(found(&["--after", "1h", "--limit", "1"]), [3]);
+    assert_eq!(found(&["--after", "1h"]), [5, 4, 3, 1]);
+    assert_eq!(found(&["--after", "1h", "--limit", "1"]), [5]);
     assert_eq!(found(&["--after", "1h", "--state", "dead"]), [0_i64; 0]);
     host.fails(&["messages", "--after", "yesterday"], "2h (two hours ago)");
 }

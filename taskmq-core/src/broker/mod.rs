@@ -18,6 +18,7 @@ mod groups;
 #[cfg(any(feature = "sqlite", feature = "mysql"))]
 mod lanes;
 mod limits;
+mod logs;
 mod paused;
 mod reconcile;
 mod rows;
@@ -36,6 +37,7 @@ pub use diagnosis::{
     Transaction,
 };
 pub use limits::{Among, Limit, LimitedTopic, Rate, Reached, Within};
+pub use logs::Logged;
 pub use paused::PausedTopic;
 pub use schedules::{Schedule, ScheduleRecord, Schedules};
 pub use selection::{Found, Selection, Spot, Walk, error_shape};
@@ -64,7 +66,7 @@ use out_of_line;
 
 use std::time::Duration;
 
-use crate::message::{FailedAttempt, Message, TopicStats};
+use crate::message::{FailedAttempt, LogLine, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::workflow::WORKFLOW_HEADER;
 use crate::{Backend, MessageId, Produced, Result, Retention, State};
@@ -296,6 +298,12 @@ pub trait Broker: Administration + Schedules {
     /// What the database reports.
     fn failures(&mut self, id: MessageId) -> Result<Vec<FailedAttempt>>;
 
+    /// What a message's handler logged, in the order in which it was written.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn log(&mut self, id: MessageId) -> Result<Vec<LogLine>>;
+
     /// Makes a dead or cancelled message live again, due at once and with all its attempts before it; one that
     /// waits for its time is made due. Its failures are kept.
     ///
@@ -462,6 +470,8 @@ pub struct Settlement {
     pub awaited: Awaited,
     /// How it ended.
     pub outcome: Outcome,
+    /// What its handler logged.
+    pub log: Vec<Logged>,
 }
 
 impl Settlement {

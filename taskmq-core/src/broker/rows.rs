@@ -9,7 +9,7 @@ use super::{
     FailedLately, FinishedMessage, HeldMessage, InLine, LaneCount, LineMessage, NoteEntry, Place,
     ProducedMessage, Summary, WorkerEntry,
 };
-use crate::message::{FailedAttempt, Message, TopicStats};
+use crate::message::{FailedAttempt, LogLine, Message, TopicStats};
 use crate::{MessageId, State};
 
 /// id, topic, state, priority, attempts, crashes, max_attempts, created, run_at, claimed, finished, worker, unique_key,
@@ -106,6 +106,12 @@ pub(super) fn failed_attempt(
     (attempt, kind, error, worker, at): (i32, String, String, String, i64),
 ) -> FailedAttempt {
     FailedAttempt { attempt, kind, error, worker, failed_at: time(at) }
+}
+
+pub(super) type LogSql = (Integer, BigInt, Text, Text);
+
+pub(super) fn log_line((attempt, at, level, line): (i32, i64, String, String)) -> LogLine {
+    LogLine { attempt, logged_at: time(at), level, line }
 }
 
 /// topic, state, count.
@@ -212,15 +218,41 @@ pub(super) type SummarySql = (
     BigInt,
     Nullable<BigInt>,
     Nullable<Text>,
+    Nullable<Text>,
     Text,
     Nullable<Text>,
 );
 
-pub(super) type SummaryRow =
-    (MessageId, String, String, i16, i32, i64, i64, Option<i64>, Option<String>, String, Option<String>);
+pub(super) type SummaryRow<Payload = String> = (
+    MessageId,
+    String,
+    String,
+    i16,
+    i32,
+    i64,
+    i64,
+    Option<i64>,
+    Option<String>,
+    Option<String>,
+    Payload,
+    Option<String>,
+);
 
 pub(super) fn summary(row: SummaryRow) -> Summary {
-    let (id, topic, state, priority, attempts, created, run_at, finished, unique_key, payload, error) = row;
+    let (
+        id,
+        topic,
+        state,
+        priority,
+        attempts,
+        created,
+        run_at,
+        finished,
+        unique_key,
+        ordering_key,
+        payload,
+        error,
+    ) = row;
     Summary {
         id,
         topic,
@@ -231,6 +263,7 @@ pub(super) fn summary(row: SummaryRow) -> Summary {
         run_at: time(run_at),
         finished_at: finished.map(time),
         unique_key,
+        ordering_key,
         payload,
         error,
     }

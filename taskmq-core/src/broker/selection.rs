@@ -34,7 +34,9 @@ pub struct Selection {
     pub topic: Option<String>,
     /// The unique key. Live messages that have it are found by an index.
     pub unique_key: Option<String>,
-    /// A text in the payload, headers, unique key or error.
+    /// The ordering key. No index has it, so it is looked for as a text is.
+    pub ordering_key: Option<String>,
+    /// A text in the payload, headers, a key or the error.
     pub text: Option<String>,
     /// What the payload has at some path; payloads of more than a mebibyte are not looked into.
     pub condition: Option<Condition>,
@@ -244,6 +246,12 @@ impl Walk {
         if let (Some(text), false) = (&self.selection.text, found.is_empty()) {
             let having = broker.summaries(&ids(&found), Some(text))?;
             let having: HashSet<MessageId> = having.iter().map(|message| message.id).collect();
+            found.retain(|found| having.contains(&found.id));
+        }
+        if let (Some(key), false) = (&self.selection.ordering_key, found.is_empty()) {
+            let having = broker.summaries(&ids(&found), Some(key))?;
+            let having = having.iter().filter(|message| message.ordering_key.as_ref() == Some(key));
+            let having: HashSet<MessageId> = having.map(|message| message.id).collect();
             found.retain(|found| having.contains(&found.id));
         }
         if let Some(condition) = &self.selection.condition {

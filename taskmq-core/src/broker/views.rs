@@ -172,6 +172,8 @@ pub struct Summary {
     pub finished_at: Option<DateTime<Utc>>,
     /// Its unique key.
     pub unique_key: Option<String>,
+    /// Its ordering key.
+    pub ordering_key: Option<String>,
     /// The beginning of its payload.
     pub payload: String,
     /// The beginning of its error.

@@ -1,7 +1,9 @@
 use std::collections::BTreeMap;
-use std::sync::Arc;
+use std::fmt;
 use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::{Arc, Mutex, PoisonError};
 
+use super::log::{Log, LogLevel};
 use crate::MessageId;
 #[cfg(feature = "worker")]
 use crate::broker::Awaited;
@@ -28,7 +30,14 @@ pub struct Context {
     pub(crate) worker_id: i64,
     pub(crate) ordering_key: Option<String>,
     pub(crate) headers: BTreeMap<String, String>,
-    pub(crate) cancellation: Cancellation,
+    pub(crate) shared: Arc<Shared>,
+}
+
+/// What a handler and the worker that runs it tell each other.
+#[derive(Debug, Default)]
+pub(crate) struct Shared {
+    cancelled: AtomicBool,
+    log: Mutex<Log>,
 }
 
 impl Context {
@@ -77,21 +86,45 @@ impl Context {
     /// True once nobody waits for this attempt any more: it timed out, the worker stops, or the worker was cut off
     /// so long that the message may run elsewhere. A long handler looks now and then, and returns.
     pub fn is_cancelled(&self) -> bool {
-        self.cancellation.is_cancelled()
+        self.shared.cancelled.load(Ordering::Acquire)
+    }
+
+    /// Keeps a line with the message, where `taskmq-cli show` and the message's page show it; see [`log_at`](Self::log_at).
+    ///
+    /// ```
+    /// use taskmq_core::{Context, LogLevel, task_consumer};
+    ///
+    /// #[task_consumer(topic = "import")]
+    /// fn import(rows: Vec<String>, ctx: &Context) {
+    ///     ctx.log(format_args!("{} rows", rows.len()));
+    ///     for row in rows.iter().filter(|row| row.is_empty()) {
+    ///         ctx.log_at(LogLevel::Warn, format_args!("{row:?} is left out"));
+    ///     }
+    /// }
+    /// ```
+    pub fn log(&self, line: impl fmt::Display) {
+        self.log_at(LogLevel::Info, line);
+    }
+
+    /// Keeps a line of this level with the message.
+    ///
+    /// The lines are written together with the attempt's end, and kept as long as the message. Of one attempt that is the last
+    /// [`MAX_LOG_LINES`](crate::limits::MAX_LOG_LINES) of at most [`MAX_LOG_BYTES`](crate::limits::MAX_LOG_BYTES)
+    /// altogether. An attempt that ends its whole process, or has lost its lease, leaves none.
+    pub fn log_at(&self, level: LogLevel, line: impl fmt::Display) {
+        let line = crate::limits::clean_line(&line.to_string());
+        self.shared.log.lock().unwrap_or_else(PoisonError::into_inner).push(level, line);
     }
 }
 
-/// A flag that its owner raises once.
-#[derive(Clone, Debug, Default)]
-pub(crate) struct Cancellation(Arc<AtomicBool>);
-
-impl Cancellation {
-    #[cfg(feature = "worker")]
+#[cfg(feature = "worker")]
+impl Context {
     pub(crate) fn cancel(&self) {
-        self.0.store(true, Ordering::Release);
+        self.shared.cancelled.store(true, Ordering::Release);
     }
 
-    pub(crate) fn is_cancelled(&self) -> bool {
-        self.0.load(Ordering::Acquire)
+    /// What the handler has logged so far.
+    pub(crate) fn logged(&self) -> Vec<crate::broker::Logged> {
+        self.shared.log.lock().unwrap_or_else(PoisonError::into_inner).lines()
     }
 }

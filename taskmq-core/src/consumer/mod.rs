@@ -20,6 +20,18 @@
 //! It returns nothing, a value that can be serialised (kept as the message's result), or a `Result` of that. An
 //! error can be anything that can be shown; return a [`Failure`](crate::Failure) to give up at once or to choose the delay.
 //!
+//! What it tells its context with [`Context::log`](crate::Context::log) is kept with the message:
+//! ```
+//! use taskmq_core::{Context, task_consumer};
+//!
+//! #[task_consumer(topic = "resize")]
+//! fn resize(path: String, ctx: &Context) -> Result<(), std::io::Error> {
+//!     let bytes = std::fs::metadata(&path)?.len();
+//!     ctx.log(format_args!("{path} has {bytes} bytes"));
+//!     Ok(())
+//! }
+//! ```
+//!
 //! # Options
 //! | option | meaning | default |
 //! |---|---|---|
@@ -38,6 +50,7 @@
 pub(crate) mod call;
 pub(crate) mod context;
 pub(crate) mod failure;
+pub(crate) mod log;
 pub(crate) mod registry;
 pub(crate) mod returned;
 

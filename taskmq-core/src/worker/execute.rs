@@ -79,8 +79,14 @@ fn transactional(
     let ended = guarded(|| run(call, conn.local()?)).and_then(|result| {
         let outcome = Outcome::Done { result, retention: consumer.retention };
         let awaited = claimed.awaited();
-        let settlement =
-            Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, awaited, outcome };
+        let settlement = Settlement {
+            id: claimed.id,
+            attempt: claimed.attempt,
+            batch: claimed.batch,
+            awaited,
+            outcome,
+            log: call.context.logged(),
+        };
         let worker = worker.clone();
         if conn.call(move |conn| conn.broker().ack(&worker, &settlement))? {
             Ok(conn.call(|conn| conn.broker().commit())?)

@@ -92,7 +92,7 @@ impl Holdings {
     pub(super) fn hand_back(&self, id: MessageId) -> Option<Settlement> {
         let held = self.messages.get(&id)?;
         let Held { attempt, batch, awaited, .. } = *held;
-        Some(Settlement { id, attempt, batch, awaited, outcome: Outcome::HandBack })
+        Some(Settlement { id, attempt, batch, awaited, outcome: Outcome::HandBack, log: Vec::new() })
     }
 
     pub(super) fn topic_of(&self, id: MessageId) -> Option<&'static str> {

@@ -36,7 +36,7 @@ fn ids_are_right_up_to_the_last(db: &TestDatabase) {
     let mut conn = db.connect();
     let w = worker(&mut conn, i64::MAX);
     for edge in [1 << 31, 1 << 32, 1 << 53, i64::MAX - 20] {
-        for table in ["taskmq_messages", "taskmq_claims", "taskmq_failures", "taskmq_audit"] {
+        for table in ["taskmq_messages", "taskmq_claims", "taskmq_failures", "taskmq_logs", "taskmq_audit"] {
             next_id(db, table, edge - 2);
         }
         let first = produce(&mut conn, "t", &1).expect("produces");

@@ -10,6 +10,7 @@ mod failing;
 mod fencing;
 mod inputs;
 mod limits;
+mod logs;
 mod lost_replies;
 mod open_transaction;
 mod ordering;
@@ -68,5 +69,12 @@ fn done(claimed: &Claimed) -> Settlement {
 
 fn end(claimed: &Claimed, outcome: Outcome) -> Settlement {
     let awaited = claimed.awaited();
-    Settlement { id: claimed.id, attempt: claimed.attempt, batch: claimed.batch, awaited, outcome }
+    Settlement {
+        id: claimed.id,
+        attempt: claimed.attempt,
+        batch: claimed.batch,
+        awaited,
+        outcome,
+        log: Vec::new(),
+    }
 }

@@ -14,6 +14,7 @@ each_database! {
     what_a_walk_changes_hides_nothing,
     payloads_are_looked_into,
     messages_are_found_by_their_key,
+    messages_are_found_by_their_ordering_key,
     messages_are_found_by_their_time,
 }
 
@@ -199,6 +200,34 @@ fn messages_are_found_by_their_key(db: &TestDatabase) {
     let spot: Spot = first.spot.to_string().parse().expect("a spot");
     let rest = sought.walk_from(spot).next(conn.broker(), 100).expect("walks").expect("some");
     assert_eq!(rest.iter().map(|found| found.id).collect::<Vec<_>>(), [live[1], live[2], later]);
+}
+
+fn messages_are_found_by_their_ordering_key(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let ordered = |conn: &mut AnyConnection, topic: &str, key: &str| {
+        let message = NewMessage::new(topic.to_owned(), key).ordering_key(key.to_owned());
+        message.produce(conn).expect("produces").id()
+    };
+    let ids = ["k", "k", "k"].map(|key| ordered(&mut conn, "t", key));
+    ordered(&mut conn, "t", "kk");
+    NewMessage::new("t", "k").unique("k").produce(&mut conn).expect("produces");
+    let other = ordered(&mut conn, "u", "k");
+    // One runs, one is dead, and one waits in the line.
+    let claimed = claim(conn.broker(), &w, &["t"], 1);
+    let outcome = Outcome::Dead { kind: Some("error"), error: "k".to_owned() };
+    conn.broker().settle(&w, &[end(&claimed[0], outcome)]).expect("settles");
+    assert_eq!(claim(conn.broker(), &w, &["t"], 1)[0].id, ids[1]);
+    let sought = Selection { ordering_key: Some("k".to_owned()), ..Selection::default() };
+    for limit in [1, 100] {
+        assert_eq!(walked(&mut conn, sought.clone(), limit), [other, ids[2], ids[1], ids[0]]);
+        for (state, id) in [(State::Dead, ids[0]), (State::Running, ids[1]), (State::Ready, ids[2])] {
+            let of_state = Selection { state: Some(state), topic: Some("t".to_owned()), ..sought.clone() };
+            assert_eq!(walked(&mut conn, of_state, limit), [id], "{state}");
+        }
+        let unknown = Selection { ordering_key: Some("none".to_owned()), ..Selection::default() };
+        assert!(walked(&mut conn, unknown, limit).is_empty());
+    }
 }
 
 fn messages_are_found_by_their_time(db: &TestDatabase) {

@@ -89,6 +89,7 @@ fn run(arguments: &Arguments) -> Result {
                 batch: message.batch,
                 awaited: Awaited::default(),
                 outcome: Outcome::Done { result: None, retention: Retention::None },
+                log: Vec::new(),
             })
             .collect();
         let batches: Vec<BatchId> = claimed.first().and_then(|message| message.batch).into_iter().collect();

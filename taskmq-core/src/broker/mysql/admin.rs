@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::claim::{claim_lock, leased, next_lane};
 use super::turns::pass_turns;
-use super::{diagnosis, json, last_id, paused, transaction};
+use super::{diagnosis, json, last_id, logs, paused, transaction};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
 use crate::broker::{
@@ -242,11 +242,12 @@ impl Administration for MysqlConnection {
         let mut found: Vec<rows::SummaryRow> = load!(
             self, Mysql => rows::SummarySql,
             concat!("SELECT m.id, m.topic, ", state!("m.worker_id > 0"), ", m.priority, m.attempts, ", micros!("m.created_at"), ", ", micros!("m.run_at"), ",
-                CAST(NULL AS SIGNED), m.unique_key, left(m.payload, ?), CAST(NULL AS CHAR)
+                CAST(NULL AS SIGNED), m.unique_key, m.ordering_key, left(m.payload, ?), CAST(NULL AS CHAR)
              FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
-             WHERE ? IS NULL OR LOCATE(?, m.payload) > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0"),
+             WHERE ? IS NULL OR LOCATE(?, m.payload) > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0 OR LOCATE(?, m.ordering_key) > 0"),
             Integer = Summary::PAYLOAD_CHARS,
             Text = &ids,
+            Nullable<Text> = text,
             Nullable<Text> = text,
             Nullable<Text> = text,
             Nullable<Text> = text,
@@ -260,12 +261,13 @@ impl Administration for MysqlConnection {
         let finished: Vec<rows::SummaryRow> = load!(
             self, Mysql => rows::SummarySql,
             concat!("SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
-                ", micros!("a.finished_at"), ", a.unique_key, left(a.payload, ?), left(a.error, ?)
+                ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, left(a.payload, ?), left(a.error, ?)
              FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
-             WHERE ? IS NULL OR LOCATE(?, a.payload) > 0 OR LOCATE(?, a.headers) > 0 OR LOCATE(?, a.unique_key) > 0 OR LOCATE(?, a.error) > 0"),
+             WHERE ? IS NULL OR LOCATE(?, a.payload) > 0 OR LOCATE(?, a.headers) > 0 OR LOCATE(?, a.unique_key) > 0 OR LOCATE(?, a.ordering_key) > 0 OR LOCATE(?, a.error) > 0"),
             Integer = Summary::PAYLOAD_CHARS,
             Integer = FinishedMessage::ERROR_CHARS,
             Text = &ids,
+            Nullable<Text> = text,
             Nullable<Text> = text,
             Nullable<Text> = text,
             Nullable<Text> = text,
@@ -579,6 +581,7 @@ fn delete(conn: &mut MysqlConnection, live: &str, finished: &str) -> Result<()> 
             ),
             Text = ids,
         )?;
+        logs::delete(conn, ids)?;
     }
     delete_finished(conn, finished)?;
     delete_live(conn, live)

@@ -8,8 +8,13 @@ use crate::Result;
 use crate::broker::diagnosis::{Figures, MysqlFigures, ServerFigures, Transaction};
 use crate::statement::load;
 
-const INDEXES: [&str; 4] =
-    ["taskmq_messages_ready", "taskmq_messages_unique", "taskmq_archive_finished", "taskmq_failures_message"];
+const INDEXES: [&str; 5] = [
+    "taskmq_messages_ready",
+    "taskmq_messages_unique",
+    "taskmq_archive_finished",
+    "taskmq_failures_message",
+    "taskmq_logs_message",
+];
 
 type Settings = (String, i64, i64, Option<String>, i64, i64);
 

@@ -38,7 +38,7 @@ use super::{
     Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
     Settlement, Share, Within, WorkerIdentity, WorkflowId, WorkflowRecord, sealed, workflows,
 };
-use crate::message::{FailedAttempt, Message, TopicStats};
+use crate::message::{FailedAttempt, LogLine, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
 use crate::{Backend, Error, MessageId, Produced, Result};
@@ -116,6 +116,7 @@ macro_rules! finished {
 mod admin;
 mod diagnosis;
 mod limits;
+mod logs;
 mod paused;
 mod stepping;
 
@@ -274,6 +275,9 @@ impl Broker for MysqlConnection {
             turns::pass_turns(self, &[settlement.id])?;
         }
         workflows::advance(self, std::iter::once(settlement))?;
+        if settlement.touches_log() {
+            logs::write(self, std::iter::once(settlement))?;
+        }
         Ok(true)
     }
 
@@ -392,6 +396,7 @@ impl Broker for MysqlConnection {
                  STRAIGHT_JOIN taskmq_failures f FORCE INDEX (taskmq_failures_message) ON f.message_id = gone.id",
                 Text = &list,
             )?;
+            logs::delete(conn, &list)?;
             execute!(
                 conn,
                 Mysql,
@@ -458,6 +463,10 @@ impl Broker for MysqlConnection {
             BigInt = id,
         )?;
         Ok(found.into_iter().map(rows::failed_attempt).collect())
+    }
+
+    fn log(&mut self, id: MessageId) -> Result<Vec<LogLine>> {
+        logs::of(self, id)
     }
 }
 

@@ -9,6 +9,7 @@ use serde::Serialize;
 
 use super::claim::{end_batches, lock_batches, promote_in, release};
 use super::json;
+use super::logs;
 use super::turns::pass_turns;
 use crate::broker::groups::Groups;
 use crate::broker::workflows::advance;
@@ -104,6 +105,9 @@ pub(super) fn settle_in(
         for settlement in group.settlements {
             settle_other(conn, worker, settlement)?;
         }
+    }
+    if held.iter().any(|s| s.touches_log()) {
+        logs::write(conn, held.iter().copied())?;
     }
     pass_turns(conn, &turns)?;
     advance(conn, held.iter().copied())?;

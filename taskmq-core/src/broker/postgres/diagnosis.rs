@@ -10,12 +10,13 @@ use crate::broker::diagnosis::{
 };
 use crate::statement::load;
 
-const INDEXES: [&str; 5] = [
+const INDEXES: [&str; 6] = [
     "taskmq_messages_ready",
     "taskmq_messages_held",
     "taskmq_messages_unique",
     "taskmq_archive_finished",
     "taskmq_failures_message",
+    "taskmq_logs_message",
 ];
 
 pub(super) fn diagnose(conn: &mut PgConnection) -> Result<Figures> {

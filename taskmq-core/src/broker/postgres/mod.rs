@@ -18,7 +18,7 @@ use super::{
     Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
     Settlement, Share, Within, WorkerIdentity, WorkflowId, WorkflowRecord, sealed, workflows,
 };
-use crate::message::{FailedAttempt, Message, TopicStats};
+use crate::message::{FailedAttempt, LogLine, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
 use crate::{Backend, MessageId, Produced, Result, database_url};
@@ -155,6 +155,7 @@ macro_rules! by_index {
 mod admin;
 mod diagnosis;
 mod limits;
+mod logs;
 mod paused;
 mod schedules;
 mod stepping;
@@ -360,6 +361,9 @@ impl Broker for PgConnection {
         if held {
             workflows::advance(self, std::iter::once(settlement))?;
         }
+        if held && settlement.touches_log() {
+            logs::write(self, std::iter::once(settlement))?;
+        }
         Ok(held)
     }
 
@@ -462,6 +466,8 @@ impl Broker for PgConnection {
                 DELETE FROM taskmq_archive WHERE id = ANY(ARRAY(SELECT id FROM over)) RETURNING id
              ), failures AS (
                 DELETE FROM taskmq_failures WHERE message_id IN (SELECT id FROM gone)
+             ), logs AS (
+                DELETE FROM taskmq_logs WHERE message_id IN (SELECT id FROM gone)
              )
              SELECT id FROM gone"),
             BigInt = limit,
@@ -519,5 +525,9 @@ impl Broker for PgConnection {
             BigInt = id,
         )?;
         Ok(found.into_iter().map(rows::failed_attempt).collect())
+    }
+
+    fn log(&mut self, id: MessageId) -> Result<Vec<LogLine>> {
+        logs::of(self, id)
     }
 }

@@ -8,6 +8,7 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 use serde::Serialize;
 
 use super::claim::{self, unheld};
+use super::logs;
 use super::turns::pass_turns;
 use crate::broker::groups::{DoneGroup, Groups};
 use crate::broker::workflows::advance;
@@ -91,6 +92,8 @@ struct Sorted<'a> {
     turns: Vec<MessageId>,
     /// Those that end steps of workflows.
     steps: Vec<&'a Settlement>,
+    /// Those with lines to write or to delete.
+    logs: Vec<&'a Settlement>,
 }
 
 impl<'a> Sorted<'a> {
@@ -103,6 +106,7 @@ impl<'a> Sorted<'a> {
             ended,
             turns: settlements.iter().filter(|s| s.ends_turn()).map(|s| s.id).collect(),
             steps: settlements.iter().filter(|s| s.ends_step()).collect(),
+            logs: settlements.iter().filter(|s| s.touches_log()).collect(),
         };
         for settlement in settlements {
             match (settlement.batch, &settlement.outcome) {
@@ -119,6 +123,7 @@ impl<'a> Sorted<'a> {
     fn statements(&self) -> usize {
         let many = !self.turns.is_empty()
             || !self.steps.is_empty()
+            || !self.logs.is_empty()
             || !self.failed.is_empty()
             || !self.batches.failed.is_empty()
             || !self.batches.handed_back.is_empty();
@@ -131,7 +136,7 @@ impl<'a> Sorted<'a> {
 
     /// Gives the ids of those whose lease still held.
     fn write(self, conn: &mut PgConnection, worker: &WorkerIdentity) -> Result<Vec<MessageId>> {
-        let Sorted { batches, done, mut failed, handed_back, ended, mut turns, steps } = self;
+        let Sorted { batches, done, mut failed, handed_back, ended, mut turns, steps, mut logs } = self;
         let mut written = Vec::new();
         for group in batches.failed {
             if claim::promote(conn, worker.id, group.batch, &group.ids())? {
@@ -169,6 +174,11 @@ impl<'a> Sorted<'a> {
             claim::end_batches(conn, worker.id, &ended)?;
         }
         advance(conn, steps.into_iter().filter(|s| written.contains(&s.id)))?;
+        if !logs.is_empty() {
+            let written: HashSet<MessageId> = written.iter().copied().collect();
+            logs.retain(|s| written.contains(&s.id));
+            logs::write(conn, logs.into_iter())?;
+        }
         Ok(written)
     }
 }

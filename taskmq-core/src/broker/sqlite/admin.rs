@@ -10,7 +10,7 @@ use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
 use super::turns::pass_turns;
-use super::{diagnosis, json_list, paused};
+use super::{diagnosis, json_list, logs, paused};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
 use crate::broker::{
@@ -36,11 +36,11 @@ type SummarySql = (
     BigInt,
     Nullable<BigInt>,
     Nullable<Text>,
+    Nullable<Text>,
     Binary,
     Nullable<Text>,
 );
-type SummaryRow =
-    (MessageId, String, String, i16, i32, i64, i64, Option<i64>, Option<String>, Vec<u8>, Option<String>);
+type SummaryRow = rows::SummaryRow<Vec<u8>>;
 
 impl Administration for SqliteConnection {
     fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
@@ -280,17 +280,18 @@ impl Administration for SqliteConnection {
             self, Sqlite => SummarySql,
             concat!("WITH wanted AS (SELECT value AS id FROM json_each(?)), sought AS (SELECT ? AS text)
              SELECT m.id, m.topic, ", state!(), ", m.priority, m.attempts + (leased.id IS NOT NULL), ", micros!("m.created_at"), ",
-                ", micros!("m.run_at"), ", NULL, m.unique_key, CAST(substr(m.payload, 1, ?) AS BLOB), NULL
+                ", micros!("m.run_at"), ", NULL, m.unique_key, m.ordering_key, CAST(substr(m.payload, 1, ?) AS BLOB), NULL
              FROM wanted CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.id CROSS JOIN sought
              LEFT JOIN ", leased!(), " ON leased.id = m.id
              WHERE sought.text IS NULL OR instr(m.payload, sought.text) OR instr(coalesce(m.headers, ''), sought.text)
-                OR instr(coalesce(m.unique_key, ''), sought.text)
+                OR instr(coalesce(m.unique_key, ''), sought.text) OR instr(coalesce(m.ordering_key, ''), sought.text)
              UNION ALL
              SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
-                ", micros!("a.finished_at"), ", a.unique_key, CAST(substr(a.payload, 1, ?) AS BLOB), substr(a.error, 1, ?)
+                ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, CAST(substr(a.payload, 1, ?) AS BLOB), substr(a.error, 1, ?)
              FROM wanted CROSS JOIN taskmq_archive a NOT INDEXED ON a.id = wanted.id CROSS JOIN sought
              WHERE sought.text IS NULL OR instr(a.payload, sought.text) OR instr(coalesce(a.headers, ''), sought.text)
-                OR instr(coalesce(a.unique_key, ''), sought.text) OR instr(coalesce(a.error, ''), sought.text)"),
+                OR instr(coalesce(a.unique_key, ''), sought.text) OR instr(coalesce(a.ordering_key, ''), sought.text)
+                OR instr(coalesce(a.error, ''), sought.text)"),
             Text = &ids,
             Nullable<Text> = text,
             Integer = Summary::PAYLOAD_CHARS,
@@ -298,10 +299,24 @@ impl Administration for SqliteConnection {
             Integer = FinishedMessage::ERROR_CHARS,
         )?;
         let readable = |row: SummaryRow| {
-            let (id, topic, state, priority, attempts, created, run_at, finished, key, payload, error) = row;
+            let (
+                id,
+                topic,
+                state,
+                priority,
+                attempts,
+                created,
+                run_at,
+                finished,
+                key,
+                ordering,
+                payload,
+                error,
+            ) = row;
             let payload = String::from_utf8_lossy(&payload).into_owned();
             rows::summary((
-                id, topic, state, priority, attempts, created, run_at, finished, key, payload, error,
+                id, topic, state, priority, attempts, created, run_at, finished, key, ordering, payload,
+                error,
             ))
         };
         Ok(found.into_iter().map(readable).collect())
@@ -583,6 +598,8 @@ fn delete(conn: &mut SqliteConnection, live: &str, finished: &str) -> Result<()>
         Text = live,
         Text = finished,
     )?;
+    logs::delete(conn, live)?;
+    logs::delete(conn, finished)?;
     execute!(
         conn,
         Sqlite,

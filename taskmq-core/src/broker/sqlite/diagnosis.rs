@@ -9,12 +9,13 @@ use crate::Result;
 use crate::broker::diagnosis::{Figures, ServerFigures, SqliteFigures};
 use crate::statement::load;
 
-const INDEXES: [&str; 5] = [
+const INDEXES: [&str; 6] = [
     "taskmq_messages_ready",
     "taskmq_messages_held",
     "taskmq_messages_unique",
     "taskmq_archive_finished",
     "taskmq_failures_message",
+    "taskmq_logs_message",
 ];
 
 pub(super) fn diagnose(conn: &mut SqliteConnection) -> Result<Figures> {

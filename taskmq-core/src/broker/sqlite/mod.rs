@@ -17,7 +17,7 @@ use super::{
     Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
     Settlement, Share, Within, WorkerIdentity, WorkflowId, WorkflowRecord, sealed, workflows,
 };
-use crate::message::{FailedAttempt, Message, TopicStats};
+use crate::message::{FailedAttempt, LogLine, Message, TopicStats};
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
 use crate::{Backend, Error, MessageId, Produced, Result};
@@ -110,6 +110,7 @@ mod admin;
 mod claim;
 mod diagnosis;
 mod limits;
+mod logs;
 mod paused;
 mod rescue;
 mod schedules;
@@ -331,6 +332,9 @@ impl Broker for SqliteConnection {
         if held {
             workflows::advance(self, std::iter::once(settlement))?;
         }
+        if held && settlement.touches_log() {
+            logs::write(self, std::iter::once(settlement))?;
+        }
         Ok(held)
     }
 
@@ -459,6 +463,7 @@ impl Broker for SqliteConnection {
                 "DELETE FROM taskmq_failures WHERE message_id IN (SELECT value FROM json_each(?))",
                 Text = &ids
             )?;
+            logs::delete(conn, &ids)?;
             Ok(execute!(
                 conn,
                 Sqlite,
@@ -518,6 +523,10 @@ impl Broker for SqliteConnection {
             BigInt = id,
         )?;
         Ok(found.into_iter().map(rows::failed_attempt).collect())
+    }
+
+    fn log(&mut self, id: MessageId) -> Result<Vec<LogLine>> {
+        logs::of(self, id)
     }
 }
 

@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::{batches_of, promote_in, release};
+use super::logs;
 use super::turns::pass_turns;
 use super::{delay_modifier, json_list};
 use crate::broker::groups::{DoneGroup, Groups};
@@ -22,6 +23,7 @@ pub(super) fn settle_in(
     settlements: &[Settlement],
 ) -> Result<Vec<MessageId>> {
     let mut lost = Vec::new();
+    let mut before = Vec::new();
     let mut turns = Vec::new();
     let mut groups = Groups::default();
     let batches =
@@ -32,7 +34,7 @@ pub(super) fn settle_in(
             None if settlement.batch.is_none() && settle_one(conn, worker, settlement)? => {
                 turns.extend(settlement.ends_turn().then_some(settlement.id));
             }
-            None if settled_before(conn, worker.id, settlement)? => {}
+            None if settled_before(conn, worker.id, settlement)? => before.push(settlement.id),
             None => lost.push(settlement.id),
         }
     }
@@ -46,12 +48,17 @@ pub(super) fn settle_in(
     for group in groups.failed {
         promote_in(conn, worker.id, group.batch, &json_list(&group.ids())?)?;
         for settlement in group.settlements {
-            if !settle_one(conn, worker, settlement)? && !settled_before(conn, worker.id, settlement)? {
-                lost.push(settlement.id);
+            if settle_one(conn, worker, settlement)? {
+                continue;
             }
+            let written = settled_before(conn, worker.id, settlement)?;
+            (if written { &mut before } else { &mut lost }).push(settlement.id);
         }
     }
     advance(conn, settlements.iter().filter(|s| !lost.contains(&s.id)))?;
+    if settlements.iter().any(Settlement::touches_log) {
+        logs::write(conn, settlements.iter().filter(|s| !lost.contains(&s.id) && !before.contains(&s.id)))?;
+    }
     Ok(lost)
 }
 

@@ -207,6 +207,7 @@ impl Dispatcher<'_> {
                     batch: claimed.batch,
                     awaited: claimed.awaited(),
                     outcome: Outcome::Dead { kind: None, error },
+                    log: Vec::new(),
                 }),
             });
             return;

@@ -86,7 +86,7 @@ impl Dispatcher<'_> {
             [bad] => {
                 let error = crate::limits::clean_error(&format!("its outcome could not be stored: {error}"));
                 let outcome = Outcome::Retry { delay: Duration::from_secs(60), kind: "error", error };
-                let told = Settlement { outcome: outcome.clone(), ..bad.clone() };
+                let told = Settlement { outcome: outcome.clone(), log: Vec::new(), ..bad.clone() };
                 let lost = settle(link, &self.worker, &[told])?;
                 let finished = self.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
                 for settlement in finished.filter(|s| s.id == bad.id) {

@@ -18,7 +18,6 @@ use super::report::Report;
 use super::strays::Run;
 use super::{Metered, Setup, execute::THREAD_PREFIX};
 use crate::broker::{Awaited, Claimed, Outcome, Settlement, WorkerIdentity};
-use crate::consumer::context::Cancellation;
 use crate::consumer::{Consumer, Handler};
 use crate::{Context, Error, MessageId, Result};
 
@@ -297,7 +296,7 @@ impl Running {
     /// Nobody waits for it any more.
     fn give_up(&self) {
         self.run.give_up();
-        self.context.cancellation.cancel();
+        self.context.cancel();
     }
 }
 
@@ -405,7 +404,8 @@ impl Shared {
 fn settlement(context: &Context, outcome: Outcome) -> Settlement {
     let attempt = i32::try_from(context.attempt()).unwrap_or(i32::MAX);
     // Whether it is leased with a batch still, the dispatching thread knows.
-    Settlement { id: context.id(), attempt, batch: None, awaited: context.awaited(), outcome }
+    let (id, awaited, log) = (context.id(), context.awaited(), context.logged());
+    Settlement { id, attempt, batch: None, awaited, outcome, log }
 }
 
 /// The context of an attempt, and the flag that cancels it.
@@ -425,7 +425,7 @@ pub(super) fn context(claimed: &Claimed, consumer: &Consumer, worker_id: i64) ->
             .as_deref()
             .and_then(|json| serde_json::from_str(json).ok())
             .unwrap_or_default(),
-        cancellation: Cancellation::default(),
+        shared: Arc::default(),
     }
 }
 

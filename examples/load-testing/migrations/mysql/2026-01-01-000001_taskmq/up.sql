@@ -87,6 +87,17 @@ CREATE TABLE IF NOT EXISTS taskmq_failures (
     INDEX taskmq_failures_message (message_id)
 ) ENGINE = InnoDB;
 
+-- What handlers logged, one row for each line.
+CREATE TABLE IF NOT EXISTS taskmq_logs (
+    id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    message_id BIGINT       NOT NULL,
+    attempt    INTEGER      NOT NULL,
+    logged_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    level      VARCHAR(5)   CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'error, warn, info, debug, trace',
+    line       TEXT         CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    INDEX taskmq_logs_message (message_id)
+) ENGINE = InnoDB;
+
 -- The workers that run now. Each also holds a GET_LOCK that the end of its connection frees.
 CREATE TABLE IF NOT EXISTS taskmq_workers (
     id          BIGINT       NOT NULL PRIMARY KEY COMMENT 'random, new at every start',

@@ -7,6 +7,7 @@ DROP TABLE taskmq_schedules;
 DROP TABLE taskmq_limits;
 DROP TABLE taskmq_paused;
 DROP TABLE taskmq_workers;
+DROP TABLE taskmq_logs;
 DROP TABLE taskmq_failures;
 DROP TABLE taskmq_archive;
 DROP TABLE taskmq_turns;

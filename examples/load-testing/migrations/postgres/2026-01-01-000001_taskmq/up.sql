@@ -100,6 +100,17 @@ CREATE TABLE taskmq_failures (
 );
 CREATE INDEX taskmq_failures_message ON taskmq_failures (message_id);
 
+-- What handlers logged, one row for each line.
+CREATE TABLE taskmq_logs (
+    id         BIGINT      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
+    message_id BIGINT      NOT NULL,
+    attempt    INTEGER     NOT NULL,
+    logged_at  TIMESTAMPTZ NOT NULL,
+    level      TEXT        NOT NULL, -- error, warn, info, debug, trace
+    line       TEXT        NOT NULL
+);
+CREATE INDEX taskmq_logs_message ON taskmq_logs (message_id);
+
 -- The workers that run now. Each also holds an advisory lock that the end of its connection frees.
 CREATE TABLE taskmq_workers (
     id          BIGINT      NOT NULL PRIMARY KEY, -- random, new at every start

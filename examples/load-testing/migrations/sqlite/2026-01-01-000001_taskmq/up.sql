@@ -99,6 +99,17 @@ CREATE TABLE taskmq_failures (
 );
 CREATE INDEX taskmq_failures_message ON taskmq_failures (message_id);
 
+-- What handlers logged, one row for each line.
+CREATE TABLE taskmq_logs (
+    id         INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
+    message_id BIGINT    NOT NULL,
+    attempt    INTEGER   NOT NULL,
+    logged_at  TIMESTAMP NOT NULL,
+    level      TEXT      NOT NULL, -- error, warn, info, debug, trace
+    line       TEXT      NOT NULL
+);
+CREATE INDEX taskmq_logs_message ON taskmq_logs (message_id);
+
 -- The workers that run now. Each also holds a lock that its death frees; a row whose lock is free is a dead worker.
 CREATE TABLE taskmq_workers (
     id          BIGINT    NOT NULL PRIMARY KEY, -- random, new at every start
