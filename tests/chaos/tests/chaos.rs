@@ -77,13 +77,24 @@ fn every_promise_holds_on_mariadb() {
 
 /// Workers that break a promise are found out.
 fn is_caught(sabotage: Sabotage, backend: Backend, load: (f64, Mix), plan: Vec<Strike>, promise: Promise) {
-    let (rate, mix) = load;
+    let missed = try_to_catch(sabotage, backend, load, plan, promise);
+    assert!(missed.is_none(), "{} was not caught: {missed:?}", sabotage.name());
+}
+
+/// What was seen instead.
+fn try_to_catch(
+    sabotage: Sabotage,
+    backend: Backend,
+    (rate, mix): (f64, Mix),
+    plan: Vec<Strike>,
+    promise: Promise,
+) -> Option<String> {
     let load = Load { seed: 1, rate, mix };
     let run = Run { backend, load, plan, sabotage: Some(sabotage), programs: PROGRAMS, below: BELOW };
     let Report { figures, violations, folder, .. } = run.carry_out();
     let caught = violations.iter().any(|violation| violation.promise == promise);
-    assert!(caught, "{} was not caught: {figures}\n{violations:?}\n{}", sabotage.name(), folder.display());
     std::fs::remove_dir_all(folder).expect("removes what is not needed");
+    (!caught).then(|| format!("{figures}\n{violations:?}"))
 }
 
 /// While a slow message runs on it, as a rule.
@@ -93,9 +104,16 @@ fn at(seconds: u64, fault: Fault) -> Strike {
 
 #[test]
 fn workers_that_acknowledge_without_their_lease_are_caught() {
-    let pause = |worker| Fault::Pause { worker, lasts: Duration::from_millis(7_500) };
-    let plan = vec![at(4, pause(3)), at(4, pause(4))];
-    is_caught(Sabotage::NoFence, Backend::Sqlite, (30.0, Mix::SLOW), plan, Promise::Settled);
+    // It is to wake up while others run what it ran. How soon they do depends on how busy the machine is.
+    let missed: Vec<String> = [7_500, 8_500, 9_500]
+        .into_iter()
+        .map_while(|millis| {
+            let pause = |worker| Fault::Pause { worker, lasts: Duration::from_millis(millis) };
+            let plan = vec![at(4, pause(3)), at(4, pause(4))];
+            try_to_catch(Sabotage::NoFence, Backend::Sqlite, (30.0, Mix::SLOW), plan, Promise::Settled)
+        })
+        .collect();
+    assert!(missed.len() < 3, "it was not caught: {missed:#?}");
 }
 
 #[test]

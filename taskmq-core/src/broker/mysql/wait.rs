@@ -1,12 +1,12 @@
 //! Waiting on the server, which has no way to tell a client of new rows.
 
-use diesel::connection::SimpleConnection;
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Nullable, Text};
+use diesel::result::Error::DatabaseError;
+use diesel::sql_types::{BigInt, Text};
 
 use super::json;
-use crate::statement::load;
+use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
 /// The newest message that there is.
@@ -32,21 +32,28 @@ pub(crate) fn has_newer(conn: &mut MysqlConnection, seen: MessageId, topics: &[&
 /// looked at a thousand times; a server has run out of memory. Where deleted rows have not been purged yet a look is long, and
 /// so are the pauses then: many workers that look all the time would keep the server from purging them.
 pub(crate) fn wait_for_newer(conn: &mut MysqlConnection, seen: MessageId) -> Result<bool> {
-    conn.batch_execute(&format!(
+    // It gives no rows, which only a second statement could ask for; that there is one it says as an error.
+    let waited = execute!(
+        conn,
+        Mysql,
         "BEGIN NOT ATOMIC
+            DECLARE newer BIGINT DEFAULT NULL;
             DECLARE looked TIMESTAMP(6) DEFAULT SYSDATE(6);
             DECLARE ends TIMESTAMP(6) DEFAULT looked + INTERVAL 5 SECOND;
             DECLARE pause DOUBLE DEFAULT 0.005;
-            SET @taskmq_newer = NULL;
-            WHILE @taskmq_newer IS NULL AND looked < ends DO
+            WHILE looked < ends DO
                 DO SLEEP(pause);
                 SET looked = SYSDATE(6);
-                SELECT id INTO @taskmq_newer FROM taskmq_messages WHERE id > {seen} ORDER BY id LIMIT 1;
+                SELECT id INTO newer FROM taskmq_messages WHERE id > ? ORDER BY id LIMIT 1;
+                IF newer IS NOT NULL THEN SIGNAL SQLSTATE '45000' SET MESSAGE_TEXT = 'taskmq: newer'; END IF;
                 SET pause = LEAST(0.5, GREATEST(0.005, TIMESTAMPDIFF(MICROSECOND, looked, SYSDATE(6)) * 32e-6));
             END WHILE;
-         END"
-    ))?;
-    let found: Vec<Option<i64>> =
-        load!(conn, Mysql => Nullable<BigInt>, "SELECT CAST(@taskmq_newer AS SIGNED)")?;
-    Ok(found.first().is_some_and(Option::is_some))
+         END",
+        BigInt = seen,
+    );
+    match waited {
+        Ok(_) => Ok(false),
+        Err(DatabaseError(_, info)) if info.message() == "taskmq: newer" => Ok(true),
+        Err(error) => Err(error.into()),
+    }
 }
