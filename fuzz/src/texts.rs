@@ -93,9 +93,13 @@ pub fn query(data: &[u8]) {
     let selection = Selection {
         state: get("state").and_then(|state| state.parse().ok()),
         topic: get("topic"),
+        unique_key: get("key"),
+        ordering_key: get("ordering"),
         text: get("text"),
+        condition: get("json").and_then(|condition| condition.parse().ok()),
         error: get("error"),
-        finished_before: None,
+        since: None,
+        before: None,
     };
     QUEUE.with_borrow_mut(|conn| {
         let mut walk = selection.walk_from(spot);
