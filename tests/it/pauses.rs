@@ -30,6 +30,8 @@ fn a_paused_topic_rests_while_others_go_on(db: &TestDatabase) {
     workers.start(&["--concurrency", "2"]);
     workers.wait("it works", LONG, || workers.journal().len() > 4);
     conn.broker().pause("slow", "test").expect("pauses");
+    // Until it knows, nothing may be held for a moment, between two claims.
+    workers.wait("it knows", SOON, || workers.log().contains("slow is paused"));
     workers.wait("nothing is held", SOON, || stats(&mut conn, "slow").running == 0);
     let rested = stats(&mut conn, "slow");
     let begun = workers.journal().iter().filter(|e| e.what == "begin").count();
