@@ -43,13 +43,27 @@ impl Settlement {
     }
 }
 
+/// Writes what was logged in attempts whose end has just been written, with the database's own statements.
+pub(super) fn write<'a, C>(
+    conn: &mut C,
+    written: impl Iterator<Item = &'a Settlement> + Clone,
+    delete: impl FnOnce(&mut C, &[MessageId]) -> Result<()>,
+    insert: impl Fn(&mut C, &str) -> Result<()>,
+) -> Result<()> {
+    let forgotten = forgotten(written.clone());
+    if !forgotten.is_empty() {
+        delete(conn, &forgotten)?;
+    }
+    statements(written)?.iter().try_for_each(|lines| insert(conn, lines))
+}
+
 /// The messages of which nothing is kept any more.
-pub(super) fn forgotten<'a>(written: impl Iterator<Item = &'a Settlement>) -> Vec<MessageId> {
+fn forgotten<'a>(written: impl Iterator<Item = &'a Settlement>) -> Vec<MessageId> {
     written.filter(|settlement| settlement.forgets_log()).map(|settlement| settlement.id).collect()
 }
 
 /// The lines to write, as lists of `[message, attempt, microseconds ago, level, line]` in JSON, one for each statement.
-pub(super) fn statements<'a>(written: impl Iterator<Item = &'a Settlement>) -> Result<Vec<String>> {
+fn statements<'a>(written: impl Iterator<Item = &'a Settlement>) -> Result<Vec<String>> {
     let mut statements: Vec<Vec<Value>> = Vec::new();
     let mut bytes = STATEMENT_BYTES;
     for settlement in written.filter(|settlement| settlement.keeps_log()) {

@@ -281,7 +281,7 @@ fn a_transaction_that_cannot_begin_costs_no_attempt() {
     }
     run(&db, registry([hog::consumer()]));
     let stats = conn.broker().topics().expect("reads").remove(0);
-    assert_eq!((stats.done, stats.dead), (4, 0), "no handler had begun that could have failed");
+    assert_eq!((stats.done, stats.dead), (4, 0), "no handler had begun that could have failed: {stats:?}");
     let filter = MessageFilter { topic: None, state: Some(State::Done), limit: 10 };
     let done = conn.broker().messages(&filter).expect("lists");
     assert!(done.iter().all(|message| message.attempts == 1), "{done:?}");

@@ -15,22 +15,20 @@ pub(super) fn write<'a>(
     conn: &mut MysqlConnection,
     written: impl Iterator<Item = &'a Settlement> + Clone,
 ) -> Result<()> {
-    let forgotten = logs::forgotten(written.clone());
-    if !forgotten.is_empty() {
-        delete(conn, &json(&forgotten)?)?;
-    }
-    for lines in logs::statements(written)? {
-        execute!(
-            conn, Mysql,
-            "INSERT INTO taskmq_logs (message_id, attempt, logged_at, level, line)
-             SELECT id, attempt, CURRENT_TIMESTAMP(6) - INTERVAL ago MICROSECOND, level, line
-             FROM JSON_TABLE(?, '$[*]' COLUMNS (number FOR ORDINALITY, id BIGINT PATH '$[0]', attempt INTEGER PATH '$[1]',
-                ago BIGINT PATH '$[2]', level VARCHAR(5) CHARACTER SET ascii PATH '$[3]',
-                line LONGTEXT CHARACTER SET utf8mb4 PATH '$[4]')) s
-             ORDER BY number",
-            Text = lines,
-        )?;
-    }
+    logs::write(conn, written, |conn, ids| delete(conn, &json(ids)?), insert)
+}
+
+fn insert(conn: &mut MysqlConnection, lines: &str) -> Result<()> {
+    execute!(
+        conn, Mysql,
+        "INSERT INTO taskmq_logs (message_id, attempt, logged_at, level, line)
+         SELECT id, attempt, CURRENT_TIMESTAMP(6) - INTERVAL ago MICROSECOND, level, line
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (number FOR ORDINALITY, id BIGINT PATH '$[0]', attempt INTEGER PATH '$[1]',
+            ago BIGINT PATH '$[2]', level VARCHAR(5) CHARACTER SET ascii PATH '$[3]',
+            line LONGTEXT CHARACTER SET utf8mb4 PATH '$[4]')) s
+         ORDER BY number",
+        Text = lines,
+    )?;
     Ok(())
 }
 

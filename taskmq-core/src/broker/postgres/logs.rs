@@ -14,20 +14,18 @@ pub(super) fn write<'a>(
     conn: &mut PgConnection,
     written: impl Iterator<Item = &'a Settlement> + Clone,
 ) -> Result<()> {
-    let forgotten = logs::forgotten(written.clone());
-    if !forgotten.is_empty() {
-        delete(conn, &forgotten)?;
-    }
-    for lines in logs::statements(written)? {
-        execute!(
-            conn, Pg,
-            "INSERT INTO taskmq_logs (message_id, attempt, logged_at, level, line)
-             SELECT (row ->> 0)::bigint, (row ->> 1)::integer, clock_timestamp() - (row ->> 2)::bigint * interval '1 microsecond',
-                row ->> 3, row ->> 4
-             FROM jsonb_array_elements(?::jsonb) WITH ORDINALITY lines (row, number) ORDER BY number",
-            Text = lines,
-        )?;
-    }
+    logs::write(conn, written, delete, insert)
+}
+
+fn insert(conn: &mut PgConnection, lines: &str) -> Result<()> {
+    execute!(
+        conn, Pg,
+        "INSERT INTO taskmq_logs (message_id, attempt, logged_at, level, line)
+         SELECT (row ->> 0)::bigint, (row ->> 1)::integer, clock_timestamp() - (row ->> 2)::bigint * interval '1 microsecond',
+            row ->> 3, row ->> 4
+         FROM jsonb_array_elements(?::jsonb) WITH ORDINALITY lines (row, number) ORDER BY number",
+        Text = lines,
+    )?;
     Ok(())
 }
 

@@ -15,20 +15,18 @@ pub(super) fn write<'a>(
     conn: &mut SqliteConnection,
     written: impl Iterator<Item = &'a Settlement> + Clone,
 ) -> Result<()> {
-    let forgotten = logs::forgotten(written.clone());
-    if !forgotten.is_empty() {
-        delete(conn, &json_list(&forgotten)?)?;
-    }
-    for lines in logs::statements(written)? {
-        execute!(
-            conn, Sqlite,
-            "INSERT INTO taskmq_logs (message_id, attempt, logged_at, level, line)
-             SELECT value ->> 0, value ->> 1, strftime('%Y-%m-%d %H:%M:%f', 'now', ((value ->> 2) / -1000000.0) || ' seconds'),
-                value ->> 3, value ->> 4
-             FROM json_each(?) ORDER BY key",
-            Text = lines,
-        )?;
-    }
+    logs::write(conn, written, |conn, ids| delete(conn, &json_list(ids)?), insert)
+}
+
+fn insert(conn: &mut SqliteConnection, lines: &str) -> Result<()> {
+    execute!(
+        conn, Sqlite,
+        "INSERT INTO taskmq_logs (message_id, attempt, logged_at, level, line)
+         SELECT value ->> 0, value ->> 1, strftime('%Y-%m-%d %H:%M:%f', 'now', ((value ->> 2) / -1000000.0) || ' seconds'),
+            value ->> 3, value ->> 4
+         FROM json_each(?) ORDER BY key",
+        Text = lines,
+    )?;
     Ok(())
 }
 

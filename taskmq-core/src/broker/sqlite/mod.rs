@@ -314,18 +314,20 @@ impl Broker for SqliteConnection {
         ended: &[BatchId],
         claim: Option<&Claim<'_>>,
     ) -> Result<Exchanged> {
-        let began = Instant::now();
+        let mut began = Instant::now();
         let exchanged = self.immediate_transaction(|conn| {
+            // From here on it keeps others out, and not while it waited for the lock itself.
+            began = Instant::now();
             let lost = settle_in(conn, worker, settlements)?;
             end_batches(conn, worker.id, ended)?;
             let (claimed, in_line) = claim.map_or(Ok((Vec::new(), 0)), |claim| claim_in(conn, claim))?;
-            Ok(Exchanged { lost, claimed, in_line })
-        });
+            Ok::<_, Error>(Exchanged { lost, claimed, in_line })
+        })?;
         let long = began.elapsed();
         if long > LONG {
             std::thread::sleep(long / 4);
         }
-        exchanged
+        Ok(exchanged)
     }
 
     fn begin(&mut self) -> Result<()> {
