@@ -14,3 +14,15 @@ macro_rules! each_database {
         }
     };
 }
+
+/// As `each_database`, for what only servers have.
+macro_rules! each_server {
+    ($($case:ident),* $(,)?) => {
+        mod postgres {
+            $(#[test] fn $case() { super::$case(&taskmq_tests::databases::fresh(taskmq_core::Backend::Postgres)); })*
+        }
+        mod mariadb {
+            $(#[test] fn $case() { super::$case(&taskmq_tests::databases::fresh(taskmq_core::Backend::Mysql)); })*
+        }
+    };
+}

@@ -220,6 +220,32 @@ pub trait Broker: Administration + Schedules {
     /// What the database reports.
     fn lock(&mut self, worker_id: i64) -> Result<Lock>;
 
+    /// The server's number of this connection's session. `None` where there is none that is the connection's alone, and
+    /// on Galera, where a session can be ended on its own node only.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn session(&mut self) -> Result<Option<SessionId>> {
+        Ok(None)
+    }
+
+    /// Marks this connection's session as one of the worker's, by a lock that it has as long as it lives.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn mark_session(&mut self, _worker_id: i64) -> Result<()> {
+        Ok(())
+    }
+
+    /// Ends the worker's marked sessions but these and this connection's: what they did not commit is undone, and their
+    /// locks are free. Says how many they were.
+    ///
+    /// # Errors
+    /// What the database reports, such as that this user may not.
+    fn end_sessions(&mut self, _worker_id: i64, _but: &[SessionId]) -> Result<usize> {
+        Ok(0)
+    }
+
     /// Moves the worker's counter on. `false` when its row is gone: the others have given it up.
     ///
     /// # Errors
@@ -376,6 +402,9 @@ pub struct Position {
     /// The id of that message.
     pub id: MessageId,
 }
+
+/// The server's number of a session.
+pub type SessionId = i64;
 
 /// A row of `taskmq_claims`: the one lease of all messages that a claim brought.
 pub type BatchId = i64;

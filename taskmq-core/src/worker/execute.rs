@@ -7,30 +7,30 @@ use std::sync::Once;
 use diesel::r2d2::PooledConnection;
 
 use crate::broker::{Claimed, Outcome, Settlement, WorkerIdentity};
-use crate::consumer::call::{Call, HandlerResult};
+use crate::consumer::call::{Call, HandlerResult, States};
 use crate::consumer::failure::{FailureKind, Verdict};
 use crate::consumer::{Consumer, Handler};
 use crate::limits::{MAX_PAYLOAD_BYTES, clean_error};
 use crate::trace::Handling;
 use crate::{AnyConnection, BrokerConnection, Context, Failure};
 
-use super::Setup;
 use super::patience::Patient;
-use super::pool::Manager;
+use super::pool::{Manager, Pool};
 
 /// Runs a handler on this thread. `None`: it wrote its own outcome, together with the acknowledgement.
 pub(super) fn run(
-    setup: &Setup,
+    states: &States,
+    pool: &Pool,
     worker: &WorkerIdentity,
     consumer: &Consumer,
     claimed: &Claimed,
     context: &Context,
 ) -> Ran {
-    let call = Call { payload: &claimed.payload, context, states: &setup.states };
+    let call = Call { payload: &claimed.payload, context, states };
     let handling = Handling::of(context);
     let ran = handling.run(|| match consumer.handler {
         Handler::Sync(handler) => Ran::Outcome(outcome(consumer, context, guarded(|| handler(&call)))),
-        Handler::Transactional { run, .. } => match begin(setup) {
+        Handler::Transactional { run, .. } => match begin(pool) {
             Ok(mut conn) => match transactional(&mut conn, worker, consumer, claimed, &call, run) {
                 Ok(()) => Ran::Settled,
                 Err(failure) => Ran::Outcome(outcome(consumer, context, Err(failure))),
@@ -60,8 +60,8 @@ pub(super) enum Ran {
 }
 
 /// A connection with a transaction open. The message is not to blame when there is none: no attempt has begun.
-fn begin(setup: &Setup) -> Result<PooledConnection<Manager>, String> {
-    let mut conn = setup.pool.get().map_err(|error| error.to_string())?;
+fn begin(pool: &Pool) -> Result<PooledConnection<Manager>, String> {
+    let mut conn = pool.get().map_err(|error| error.to_string())?;
     conn.call(|conn| conn.broker().begin()).map_err(|error| error.to_string())?;
     Ok(conn)
 }

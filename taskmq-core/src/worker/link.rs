@@ -4,6 +4,7 @@ use std::sync::Arc;
 use std::time::Duration;
 
 use super::patience::Patient;
+use super::sessions::Sessions;
 use crate::broker::{BatchId, Broker, Claim, Exchanged, Position, Settlement, Share, WorkerIdentity};
 use crate::{AnyConnection, Backend, BrokerConnection, Result};
 
@@ -16,6 +17,7 @@ pub(super) struct Link {
     conn: Patient,
     second: Option<Patient>,
     patience: Duration,
+    sessions: Arc<Sessions>,
 }
 
 /// A claim that owns what it is about.
@@ -36,8 +38,9 @@ impl Order {
 }
 
 impl Link {
-    pub(super) fn establish(url: &str, patience: Duration) -> Result<Self> {
-        Ok(Self { url: url.to_owned(), conn: Patient::establish(url, patience)?, second: None, patience })
+    pub(super) fn establish(url: &str, patience: Duration, sessions: &Arc<Sessions>) -> Result<Self> {
+        let conn = Patient::establish(url, patience)?.belong_to(sessions)?;
+        Ok(Self { url: url.to_owned(), conn, second: None, patience, sessions: Arc::clone(sessions) })
     }
 
     pub(super) fn backend(&self) -> Backend {
@@ -84,7 +87,10 @@ impl Link {
         };
         let second = match &mut self.second {
             Some(second) => second,
-            second => second.insert(Patient::establish(&self.url, self.patience)?),
+            second => {
+                let conn = Patient::establish(&self.url, self.patience)?;
+                second.insert(conn.belong_to(&self.sessions)?)
+            }
         };
         let claimer = Arc::clone(&worker);
         let settling = second.begin(move |conn: &mut AnyConnection| {

@@ -15,7 +15,7 @@ use super::meters::Meters;
 use super::patience::Patient;
 use super::sighting::{LEASE, Sighting};
 use super::ticks::NextTick;
-use super::{Setup, stop::Stop, supervised};
+use super::{Setup, sessions, stop::Stop, supervised};
 use crate::broker::{Lock, Look, Peer, ScheduleRecord, WorkerIdentity};
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Result, schedule};
 
@@ -415,7 +415,10 @@ impl Keeper {
                 continue;
             }
             let rescued = peer.clone();
-            let messages = session.conn.call(move |conn| conn.broker().rescue(&rescued))?;
+            let messages = session.conn.call(move |conn| {
+                sessions::end(conn.broker(), rescued.id, &[]);
+                conn.broker().rescue(&rescued)
+            })?;
             self.meters.rescues.increment(1);
             self.meters.rescued_messages.increment(u64::try_from(messages).unwrap_or(u64::MAX));
             tracing::warn!(

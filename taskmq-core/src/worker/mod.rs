@@ -22,6 +22,7 @@ mod pace;
 mod patience;
 mod pool;
 mod report;
+mod sessions;
 mod sighting;
 mod stop;
 mod strays;
@@ -272,7 +273,6 @@ impl Worker {
         let schedules = declared_schedules(&self.registry)?;
         let setup = Arc::new(Setup {
             schedules,
-            pool: pool::pool(&self.database_url, self.concurrency)?,
             backend: conn.backend(),
             locks_of_all,
             database_url: self.database_url,
@@ -336,7 +336,6 @@ const BEGIN_AGAIN: Duration = Duration::from_secs(2);
 /// What a worker's threads share.
 #[derive(Debug)]
 struct Setup {
-    pool: pool::Pool,
     backend: Backend,
     /// See [`AnyConnection::has_locks_of_all`]. Batches need them: nothing that two claims of the same messages write
     /// is the same row.

@@ -3,6 +3,7 @@
 //! connection; what does not come back in time is left to itself, the connection with it.
 
 use std::fmt;
+use std::sync::Arc;
 use std::thread;
 use std::time::Duration;
 
@@ -10,6 +11,7 @@ use std::time::Duration;
 use crossbeam_channel::TryRecvError;
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use super::sessions::{Session, Sessions};
 use crate::{AnyConnection, Backend, Error, Result, database_url};
 
 /// So long a server may be silent before it is given up;
@@ -29,6 +31,7 @@ pub(super) struct Patient {
     own_session: bool,
     patience: Duration,
     jobs: Sender<Job>,
+    session: Option<Session>,
 }
 
 impl fmt::Debug for Patient {
@@ -73,7 +76,7 @@ impl Patient {
         let (jobs, queue) = bounded::<Job>(1);
         if backend == Backend::Sqlite {
             let (conn, own_session) = establish(url)?;
-            return Ok(Self { conn: Some(conn), backend, own_session, patience, jobs });
+            return Ok(Self { conn: Some(conn), backend, own_session, patience, jobs, session: None });
         }
         thread::Builder::new()
             .name("taskmq-database".to_owned())
@@ -85,7 +88,7 @@ impl Patient {
         jobs.send(Box::new(move || drop(reply.send(establish(&url))))).map_err(|_| gone())?;
         let (conn, own_session) =
             established.recv_timeout(to_connect).map_err(|_| Error::Silent(to_connect))??;
-        Ok(Self { conn: Some(conn), backend, own_session, patience, jobs })
+        Ok(Self { conn: Some(conn), backend, own_session, patience, jobs, session: None })
     }
 
     pub(super) fn backend(&self) -> Backend {
@@ -95,6 +98,12 @@ impl Patient {
     /// See [`AnyConnection::has_own_session`].
     pub(super) fn has_own_session(&self) -> bool {
         self.own_session
+    }
+
+    /// Makes the server's session one of a worker's.
+    pub(super) fn belong_to(mut self, sessions: &Arc<Sessions>) -> Result<Self> {
+        self.session = sessions.open(&mut self)?;
+        Ok(self)
     }
 
     /// How long the server may take for each further answer.

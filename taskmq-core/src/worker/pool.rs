@@ -1,8 +1,10 @@
+use std::sync::Arc;
 use std::time::Duration;
 
 use diesel::r2d2::{self, ManageConnection};
 
 use super::patience::{PATIENCE, Patient};
+use super::sessions::Sessions;
 use crate::database_url::DatabaseUrl;
 use crate::{BrokerConnection, Error, Result};
 
@@ -14,14 +16,15 @@ pub(super) type Pool = r2d2::Pool<Manager>;
 #[derive(Debug)]
 pub(super) struct Manager {
     url: DatabaseUrl,
+    sessions: Arc<Sessions>,
 }
 
-pub(super) fn pool(url: &DatabaseUrl, size: usize) -> Result<Pool> {
+pub(super) fn pool(url: &DatabaseUrl, size: usize, sessions: &Arc<Sessions>) -> Result<Pool> {
     r2d2::Pool::builder()
         .max_size(u32::try_from(size).unwrap_or(u32::MAX).max(1))
         .min_idle(Some(0))
         .connection_timeout(Duration::from_secs(10))
-        .build(Manager { url: url.clone() })
+        .build(Manager { url: url.clone(), sessions: Arc::clone(sessions) })
         .map_err(|e| crate::database_url::cannot_connect(url, &e.to_string()))
 }
 
@@ -30,7 +33,7 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     fn connect(&self) -> Result<Patient> {
-        Patient::establish_for_handlers(&self.url, PATIENCE)
+        Patient::establish_for_handlers(&self.url, PATIENCE)?.belong_to(&self.sessions)
     }
 
     fn is_valid(&self, conn: &mut Patient) -> Result<()> {

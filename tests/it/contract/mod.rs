@@ -20,6 +20,7 @@ mod produce;
 mod rescue;
 mod schedules;
 mod selection;
+mod sessions;
 mod worker;
 mod workflows;
 

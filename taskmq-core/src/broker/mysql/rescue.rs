@@ -22,9 +22,10 @@ pub(super) fn reconcile(
 ) -> Result<Leases> {
     transaction(conn, |conn| {
         claim_lock(conn, true)?;
+        // Not waited for: everybody would wait for the lock on claims, while a handler commits or a session stands still.
         let single: Vec<(MessageId, i32)> = load!(
             conn, Mysql => (BigInt, Integer),
-            "SELECT id, attempts FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE",
+            "SELECT id, attempts FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE NOWAIT",
             BigInt = worker_id,
         )?;
         let batches = batches_of(conn, worker_id)?;

@@ -2,6 +2,7 @@
 
 mod claim;
 mod rescue;
+mod sessions;
 mod settle;
 mod turns;
 
@@ -16,7 +17,7 @@ use super::rows;
 use super::workflows::Stepping;
 use super::{
     Among, BatchId, Blame, Broker, Claim, Claimed, Exchanged, Leases, Lock, Look, MessageFilter, Peer,
-    Settlement, Share, Within, WorkerIdentity, WorkflowId, WorkflowRecord, sealed, workflows,
+    SessionId, Settlement, Share, Within, WorkerIdentity, WorkflowId, WorkflowRecord, sealed, workflows,
 };
 use crate::message::{FailedAttempt, LogLine, Message, TopicStats};
 use crate::produce::MessageRecord;
@@ -409,6 +410,18 @@ impl Broker for PgConnection {
             BigInt = worker_id
         )?;
         Ok(Lock::Held)
+    }
+
+    fn session(&mut self) -> Result<Option<SessionId>> {
+        sessions::session(self)
+    }
+
+    fn mark_session(&mut self, worker_id: i64) -> Result<()> {
+        sessions::mark_session(self, worker_id)
+    }
+
+    fn end_sessions(&mut self, worker_id: i64, but: &[SessionId]) -> Result<usize> {
+        sessions::end_sessions(self, worker_id, but)
     }
 
     fn beat(&mut self, worker_id: i64) -> Result<bool> {

@@ -1,5 +1,6 @@
 //! What a worker's death leaves: its messages are given back, and the one that killed it is found.
 
+use diesel::connection::SimpleConnection;
 use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
@@ -19,6 +20,8 @@ pub(super) fn reconcile(
 ) -> Result<Leases> {
     conn.transaction(|conn| {
         claim::claim_alone_from_now(conn)?;
+        // Everybody would wait for the lock on claims, while a session stands still that has one of these.
+        conn.batch_execute("SET LOCAL lock_timeout = 1000")?;
         let single: Vec<(MessageId, i32)> = load!(
             conn, Pg => (BigInt, Integer),
             "SELECT id, attempts FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0 FOR UPDATE",

@@ -23,7 +23,7 @@ impl Dispatcher<'_> {
         if self.link.is_some() {
             return Ok(());
         }
-        let mut link = Link::establish(&self.setup.database_url, self.patience)?;
+        let mut link = Link::establish(&self.setup.database_url, self.patience, &self.sessions)?;
         if self.connection_lost {
             self.setup.meters.dispatch.reconnects.increment(1);
         }
@@ -48,7 +48,9 @@ impl Dispatcher<'_> {
     pub(super) fn reconcile(&mut self) -> Result<()> {
         let known = self.holdings.attempts();
         let worker_id = self.worker.id;
-        let leases = link_of(&mut self.link)?.call(move |broker| broker.reconcile(worker_id, &known))?;
+        let link = link_of(&mut self.link)?;
+        self.sessions.end_abandoned(link.conn())?;
+        let leases = link.call(move |broker| broker.reconcile(worker_id, &known))?;
         self.holdings.held_as(&leases);
         self.noted = None;
         self.reconciled = Instant::now();

@@ -22,6 +22,7 @@ use super::liveness::Liveness;
 use super::pace::{BATCH, Pace};
 use super::patience::PATIENCE;
 use super::report::Report;
+use super::sessions::Sessions;
 use super::wake::{POLL, Wake};
 use super::{Ended, Setup};
 use crate::broker::{Blame, Settlement, WorkerIdentity};
@@ -49,7 +50,8 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
     setup.stop.wakes(events_in.clone());
     let liveness = Liveness::start(setup, &worker, &events_in)?;
     let report = Arc::new(Report::new());
-    let executors = Executors::start(setup, &worker, &report, &liveness.last_look, &events_in)?;
+    let sessions = Sessions::of(worker.id);
+    let executors = Executors::start(setup, &worker, &sessions, &report, &liveness.last_look, &events_in)?;
     tracing::info!(
         worker = worker.id,
         concurrency = setup.concurrency,
@@ -68,6 +70,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         events,
         wake: Wake::new(&setup.database_url, setup.topics(), &events_in),
         _events_in: events_in,
+        sessions,
         link: None,
         holdings: Holdings::default(),
         lanes: Lanes::default(),
@@ -113,6 +116,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
 struct Dispatcher<'a> {
     setup: &'a Arc<Setup>,
     worker: Arc<WorkerIdentity>,
+    sessions: Arc<Sessions>,
     executors: Executors,
     liveness: Liveness,
     report: Arc<Report>,

@@ -14,7 +14,9 @@ use crossbeam_channel::{Receiver, Sender, unbounded};
 use super::execute::{self, Ran};
 use super::liveness::LastLook;
 use super::pace::Pace;
+use super::pool::{Pool, pool};
 use super::report::Report;
+use super::sessions::Sessions;
 use super::strays::Run;
 use super::{Metered, Setup, execute::THREAD_PREFIX};
 use crate::broker::{Awaited, Claimed, Outcome, Settlement, WorkerIdentity};
@@ -102,6 +104,7 @@ pub(super) struct Executors {
 struct Shared {
     setup: Arc<Setup>,
     worker: WorkerIdentity,
+    pool: Pool,
     report: Arc<Report>,
     last_look: Arc<LastLook>,
     events: Sender<Event>,
@@ -119,6 +122,7 @@ impl Executors {
     pub(super) fn start(
         setup: &Arc<Setup>,
         worker: &WorkerIdentity,
+        sessions: &Arc<Sessions>,
         report: &Arc<Report>,
         last_look: &Arc<LastLook>,
         events: &Sender<Event>,
@@ -128,6 +132,7 @@ impl Executors {
         let shared = Arc::new(Shared {
             setup: Arc::clone(setup),
             worker: worker.clone(),
+            pool: pool(&setup.database_url, setup.concurrency, sessions)?,
             report: Arc::clone(report),
             last_look: Arc::clone(last_look),
             events: events.clone(),
@@ -282,7 +287,14 @@ fn work(shared: &Shared, slot: &Slot) {
         shared.wait_to_be_sure();
         let Some(_run) = shared.begin(slot, &assignment) else { return shared.places.give_back() };
         let Assignment { claimed, metered, context, .. } = assignment;
-        let ran = execute::run(&shared.setup, &shared.worker, &metered.consumer, &claimed, &context);
+        let ran = execute::run(
+            &shared.setup.states,
+            &shared.pool,
+            &shared.worker,
+            &metered.consumer,
+            &claimed,
+            &context,
+        );
         let Some(running) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             came_late(&context);
             return; // its place was given back when it was given up
