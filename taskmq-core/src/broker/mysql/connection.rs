@@ -86,10 +86,10 @@ pub(super) fn again<T>(
     }
 }
 
-/// Errors 1213, 1205, 1020 and MySQL's 3572; Diesel has no kinds for them, so the server's words decide.
+/// Errors 1213, 1205 and 1020; Diesel has no kinds for them, so the server's words decide.
 fn is_conflict(error: &Error) -> bool {
     let Error::Database(diesel::result::Error::DatabaseError(_, info)) = error else { return false };
-    ["Deadlock found", "Lock wait timeout", "Record has changed since last read", "NOWAIT is set"]
+    ["Deadlock found", "Lock wait timeout", "Record has changed since last read"]
         .iter()
         .any(|words| info.message().contains(words))
 }

@@ -1,5 +1,6 @@
 //! What a worker's death leaves: its messages are given back, and the one that killed it is found.
 
+use diesel::connection::SimpleConnection;
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -20,12 +21,14 @@ pub(super) fn reconcile(
     worker_id: i64,
     known: &[(MessageId, i32)],
 ) -> Result<Leases> {
-    transaction(conn, |conn| {
+    let reconciled = conn.transaction(|conn| {
         claim_lock(conn, true)?;
-        // Not waited for: everybody would wait for the lock on claims, while a handler commits or a session stands still.
+        // Everybody waits for this lock, so no longer for a row that a handler is committing, or a session that stands
+        // still. It is not tried again here but by a worker that connects anew.
+        conn.batch_execute("SET SESSION innodb_lock_wait_timeout = 1")?;
         let single: Vec<(MessageId, i32)> = load!(
             conn, Mysql => (BigInt, Integer),
-            "SELECT id, attempts FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE NOWAIT",
+            "SELECT id, attempts FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE",
             BigInt = worker_id,
         )?;
         let batches = batches_of(conn, worker_id)?;
@@ -62,7 +65,9 @@ pub(super) fn reconcile(
         }
         end_batches(conn, &plan.ends)?;
         Ok(plan.leases)
-    })
+    });
+    conn.batch_execute("SET SESSION innodb_lock_wait_timeout = DEFAULT")?;
+    reconciled
 }
 
 pub(super) fn claim_alone(

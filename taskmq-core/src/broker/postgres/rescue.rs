@@ -20,7 +20,7 @@ pub(super) fn reconcile(
 ) -> Result<Leases> {
     conn.transaction(|conn| {
         claim::claim_alone_from_now(conn)?;
-        // Everybody would wait for the lock on claims, while a session stands still that has one of these.
+        // Everybody waits for this lock, so no longer for a row that a handler is committing, or a session that stands still.
         conn.batch_execute("SET LOCAL lock_timeout = 1000")?;
         let single: Vec<(MessageId, i32)> = load!(
             conn, Pg => (BigInt, Integer),
