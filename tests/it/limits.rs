@@ -13,6 +13,7 @@ each_database! {
     two_workers_together_stay_within_a_limit,
     a_rate_lasts_until_the_topic_is_empty,
     a_limit_that_is_reached_costs_a_worker_nothing,
+    retries_of_a_limited_topic_keep_no_worker_awake,
     a_limited_topic_and_another_get_their_handlers,
 }
 
@@ -47,21 +48,25 @@ fn two_workers_together_stay_within_a_limit(db: &TestDatabase) {
     let mut conn = db.connect();
     let mut workers = Workers::new(db.url());
     limit(&mut conn, "slow", Some(3), None);
-    produce_many(&mut conn, (0..20).map(|n| NewMessage::new("slow", &n))).expect("produces");
     for _ in 0..2 {
         workers.start(&["--concurrency", "2"]);
     }
-    workers.wait("all is done", LONG, || stats(&mut conn, "slow").done == 20);
+    workers.wait("both know of it", LONG, || told(&workers, "slow has a limit") == 2);
+    produce_many(&mut conn, (0..200).map(|n| NewMessage::new("slow", &n))).expect("produces");
+    workers.wait("both run some", LONG, || most_at_once(&workers.journal()) >= (3, 2));
+    workers.wait("some are done", LONG, || stats(&mut conn, "slow").done >= 9);
     let journal = workers.journal();
     assert_eq!(most_at_once(&journal), (3, 2), "{journal:?}");
-    // Set and lifted while they run.
+    // Lifted and set while they run.
     assert!(conn.broker().lift_limit("slow", "test").expect("lifts"));
-    produce_many(&mut conn, (20..60).map(|n| NewMessage::new("slow", &n))).expect("produces");
+    workers.wait("both know that", SOON, || told(&workers, "slow has no limit") == 2);
     workers.wait("more run at once", SOON, || stats(&mut conn, "slow").running > 3);
     limit(&mut conn, "slow", Some(2), None);
+    // Until they know, few may run for a moment, between two claims.
+    workers.wait("both know of it", SOON, || told(&workers, "slow has a limit") == 4);
     workers.wait("few run at once", SOON, || stats(&mut conn, "slow").running <= 2);
-    let from = workers.journal().len();
-    workers.wait("all is done", LONG, || stats(&mut conn, "slow").done == 60);
+    let (from, done) = (workers.journal().len(), stats(&mut conn, "slow").done);
+    workers.wait("more are done", LONG, || stats(&mut conn, "slow").done >= done + 8);
     let mut open: Vec<i64> = Vec::new();
     for (at, entry) in workers.journal().iter().enumerate() {
         if entry.what == "begin" {
@@ -71,6 +76,11 @@ fn two_workers_together_stay_within_a_limit(db: &TestDatabase) {
             open.retain(|number| *number != entry.number);
         }
     }
+}
+
+/// So many times a worker has said so.
+fn told(workers: &Workers, what: &str) -> usize {
+    workers.log().matches(what).count()
 }
 
 fn a_rate_lasts_until_the_topic_is_empty(db: &TestDatabase) {
@@ -113,6 +123,20 @@ fn a_limit_that_is_reached_costs_a_worker_nothing(db: &TestDatabase) {
     });
     assert_eq!(stats(&mut conn, "long").running, 1);
     workers.signal(second, "TERM");
+}
+
+fn retries_of_a_limited_topic_keep_no_worker_awake(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    limit(&mut conn, "ending", Some(2), None);
+    let at = workers.start(&["--topics", "ending"]);
+    produce(&mut conn, "ending", &"panic").expect("produces");
+    workers.wait("it has used its attempts", LONG, || stats(&mut conn, "ending").dead == 1);
+    let pid = workers.children[at].id();
+    let before = processor_time(pid);
+    std::thread::sleep(Duration::from_secs(3));
+    let used = processor_time(pid) - before;
+    assert!(used < Duration::from_millis(250), "{used:?} in three seconds\n{}", workers.log());
 }
 
 fn a_limited_topic_and_another_get_their_handlers(db: &TestDatabase) {

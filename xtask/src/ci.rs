@@ -1,14 +1,19 @@
 //! Every check, and then the tests.
 
-use std::ffi::OsStr;
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::Instant;
 
+use crate::beside::Job;
 use crate::{packages, tests};
 
-/// In the folder of the tools that the tests need as well.
+/// It checks the licences and the origins of all crates against `deny.toml`. In the folder of the tools that the tests
+/// need as well.
 const DENY: &str = "target/tools/bin/cargo-deny";
+
+/// It is compiled once and runs for a second.
+const INSTALL_DENY: [&str; 7] =
+    ["install", "cargo-deny", "--debug", "--locked", "--no-default-features", "--root", "target/tools"];
 
 /// What a host may choose of taskmq-core: each database without the worker and with it, and what brings more code of its
 /// own. All together is what the workspace is checked with.
@@ -26,48 +31,48 @@ const CHOICES: [&str; 8] = [
 pub(crate) fn run() -> Result<(), String> {
     // The C clients are linked by the very first check already.
     packages::ensure()?;
-    cargo(&["fmt", "--all", "--check"], "")?;
-    cargo(&["clippy", "--workspace", "--all-targets", "--features", tests::ALL, "--", "-D", "warnings"], "")?;
-    cargo(&["doc", "--no-deps", "--workspace", "--features", tests::ALL], "-D warnings")?;
+    step(cargo(&["fmt", "--all", "--check"]))?;
+    step(cargo(&[
+        "clippy",
+        "--workspace",
+        "--all-targets",
+        "--features",
+        tests::ALL,
+        "--",
+        "-D",
+        "warnings",
+    ]))?;
+    let mut documentation = cargo(&["doc", "--no-deps", "--workspace", "--features", tests::ALL]);
+    documentation.command.env("RUSTDOCFLAGS", "-D warnings");
+    let mut checks = vec![documentation];
     for features in CHOICES {
         let choice = ["--no-default-features", "--features", features, "--", "-D", "warnings"];
-        cargo(&[&["clippy", "-p", "taskmq-core"][..], &choice].concat(), "")?;
+        checks.push(cargo(&[&["clippy", "-p", "taskmq-core"][..], &choice].concat()));
     }
-    cargo(&["check", "-p", "taskmq-cli"], "")?;
-    install_cargo_deny()?;
-    step(Command::new(DENY).args(["check", "licenses", "bans", "sources"]))?;
-    // Last, so that the output ends with the summary.
-    tests::run(&[])
+    checks.push(cargo(&["check", "-p", "taskmq-cli"]));
+    if !Path::new(DENY).is_file() {
+        checks.push(cargo(&INSTALL_DENY));
+    }
+    checks.push(job(DENY, &["check", "licenses", "bans", "sources"]));
+    tests::run_beside(checks)
 }
 
-fn cargo(arguments: &[&str], rustdoc_flags: &str) -> Result<(), String> {
-    let mut command = Command::new(env!("CARGO"));
+fn cargo(arguments: &[&str]) -> Job {
+    job(env!("CARGO"), arguments)
+}
+
+fn job(program: &str, arguments: &[&str]) -> Job {
+    let mut command = Command::new(program);
     command.args(arguments);
-    if !rustdoc_flags.is_empty() {
-        command.env("RUSTDOCFLAGS", rustdoc_flags);
-    }
-    step(&mut command)
+    let name = Path::new(program).file_name().unwrap_or_default().to_string_lossy();
+    Job { name: format!("{name} {}", arguments.join(" ")), command }
 }
 
-/// It checks the licences and the origins of all crates against `deny.toml`.
-fn install_cargo_deny() -> Result<(), String> {
-    if Path::new(DENY).is_file() {
-        return Ok(());
-    }
-    // It is compiled once and runs for a second.
-    let install =
-        ["install", "cargo-deny", "--debug", "--locked", "--no-default-features", "--root", "target/tools"];
-    cargo(&install, "")
-}
-
-fn step(command: &mut Command) -> Result<(), String> {
-    let program = Path::new(command.get_program()).file_name().unwrap_or_default().to_string_lossy();
-    let arguments: Vec<_> = command.get_args().map(OsStr::to_string_lossy).collect();
-    let step = format!("{program} {}", arguments.join(" "));
-    println!("== {step}");
+fn step(Job { name, mut command }: Job) -> Result<(), String> {
+    println!("== {name}");
     let start = Instant::now();
     let status =
-        command.stdin(Stdio::null()).status().map_err(|error| format!("cannot run {step}: {error}"))?;
+        command.stdin(Stdio::null()).status().map_err(|error| format!("cannot run {name}: {error}"))?;
     println!("== {:.1} s", start.elapsed().as_secs_f64());
-    if status.success() { Ok(()) } else { Err(format!("{step} failed")) }
+    if status.success() { Ok(()) } else { Err(format!("{name} failed")) }
 }

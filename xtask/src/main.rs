@@ -2,9 +2,11 @@
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
 mod bench;
+mod beside;
 mod ci;
 mod demo;
 mod packages;
+mod programs;
 mod tests;
 
 use std::path::Path;

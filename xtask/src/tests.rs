@@ -1,12 +1,16 @@
 //! Runs all tests with servers of their own.
 
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
+use std::num::NonZero;
 use std::path::Path;
 use std::process::{Command, Stdio};
+use std::thread;
 
 use taskmq_test_servers::{Mariadb, Postgres};
 
-use crate::packages;
+use crate::beside::{self, Job, Outcome};
+use crate::{packages, programs};
 
 /// Every feature but those that compile the C clients of the servers in.
 pub(crate) const ALL: &str = "taskmq-core/sqlite,taskmq-core/postgres,taskmq-core/mysql,taskmq-core/async,taskmq-cli/postgres,taskmq-cli/mysql,taskmq-admin/sqlite,taskmq-admin/postgres,taskmq-admin/mysql";
@@ -14,57 +18,114 @@ pub(crate) const ALL: &str = "taskmq-core/sqlite,taskmq-core/postgres,taskmq-cor
 /// With spans for every message nothing else would be tested as most hosts use it, so traces have a build of their own.
 const TRACES: &str = "sqlite,otlp,async";
 
+/// Waits for leases, time-outs and clocks most of the time.
+const PATIENT: &str = "taskmq-tests";
+
+/// Compiles what it tests.
+const COMPILES: &str = "taskmq-derive";
+
+/// All tests, or those that these arguments of `cargo test` choose.
 pub(crate) fn run(args: &[String]) -> Result<(), String> {
-    packages::ensure()?;
-    let tools = std::env::current_dir().map_err(|e| e.to_string())?.join("target/tools");
-    install_diesel_cli(&tools)?;
-    let postgres = Postgres::start().map_err(|e| format!("PostgreSQL: {e}"))?;
-    let mariadb = Mariadb::start().map_err(|e| format!("MariaDB: {e}"))?;
-    let path = std::env::var_os("PATH").unwrap_or_default();
-    let path = std::env::join_paths(std::iter::once(tools.join("bin")).chain(std::env::split_paths(&path)))
-        .map_err(|e| e.to_string())?;
-    let mut command = Command::new(env!("CARGO"));
-    command
-        .args(["test", "--workspace", "--no-fail-fast", "--features", ALL])
-        .args(args)
-        .env("TASKMQ_TEST_POSTGRES", postgres.server_url())
-        .env("TASKMQ_TEST_MYSQL", mariadb.server_url())
-        .env("PATH", path);
-    let (mut passed, mut failed, mut success) = count(&mut command)?;
     if args.is_empty() {
-        let mut traces = Command::new(env!("CARGO"));
-        traces.args(["test", "-p", "taskmq-core", "--features", TRACES, "--test", "traces"]);
-        let more = count(&mut traces)?;
-        (passed, failed, success) = (passed + more.0, failed + more.1, success && more.2);
+        return run_beside(Vec::new());
     }
-    println!("{passed} passed, {failed} failed");
-    if success && failed == 0 && passed > 0 { Ok(()) } else { Err("tests failed".to_owned()) }
+    let environment = Environment::prepare()?;
+    let mut command = environment.within(Command::new(env!("CARGO")));
+    command.args(["test", "--workspace", "--no-fail-fast", "--features", ALL]).args(args);
+    conclude(&shown(&mut command)?)
 }
 
-/// How many tests pass and fail, and whether all went well.
-fn count(command: &mut Command) -> Result<(u64, u64, bool), String> {
+/// All tests, and these checks, which compile, beside them.
+pub(crate) fn run_beside(checks: Vec<Job>) -> Result<(), String> {
+    let environment = Environment::prepare()?;
+    let mut patient = Vec::new();
+    let mut others = Vec::new();
+    let mut compiling = checks;
+    let mut traces = Command::new(env!("CARGO"));
+    traces.args(["test", "-p", "taskmq-core", "--features", TRACES, "--test", "traces"]);
+    compiling.push(Job { name: "the tests of traces".to_owned(), command: traces });
+    let mut examples = environment.within(Command::new(env!("CARGO")));
+    examples.args(["test", "--workspace", "--no-fail-fast", "--doc", "--features", ALL]);
+    compiling.push(Job { name: "the examples in the documentation".to_owned(), command: examples });
+    for program in programs::build(ALL)? {
+        let mut command = environment.within(program.command());
+        let lane = match &*program.package {
+            PATIENT => {
+                let threads = 2 * thread::available_parallelism().map_or(1, NonZero::get);
+                command.env("RUST_TEST_THREADS", threads.to_string());
+                &mut patient
+            }
+            COMPILES => &mut compiling,
+            _ => &mut others,
+        };
+        lane.push(Job { name: program.name(), command });
+    }
+    // The tests come first, for they look at the clock.
+    let compiling = compiling.into_iter().map(Job::nice).collect();
+    conclude(&beside::run(vec![patient, others, compiling]))
+}
+
+/// Last, so that the output ends with it.
+fn conclude(outcome: &Outcome) -> Result<(), String> {
+    let Outcome { passed, failed, broken } = outcome;
+    println!("{passed} passed, {failed} failed");
+    match &broken[..] {
+        [] if *failed == 0 && *passed > 0 => Ok(()),
+        [] => Err("tests failed".to_owned()),
+        broken => Err(format!("failed: {}", broken.join(", "))),
+    }
+}
+
+/// What the tests need around them.
+struct Environment {
+    postgres: Postgres,
+    mariadb: Mariadb,
+    path: OsString,
+}
+
+impl Environment {
+    fn prepare() -> Result<Self, String> {
+        packages::ensure()?;
+        let tools = std::env::current_dir().map_err(|e| e.to_string())?.join("target/tools");
+        install_diesel_cli(&tools)?;
+        let path = std::env::var_os("PATH").unwrap_or_default();
+        Ok(Self {
+            postgres: Postgres::start().map_err(|e| format!("PostgreSQL: {e}"))?,
+            mariadb: Mariadb::start().map_err(|e| format!("MariaDB: {e}"))?,
+            path: std::env::join_paths(
+                std::iter::once(tools.join("bin")).chain(std::env::split_paths(&path)),
+            )
+            .map_err(|e| e.to_string())?,
+        })
+    }
+
+    fn within(&self, mut command: Command) -> Command {
+        command
+            .env("TASKMQ_TEST_POSTGRES", self.postgres.server_url())
+            .env("TASKMQ_TEST_MYSQL", self.mariadb.server_url())
+            .env("PATH", &self.path);
+        command
+    }
+}
+
+/// What comes of a command whose output is shown as it comes.
+fn shown(command: &mut Command) -> Result<Outcome, String> {
     let mut child = command
         .stdin(Stdio::null())
         .stdout(Stdio::piped())
         .spawn()
         .map_err(|e| format!("cannot run cargo test: {e}"))?;
-    let (mut passed, mut failed) = (0, 0);
+    let mut outcome = Outcome::default();
     if let Some(stdout) = child.stdout.take() {
         for line in BufReader::new(stdout).lines().map_while(Result::ok) {
             println!("{line}");
-            if line.starts_with("test result:") {
-                passed += number_before(&line, " passed");
-                failed += number_before(&line, " failed");
-            }
+            outcome.read(&line);
         }
     }
-    let status = child.wait().map_err(|e| e.to_string())?;
-    Ok((passed, failed, status.success()))
-}
-
-fn number_before(line: &str, word: &str) -> u64 {
-    let before = line.split(word).next().unwrap_or_default();
-    before.rsplit(' ').next().and_then(|number| number.parse().ok()).unwrap_or_default()
+    if !child.wait().map_err(|e| e.to_string())?.success() {
+        outcome.broken.push("cargo test".to_owned());
+    }
+    Ok(outcome)
 }
 
 /// The real one, which hosts use.

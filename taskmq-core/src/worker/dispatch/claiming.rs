@@ -62,7 +62,11 @@ impl Dispatcher<'_> {
             }
         }
         let topics = self.topics_in_turn();
-        self.maybe_due &= !topics.is_empty();
+        if topics.is_empty() {
+            // Whatever was to be due is paused or limited by now.
+            (self.maybe_due, self.due_at) = (false, None);
+            return self.exchange(None).map(drop);
+        }
         let wanted = self.pace.room(self.holdings.len() - self.finished.len()).min(BATCH);
         let mut shares = self.pace.shares(&topics, &self.holdings, self.finished.len(), wanted);
         if shares.is_empty() {

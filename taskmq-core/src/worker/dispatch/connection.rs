@@ -29,9 +29,7 @@ impl Dispatcher<'_> {
         }
         self.wake.connect(link.conn())?;
         self.link = Some(link);
-        self.reconcile()?;
-        self.maybe_due = true;
-        Ok(())
+        self.reconcile()
     }
 
     /// Only what was written tells it: a database that takes no writes (its disk is full, it was made read-only) can
@@ -54,6 +52,7 @@ impl Dispatcher<'_> {
         self.holdings.held_as(&leases);
         self.noted = None;
         self.reconciled = Instant::now();
+        self.maybe_due = true; // it has given back what it did not know
         Ok(())
     }
 

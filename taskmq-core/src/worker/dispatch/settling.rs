@@ -3,7 +3,7 @@
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
-use super::{Dispatcher, link_of};
+use super::{Dispatcher, FIRST_PAUSE, link_of};
 use crate::broker::{Blame, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::worker::link::{Link, Order};
 use crate::worker::{Held, strays, supervised};
@@ -56,7 +56,13 @@ impl Dispatcher<'_> {
             let outcome = finished.settlement.as_ref().map(|s| &s.outcome);
             finished.metered.meter.finished(outcome, is_lost);
             self.report.ended(&finished, is_lost);
-            if let Some(Outcome::Retry { delay, .. }) = finished.settlement.map(|s| s.outcome) {
+            let comes_back = match finished.settlement.map(|s| s.outcome) {
+                Some(Outcome::Retry { delay, .. }) => Some(delay),
+                // It could not begin, and nothing tells a worker of what it gave back itself.
+                Some(Outcome::HandBack) => Some(FIRST_PAUSE),
+                _ => None,
+            };
+            if let Some(delay) = comes_back {
                 let at = Instant::now() + delay;
                 self.due_at = Some(self.due_at.map_or(at, |due| due.min(at)));
             }
