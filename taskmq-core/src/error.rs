@@ -212,6 +212,12 @@ pub enum Error {
         "the database's disk is full, so it stores nothing more: make room on it; what was stored before is kept ({0})"
     )]
     DiskFull(#[source] diesel::result::Error),
+    /// The transaction in which a transactional handler ran was over before its end.
+    #[error(
+        "the transaction that it ran in was over before its end: it ended the transaction itself, or went on after an error \
+         with which the database had undone it (such as a deadlock); return such an error, or use a connection of your own: {0}"
+    )]
+    TransactionOver(#[source] diesel::result::Error),
     /// Anything else that the database reports.
     #[error("the database failed: {0}")]
     Database(#[source] diesel::result::Error),
@@ -274,6 +280,16 @@ impl From<diesel::result::Error> for Error {
             {
                 return Error::DiskFull(error);
             }
+            if [
+                "SAVEPOINT taskmq does not exist",
+                "no such savepoint: taskmq",
+                "can only be used in transaction blocks",
+            ]
+            .iter()
+            .any(|words| text.contains(words))
+            {
+                return Error::TransactionOver(error);
+            }
             let missing = text.contains("no such table")
                 || text.contains("does not exist") && text.contains("relation")
                 || text.contains("doesn't exist") && text.contains("Table");
@@ -283,4 +299,17 @@ impl From<diesel::result::Error> for Error {
         }
         Error::Database(error)
     }
+}
+
+/// Whether this is what a database says to a transaction that it undid because another one stood in its way (a deadlock,
+/// a serialization failure). Nothing of it has happened, and it can be run again.
+pub(crate) fn is_conflict(text: &str) -> bool {
+    [
+        "Deadlock found",
+        "Record has changed since last read",
+        "deadlock detected",
+        "could not serialize access",
+    ]
+    .iter()
+    .any(|words| text.contains(words))
 }

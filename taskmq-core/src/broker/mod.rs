@@ -183,10 +183,11 @@ pub trait Broker: Administration + Schedules {
     /// What the database reports.
     fn begin(&mut self) -> Result<()>;
 
-    /// Acknowledges one message as part of the open transaction. `false`: its lease is lost, so roll back.
+    /// Acknowledges one message as part of the transaction that [`begin`](Self::begin) began. `false`: its lease is lost,
+    /// so roll back.
     ///
     /// # Errors
-    /// What the database reports.
+    /// [`Error::TransactionOver`](crate::Error::TransactionOver) when it is open no more, and what else the database reports.
     fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool>;
 
     /// Commits the open transaction.

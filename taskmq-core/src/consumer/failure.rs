@@ -78,6 +78,15 @@ impl Failure {
         Self::of_kind(FailureKind::Payload, text, Verdict::Dead)
     }
 
+    /// Whether the database undid the transaction because another one stood in its way. An error may have come through any
+    /// number of wrappers, so its text decides; who has chosen what is to become of the message has chosen.
+    #[cfg(feature = "worker")]
+    pub(crate) fn is_conflict(&self) -> bool {
+        self.kind == FailureKind::Error
+            && self.verdict == Verdict::Retry
+            && crate::error::is_conflict(&self.error)
+    }
+
     pub(crate) fn of_kind(kind: FailureKind, error: impl fmt::Display, verdict: Verdict) -> Self {
         // The alternate form makes anyhow and its kin print their chain of causes.
         Self { kind, error: format!("{error:#}"), verdict }

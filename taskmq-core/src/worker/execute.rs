@@ -3,6 +3,7 @@
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
+use std::time::Duration;
 
 use diesel::r2d2::PooledConnection;
 
@@ -17,6 +18,12 @@ use crate::{AnyConnection, BrokerConnection, Context, Failure};
 use super::patience::Patient;
 use super::pool::{Manager, Pool};
 
+/// A transaction that was undone because another stood in its way is nobody's fault, so it is run again within the same
+/// attempt, up to so many times,
+const RERUNS: u32 = 5;
+/// each time after a part of this, lest the same two meet again.
+const PAUSE: Duration = Duration::from_millis(100);
+
 /// Runs a handler on this thread. `None`: it wrote its own outcome, together with the acknowledgement.
 pub(super) fn run(
     states: &States,
@@ -30,17 +37,29 @@ pub(super) fn run(
     let handling = Handling::of(context);
     let ran = handling.run(|| match consumer.handler {
         Handler::Sync(handler) => Ran::Outcome(outcome(consumer, context, guarded(|| handler(&call)))),
-        Handler::Transactional { run, .. } => match begin(pool) {
-            Ok(mut conn) => match transactional(&mut conn, worker, consumer, claimed, &call, run) {
-                Ok(()) => Ran::Settled,
-                Err(failure) => Ran::Outcome(outcome(consumer, context, Err(failure))),
-            },
-            Err(error) => {
+        Handler::Transactional { run, .. } => {
+            let mut reruns = 0;
+            loop {
                 let (topic, id) = (consumer.topic, claimed.id);
-                tracing::warn!(topic, id, "{topic} #{id} could not begin its transaction: {error}");
-                Ran::Outcome(Outcome::HandBack)
+                let mut conn = match begin(pool) {
+                    Ok(conn) => conn,
+                    Err(error) => {
+                        tracing::warn!(topic, id, "{topic} #{id} could not begin its transaction: {error}");
+                        break Ran::Outcome(Outcome::HandBack);
+                    }
+                };
+                match transactional(&mut conn, worker, consumer, claimed, &call, run) {
+                    Ok(()) => break Ran::Settled,
+                    Err(failure) if reruns < RERUNS && failure.is_conflict() => {
+                        reruns += 1;
+                        tracing::debug!(topic, id, "{topic} #{id} is run again: {failure}");
+                        drop(conn);
+                        std::thread::sleep(PAUSE.mul_f64(fastrand::f64()));
+                    }
+                    Err(failure) => break Ran::Outcome(outcome(consumer, context, Err(failure))),
+                }
             }
-        },
+        }
         #[cfg(feature = "async")]
         Handler::Async(_) => Ran::Outcome(Outcome::HandBack), // never sent to a thread
     });

@@ -22,6 +22,7 @@ each_database! {
     sync_and_async_handlers_share_one_place,
     a_stopping_worker_finishes_what_runs_and_hands_back_the_rest,
     a_transactional_consumer_commits_with_its_ack_or_not_at_all,
+    a_transaction_that_is_over_acknowledges_nothing,
     what_is_missing_is_said_before_the_first_message,
 }
 
@@ -261,6 +262,91 @@ fn a_transactional_consumer_commits_with_its_ack_or_not_at_all(db: &TestDatabase
     // Another row than 20 would make this table's constraint fail.
     db.execute("CREATE TABLE effect_count (number INTEGER NOT NULL CHECK (number = 20))");
     db.execute("INSERT INTO effect_count SELECT count(*) FROM effects");
+}
+
+/// Goes on as if its transaction were open.
+fn end_early(conn: &mut impl SimpleConnection) -> diesel::QueryResult<()> {
+    conn.batch_execute("ROLLBACK")
+}
+
+#[task_consumer(topic = "early", max_attempts = 1)]
+fn early_sqlite(_n: u32, conn: &mut SqliteConnection) -> diesel::QueryResult<()> {
+    end_early(conn)
+}
+
+#[task_consumer(topic = "early", max_attempts = 1)]
+fn early_postgres(_n: u32, conn: &mut PgConnection) -> diesel::QueryResult<()> {
+    end_early(conn)
+}
+
+#[task_consumer(topic = "early", max_attempts = 1)]
+fn early_mysql(_n: u32, conn: &mut MysqlConnection) -> diesel::QueryResult<()> {
+    end_early(conn)
+}
+
+fn a_transaction_that_is_over_acknowledges_nothing(db: &TestDatabase) {
+    let consumer = match db.backend() {
+        taskmq_core::Backend::Sqlite => early_sqlite::consumer(),
+        taskmq_core::Backend::Postgres => early_postgres::consumer(),
+        taskmq_core::Backend::Mysql => early_mysql::consumer(),
+    };
+    let mut conn = db.connect();
+    let id = produce(&mut conn, "early", &1).expect("produces");
+    run(db, registry([consumer]));
+    let message = conn.broker().message(id).expect("reads").expect("is there");
+    assert_eq!(message.state, State::Dead);
+    let error = message.error.unwrap_or_default();
+    assert!(error.contains("was over before its end"), "{error}");
+}
+
+/// Adds to two rows, the second once both handlers have the first that they want.
+fn cross(server: usize, rows: [i32; 2], conn: &mut impl SimpleConnection) -> diesel::QueryResult<()> {
+    static HALF: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+    let add = |row| format!("UPDATE rows_of_two SET number = number + 1 WHERE id = {row}");
+    conn.batch_execute(&add(rows[0]))?;
+    HALF[server].fetch_add(1, Ordering::SeqCst);
+    while HALF[server].load(Ordering::SeqCst) < 2 {
+        std::thread::sleep(Duration::from_millis(1));
+    }
+    conn.batch_execute(&add(rows[1]))
+}
+
+#[task_consumer(topic = "cross", max_attempts = 1, timeout = "60s")]
+fn cross_postgres(rows: [i32; 2], conn: &mut PgConnection) -> diesel::QueryResult<()> {
+    cross(0, rows, conn)
+}
+
+#[task_consumer(topic = "cross", max_attempts = 1, timeout = "60s")]
+fn cross_mysql(rows: [i32; 2], conn: &mut MysqlConnection) -> diesel::QueryResult<()> {
+    cross(1, rows, conn)
+}
+
+fn a_deadlock_costs_no_attempt(db: &TestDatabase, consumer: taskmq_core::Consumer) {
+    db.execute("CREATE TABLE rows_of_two (id INTEGER PRIMARY KEY, number INTEGER NOT NULL)");
+    db.execute("INSERT INTO rows_of_two VALUES (1, 0), (2, 0)");
+    let mut conn = db.connect();
+    for rows in [[1, 2], [2, 1]] {
+        produce(&mut conn, "cross", &rows).expect("produces");
+    }
+    run(db, registry([consumer]));
+    let stats = conn.broker().topics().expect("reads").remove(0);
+    assert_eq!((stats.done, stats.dead), (2, 0));
+    // Another number than 2 would make this table's constraint fail.
+    db.execute("CREATE TABLE both_added (number INTEGER NOT NULL CHECK (number = 2))");
+    db.execute("INSERT INTO both_added SELECT number FROM rows_of_two");
+}
+
+#[test]
+fn a_deadlock_costs_no_attempt_on_postgres() {
+    a_deadlock_costs_no_attempt(
+        &databases::fresh(taskmq_core::Backend::Postgres),
+        cross_postgres::consumer(),
+    );
+}
+
+#[test]
+fn a_deadlock_costs_no_attempt_on_mariadb() {
+    a_deadlock_costs_no_attempt(&databases::fresh(taskmq_core::Backend::Mysql), cross_mysql::consumer());
 }
 
 /// Keeps the file's write lock for longer than others wait for it.

@@ -86,10 +86,9 @@ pub(super) fn again<T>(
     }
 }
 
-/// Errors 1213, 1205 and 1020; Diesel has no kinds for them, so the server's words decide.
+/// With errors 1213 and 1020 the transaction was undone, with 1205 it waited for too long. Diesel has no kinds for them all,
+/// so the server's words decide.
 fn is_conflict(error: &Error) -> bool {
     let Error::Database(diesel::result::Error::DatabaseError(_, info)) = error else { return false };
-    ["Deadlock found", "Lock wait timeout", "Record has changed since last read"]
-        .iter()
-        .any(|words| info.message().contains(words))
+    crate::error::is_conflict(info.message()) || info.message().contains("Lock wait timeout")
 }

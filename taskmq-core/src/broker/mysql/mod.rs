@@ -15,7 +15,7 @@ mod wait;
 
 use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, TransactionManager};
+use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
@@ -264,10 +264,13 @@ impl Broker for MysqlConnection {
     }
 
     fn begin(&mut self) -> Result<()> {
-        Ok(AnsiTransactionManager::begin_transaction(self)?)
+        AnsiTransactionManager::begin_transaction(self)?;
+        // A deadlock undoes all of the transaction, and what comes after it is none: each statement is committed at once.
+        Ok(self.batch_execute("SAVEPOINT taskmq")?)
     }
 
     fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
+        self.batch_execute("RELEASE SAVEPOINT taskmq")?;
         if lock_held(self, worker.id, &[settlement])?.is_empty() {
             return Ok(false);
         }

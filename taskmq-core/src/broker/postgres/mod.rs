@@ -353,8 +353,8 @@ impl Broker for PgConnection {
     }
 
     fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
-        // The handler has run its own statements by now.
-        self.batch_execute(by_index!("SET LOCAL"))?;
+        // The handler has run its own statements by now. A savepoint can be set only while the transaction is open.
+        self.batch_execute(concat!("SAVEPOINT taskmq; RELEASE SAVEPOINT taskmq; ", by_index!("SET LOCAL")))?;
         let held = !settle::done(self, worker, &[settlement])?.is_empty();
         if held && settlement.ends_turn() {
             turns::pass_turns(self, &[settlement.id])?;

@@ -332,12 +332,16 @@ impl Broker for SqliteConnection {
 
     fn begin(&mut self) -> Result<()> {
         if AnsiTransactionManager::transaction_manager_status_mut(self).transaction_depth()?.is_some() {
-            return Ok(AnsiTransactionManager::begin_transaction(self)?);
+            AnsiTransactionManager::begin_transaction(self)?;
+        } else {
+            AnsiTransactionManager::begin_transaction_sql(self, "BEGIN IMMEDIATE")?;
         }
-        Ok(AnsiTransactionManager::begin_transaction_sql(self, "BEGIN IMMEDIATE")?)
+        // A full disk undoes all of the transaction, and what comes after it is none: each statement is committed at once.
+        Ok(self.batch_execute("SAVEPOINT taskmq")?)
     }
 
     fn ack(&mut self, worker: &WorkerIdentity, settlement: &Settlement) -> Result<bool> {
+        self.batch_execute("RELEASE SAVEPOINT taskmq")?;
         let held = settle_one(self, worker, settlement)?;
         if held && settlement.ends_turn() {
             turns::pass_turns(self, &[settlement.id])?;
