@@ -120,7 +120,7 @@ impl Checker<'_> {
             let finished = finished.get(key).map_or(&[][..], |rows| rows);
             let live = live.get(key).copied().unwrap_or_default();
             self.production(key, message, finished, live);
-            self.executions(key, message, finished);
+            self.executions(key, message);
             self.settlement(key, message, finished, live);
             self.effects(key, message, finished, effects.get(key).copied().unwrap_or_default());
             self.blame(key, message, finished);
@@ -155,17 +155,15 @@ impl Checker<'_> {
     }
 
     /// Duplicates and overlaps.
-    fn executions(&mut self, key: &str, message: &Message, finished: &[&Finished]) {
-        let mut broken_off = broken_off(message, finished);
+    fn executions(&mut self, key: &str, message: &Message) {
         for pair in message.executions.windows(2) {
             let [first, second] = pair else { continue };
             let fault = self.history.struck(first).or_else(|| self.history.belated(second)).copied();
             if !first.has_failed() {
                 match fault {
                     Some(fault) => self.figures.excuse(fault.kind, first.end.is_some()),
-                    // A transaction that the database broke off, a deadlock's victim, is an attempt that failed.
-                    None if broken_off > 0 => {
-                        broken_off -= 1;
+                    // A transaction that the database broke off, a deadlock's victim, is run again within the attempt.
+                    None if transactional(message) && first.lease == second.lease => {
                         self.figures.broken_off += 1;
                     }
                     None => self.violates(
@@ -317,12 +315,6 @@ fn transactional(message: &Message) -> bool {
 
 fn failures_of(message: &Message) -> usize {
     message.executions.iter().filter(|execution| execution.has_failed()).count()
-}
-
-/// So many attempts of a transactional consumer failed though their handlers did not.
-fn broken_off(message: &Message, finished: &[&Finished]) -> usize {
-    let failures: usize = finished.iter().map(|row| row.failures as usize).sum();
-    if transactional(message) { failures.saturating_sub(failures_of(message)) } else { 0 }
 }
 
 /// Violations, each with the journal's lines of its message and the faults about that time.
