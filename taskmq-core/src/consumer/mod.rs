@@ -15,7 +15,9 @@
 //! Its first parameter is the payload, any `serde` type. It may also take, in any order, a `&Context`, shared state
 //! of the application as `&T` (given to [`Worker::state`](crate::Worker)), and one connection as
 //! `&mut SqliteConnection`, `&mut PgConnection` or `&mut MysqlConnection`. With a connection it is a
-//! *transactional consumer*: what it writes there and the acknowledgement commit together, or not at all.
+//! *transactional consumer*: what it writes there and the acknowledgement commit together, or not at all. Where the
+//! database undoes the transaction because another stood in its way (a deadlock), the handler is called again within the same
+//! attempt; it must return such an error and not go on, and leave beginning and ending the transaction to taskmq.
 //!
 //! It returns nothing, a value that can be serialised (kept as the message's result), or a `Result` of that. An
 //! error can be anything that can be shown; return a [`Failure`](crate::Failure) to give up at once or to choose the delay.
