@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use taskmq_core::broker::{
     Broker, FailedLately, FinishedMessage, HeldMessage, LimitedTopic, PausedTopic, Place, ProducedMessage,
-    Span, WorkerEntry,
+    RunningWorkflows, Span, WorkerEntry,
 };
 use taskmq_core::{MessageId, Result, State};
 
@@ -19,6 +19,7 @@ const DEAD: i64 = 10_000;
 const LANES: usize = 20_000;
 const HELD: i64 = 10_000;
 const WORKERS: i64 = 1_000;
+const WORKFLOWS: i64 = 10_000;
 
 /// A number that is counted up to some bound only.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -70,6 +71,8 @@ pub(crate) struct Sample {
     pub(crate) held: Vec<HeldMessage>,
     pub(crate) paused: Vec<PausedTopic>,
     pub(crate) limited: Vec<LimitedTopic>,
+    /// Those that are not finished.
+    pub(crate) workflows: RunningWorkflows,
     /// When messages were produced and when they finished, the last one first, and whether there are more.
     pub(crate) produced: (Vec<DateTime<Utc>>, bool),
     pub(crate) finished: (Vec<DateTime<Utc>>, bool),
@@ -150,6 +153,7 @@ impl Sample {
             held,
             paused,
             limited,
+            workflows: broker.running_workflows(WORKFLOWS)?,
             produced,
             finished: (finished, more),
             ..Self::default()

@@ -35,6 +35,10 @@ fn show(sample: &Sample) {
     let workers = sample.workers.iter().filter(alive).count();
     gauge!("taskmq_queue_workers").set(as_f64(workers));
     gauge!("taskmq_queue_topics").set(as_f64(sample.topics.len()));
+    gauge!("taskmq_queue_workflows")
+        .set(as_f64(usize::try_from(sample.workflows.number).unwrap_or_default()));
+    let oldest = sample.workflows.oldest.map(|since| (sample.now - since).to_std().unwrap_or_default());
+    gauge!("taskmq_queue_oldest_workflow_seconds").set(oldest.unwrap_or_default());
     gauge!("taskmq_queue_read_seconds").set(sample.took);
     let mut topics: Vec<(&str, &Figures)> = sample.topics.iter().map(|(name, f)| (&**name, f)).collect();
     let mut others = Figures::default();
@@ -87,6 +91,12 @@ fn describe() {
     describe_gauge!("taskmq_queue_up", "Whether the database of the queue answers (1 or 0).");
     describe_gauge!("taskmq_queue_workers", "Workers that are alive.");
     describe_gauge!("taskmq_queue_topics", "Topics that have messages, or are paused or limited.");
+    describe_gauge!("taskmq_queue_workflows", "Workflows that are not finished, counted up to a bound.");
+    describe_gauge!(
+        "taskmq_queue_oldest_workflow_seconds",
+        Unit::Seconds,
+        "How long ago the first workflow that is not finished was produced."
+    );
     describe_gauge!("taskmq_queue_read_seconds", Unit::Seconds, "How long it took to read these figures.");
     describe_gauge!("taskmq_queue_messages", "Messages by topic and state, each counted up to a bound.");
     describe_gauge!(

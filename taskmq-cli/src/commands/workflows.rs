@@ -1,8 +1,8 @@
 //! `workflows`.
 
 use serde::Serialize;
-use taskmq_core::broker::{Changed, Step, WorkflowEntry, WorkflowId};
-use taskmq_core::{AnyConnection, BrokerConnection, workflow};
+use taskmq_core::broker::{Changed, Step, StepState, WorkflowEntry, WorkflowId, WorkflowState};
+use taskmq_core::{AnyConnection, BrokerConnection, State, workflow};
 
 use super::ACTOR;
 use super::change::{confirm, messages};
@@ -28,14 +28,25 @@ pub(crate) fn run(args: &WorkflowsArgs, url: Option<&str>) -> Result<()> {
             tell(args, id, "goes on", "made due", &changed)
         }
         Some(WorkflowCommand::Cancel { id, yes }) => {
-            let (workflow, _) = find(&mut conn, id)?;
+            let (workflow, steps) = find(&mut conn, id)?;
             let open = workflow.steps - workflow.done;
             let name = output::cell(&workflow.name);
+            let already = workflow.state == WorkflowState::Cancelled;
+            // What ran the first time may have failed since, and wait to be tried again.
+            if already && !steps.iter().any(waits) {
+                return tell(args, id, "was already cancelled", "taken back", &Changed::default());
+            }
+            let now = if already { "was already cancelled" } else { "is cancelled" };
             confirm(&format!("cancel workflow {id} ({name}) with {open} steps that are not done"), yes)?;
             let changed = workflow::cancel(&mut conn, id, ACTOR)?;
-            tell(args, id, "is cancelled", "taken back", &changed)
+            tell(args, id, now, "taken back", &changed)
         }
     }
+}
+
+/// Whether its message can be taken back.
+fn waits(step: &Step) -> bool {
+    matches!(step.state, StepState::Message(State::Ready | State::Scheduled | State::Retrying))
 }
 
 fn find(conn: &mut AnyConnection, id: WorkflowId) -> Result<(WorkflowEntry, Vec<Step>)> {

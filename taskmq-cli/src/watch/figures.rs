@@ -4,7 +4,7 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use taskmq_core::broker::{FinishedMessage, Place, Span, WorkerEntry};
+use taskmq_core::broker::{FinishedMessage, Place, RunningWorkflows, Span, WorkerEntry};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Result, State};
 
 /// Counting stops here, so that a second's look costs the same however long the backlog is.
@@ -43,6 +43,8 @@ pub(super) struct Figures {
     pub(super) topics: Vec<Topic>,
     pub(super) workers: Vec<Worker>,
     pub(super) dead: Vec<FinishedMessage>,
+    /// Those that are not finished.
+    pub(super) workflows: RunningWorkflows,
 }
 
 /// What came in and what finished, a second, newest last.
@@ -101,6 +103,7 @@ pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
     Ok(Figures {
         now: broker.now()?,
         dead: broker.finished(State::Dead, &span)?,
+        workflows: broker.running_workflows(COUNTED)?,
         topics: topics.into_iter().map(|(name, topic)| Topic { name, ..topic }).collect(),
         workers: workers
             .into_iter()

@@ -71,10 +71,17 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, app: &App) {
         1 => Span::from("1 worker"),
         workers => Span::from(format!("{workers} workers")),
     };
+    let workflows = match figures.workflows.number {
+        0 => String::new(),
+        1 => ", 1 workflow".to_owned(),
+        COUNTED.. => format!(", {COUNTED} workflows or more"),
+        workflows => format!(", {workflows} workflows"),
+    };
     let left = Line::from(vec![
         Span::from(" taskmq ").bold().reversed(),
         format!(" {}  ", app.database).into(),
         workers,
+        workflows.into(),
     ]);
     frame.render_widget(left, area);
     frame.render_widget(Line::from(figures.now.format("%F %T UTC ").to_string()).right_aligned().dim(), area);

@@ -6,7 +6,7 @@ use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use taskmq_core::broker::{Limit, NoteId};
-use taskmq_core::{AnyConnection, Backend, BrokerConnection, State, migration};
+use taskmq_core::{AnyConnection, Backend, BrokerConnection, NewMessage, State, Workflow, migration};
 
 use super::app::App;
 use super::screen;
@@ -98,6 +98,18 @@ fn a_topic_is_paused_and_resumed_by_a_key() {
     assert!(watched.conn.broker().paused().expect("reads").is_empty());
     watched.press("jp");
     assert_eq!(watched.conn.broker().paused().expect("reads")[0].topic, "play");
+}
+
+#[test]
+fn workflows_that_are_not_finished_are_counted() {
+    let mut watched = Watched::new();
+    assert!(!watched.shows("workflow"));
+    for words in ["1 worker, 1 workflow ", "1 worker, 2 workflows "] {
+        let workflow = Workflow::new("mails").step("all", NewMessage::new("mail", &1), &[]);
+        workflow.produce(&mut watched.conn).expect("produces");
+        watched.app.look(&mut watched.conn).expect("looks");
+        assert!(watched.shows(words), "{words}");
+    }
 }
 
 #[test]

@@ -2,7 +2,7 @@
 
 use std::fs;
 
-use taskmq_core::{AnyConnection, NewMessage, Workflow};
+use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, Workflow};
 
 use crate::database::{execute, migrated};
 
@@ -117,6 +117,11 @@ fn workflows_are_listed_shown_retried_and_cancelled() {
     let said_so = said(&host, &["workflows", "cancel", "1", "--yes"]);
     assert_eq!(said_so, "workflow 1 is cancelled; taken back: 1 message\n");
     assert_eq!(host.json(&["workflows", "--json"])[0]["state"], "cancelled");
+    // Nothing is left to do, so nothing is asked, and nothing is noted.
+    let noted = conn.broker().notes(i64::MAX, 100).expect("reads").len();
+    let said_so = said(&host, &["workflows", "cancel", "1"]);
+    assert_eq!(said_so, "workflow 1 was already cancelled; taken back: 0 messages\n");
+    assert_eq!(conn.broker().notes(i64::MAX, 100).expect("reads").len(), noted);
     host.fails(&["workflows", "retry", "1"], "it is cancelled");
     for command in ["show", "retry"] {
         host.fails(&["workflows", command, "7"], "there is none of this id");

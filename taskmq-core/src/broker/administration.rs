@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Action, Changed, FailedLately, Figures, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, Limit,
-    LimitedTopic, LineMessage, Note, NoteEntry, NoteId, Noted, PausedTopic, Place, ProducedMessage, Span,
-    Step, Summary, WorkerEntry, WorkflowEntry, WorkflowId, WorkflowState, sealed,
+    LimitedTopic, LineMessage, Note, NoteEntry, NoteId, Noted, PausedTopic, Place, ProducedMessage,
+    RunningWorkflows, Span, Step, Summary, WorkerEntry, WorkflowEntry, WorkflowId, WorkflowState, sealed,
 };
 use crate::{MessageId, Result, State};
 
@@ -226,6 +226,12 @@ pub trait Administration: sealed::Sealed {
         below: WorkflowId,
         limit: i64,
     ) -> Result<Vec<WorkflowEntry>>;
+
+    /// How many workflows are not finished, counted up to `at_most`, and since when. Reads an index alone.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn running_workflows(&mut self, at_most: i64) -> Result<RunningWorkflows>;
 
     /// A workflow and its steps, in the order in which they were added; at most
     /// [`MAX_STEPS`](crate::limits::MAX_STEPS).

@@ -49,7 +49,9 @@ pub use views::{
     Span, Summary, WorkerEntry,
 };
 pub(crate) use workflows::StepRecord;
-pub use workflows::{Step, StepState, WorkflowEntry, WorkflowId, WorkflowRecord, WorkflowState};
+pub use workflows::{
+    RunningWorkflows, Step, StepState, WorkflowEntry, WorkflowId, WorkflowRecord, WorkflowState,
+};
 
 /// To whom a message goes that is given back: to nobody, or as a suspect, or to run alone.
 macro_rules! nobody {

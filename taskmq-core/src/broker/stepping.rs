@@ -195,6 +195,17 @@ macro_rules! stepping {
                 })
             }
 
+            fn running(&mut self, at_most: i64) -> Result<(i64, Option<i64>)> {
+                let found: Vec<(i64, Option<i64>)> = load!(
+                    self, $db => (BigInt, Nullable<BigInt>),
+                    // Along the index of those that are not finished.
+                    concat!("SELECT (SELECT count(*) FROM (SELECT id FROM taskmq_workflows WHERE finished_at IS NULL LIMIT ?) counted),
+                     (SELECT ", $micros!("created_at"), " FROM taskmq_workflows WHERE finished_at IS NULL ORDER BY finished_at, id LIMIT 1)"),
+                    BigInt = at_most,
+                )?;
+                Ok(found.into_iter().next().unwrap_or_default())
+            }
+
             fn step_rows(
                 &mut self,
                 workflow: $crate::broker::WorkflowId,

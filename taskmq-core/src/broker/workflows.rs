@@ -78,6 +78,15 @@ impl FromStr for WorkflowState {
     }
 }
 
+/// The workflows that are not finished.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct RunningWorkflows {
+    /// How many they are, as far as they were counted.
+    pub number: i64,
+    /// When the first of them was produced.
+    pub oldest: Option<DateTime<Utc>>,
+}
+
 /// A workflow and how far it is.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 pub struct WorkflowEntry {
@@ -256,6 +265,9 @@ pub(super) trait Stepping: Broker {
         limit: i64,
     ) -> Result<Vec<EntryRow>>;
 
+    /// How many are not finished, up to so many, and when the first of them was produced.
+    fn running(&mut self, at_most: i64) -> Result<(i64, Option<i64>)>;
+
     fn step_rows(&mut self, workflow: WorkflowId) -> Result<Vec<StepRow>>;
 
     /// Earlier and later ones.
@@ -347,6 +359,12 @@ pub(super) fn workflows(
     limit: i64,
 ) -> Result<Vec<WorkflowEntry>> {
     Ok(conn.entry_rows(state, below, limit)?.into_iter().map(entry).collect())
+}
+
+/// See [`Administration::running_workflows`](super::Administration::running_workflows).
+pub(super) fn running(conn: &mut impl Stepping, at_most: i64) -> Result<RunningWorkflows> {
+    let (number, oldest) = conn.running(at_most)?;
+    Ok(RunningWorkflows { number, oldest: oldest.map(rows::time) })
 }
 
 /// See [`Administration::workflow`](super::Administration::workflow).

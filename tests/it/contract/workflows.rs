@@ -357,6 +357,10 @@ fn workflows_are_listed_by_state_and_page(db: &TestDatabase) {
         let next = claim(conn.broker(), &w, &["t"], 10);
         settle(&mut conn, &w, &of(&next, made[3]));
     }
+    let running = conn.broker().running_workflows(10).expect("counts");
+    let oldest = conn.broker().workflow(made[0]).expect("reads").expect("is there").0.created_at;
+    assert_eq!((running.number, running.oldest), (3, Some(oldest)));
+    assert_eq!(conn.broker().running_workflows(2).expect("counts").number, 2);
     let mut listed = |state, below, limit| -> Vec<WorkflowId> {
         let found = conn.broker().workflows(state, below, limit).expect("reads");
         found.iter().map(|entry| entry.id).collect()

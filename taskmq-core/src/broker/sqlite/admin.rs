@@ -18,8 +18,8 @@ use crate::broker::{
     LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
 };
 use crate::broker::{
-    Figures, Limit, LimitedTopic, PausedTopic, Step, WorkflowEntry, WorkflowId, WorkflowState, out_of_line,
-    rows,
+    Figures, Limit, LimitedTopic, PausedTopic, RunningWorkflows, Step, WorkflowEntry, WorkflowId,
+    WorkflowState, out_of_line, rows,
 };
 use crate::broker::{limits, workflows};
 use crate::statement::{execute, load};
@@ -471,6 +471,10 @@ impl Administration for SqliteConnection {
         limit: i64,
     ) -> Result<Vec<WorkflowEntry>> {
         workflows::workflows(self, state, below, limit)
+    }
+
+    fn running_workflows(&mut self, at_most: i64) -> Result<RunningWorkflows> {
+        workflows::running(self, at_most)
     }
 
     fn workflow(&mut self, id: WorkflowId) -> Result<Option<(WorkflowEntry, Vec<Step>)>> {
