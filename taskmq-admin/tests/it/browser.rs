@@ -19,7 +19,11 @@ const LOOKS: [(&str, (u32, u32), &str, &str); 4] = [
     ("chinese", (1360, 1000), "light", "zh"),
 ];
 
-fn folder() -> PathBuf {
+/// Nothing is wider than the page: what is, scrolls in a place of its own.
+pub(crate) const WIDER: &str =
+    "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+
+pub(crate) fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots");
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
@@ -87,9 +91,7 @@ fn every_page_is_pictured() {
             let bytes = std::fs::metadata(&picture).expect("a picture").len();
             assert!(bytes > 10_000, "{name} {look}: {bytes} bytes");
             browser.is_clean();
-            // Nothing is wider than the page: what is, scrolls in a place of its own.
-            let wider = "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
-            assert_eq!(browser.script(wider, &json!([])), json!(0), "{name} {look}");
+            assert_eq!(browser.script(WIDER, &json!([])), json!(0), "{name} {look}");
             if let Some(axe) = &axe {
                 is_usable(&browser, axe, &format!("{name} {look}"));
             }

@@ -24,6 +24,7 @@ mod driver;
 mod forms;
 mod hostile;
 mod looking;
+mod phone;
 mod schedules;
 #[cfg(feature = "serve")]
 mod serving;

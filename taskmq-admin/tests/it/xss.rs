@@ -38,7 +38,7 @@ fn cut(text: &str, characters: usize) -> String {
 }
 
 /// Puts each text wherever somebody else may write one; gives the dead messages.
-fn seed(db: &TestDatabase, texts: &[String]) -> Vec<MessageId> {
+pub(crate) fn seed(db: &TestDatabase, texts: &[String]) -> Vec<MessageId> {
     let mut conn = db.connect();
     let first = worker(&mut conn);
     let mut ids = Vec::new();
