@@ -33,7 +33,7 @@ async fn list(page: &Page, below: i64) -> Result<Markup, Problem> {
                     } }
                     tbody { @for note in &notes { tr {
                         td { (format::time(texts, now, note.at)) }
-                        td { (visible(&note.actor)) }
+                        td.wide.actor { (visible(&note.actor)) }
                         td { span.badge { (visible(&note.action)) } }
                         td { @if let Some(topic) = &note.topic { (page.topic_link(topic)) } @else { span.muted { "–" } } }
                         td.number {

@@ -47,7 +47,7 @@ fn row(page: &Page, now: DateTime<Utc>, bulk: &Bulk) -> Markup {
             td.wide { (visible(&details(&bulk.selection, &bulk.action))) }
             td.number { (format::number(bulk.changed())) " / " (format::count(bulk.total)) }
             td { (ending(page, bulk.end().as_ref())) }
-            td { (visible(&bulk.actor)) }
+            td.wide.actor { (visible(&bulk.actor)) }
             td { (format::time(texts, now, bulk.started_at)) }
         }
     }
