@@ -303,6 +303,7 @@ impl From<diesel::result::Error> for Error {
 
 /// Whether this is what a database says to a transaction that it undid because another one stood in its way (a deadlock,
 /// a serialization failure). Nothing of it has happened, and it can be run again.
+#[cfg(any(feature = "mysql", feature = "worker"))]
 pub(crate) fn is_conflict(text: &str) -> bool {
     [
         "Deadlock found",
