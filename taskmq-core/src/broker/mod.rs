@@ -240,13 +240,20 @@ pub trait Broker: Administration + Schedules {
         Ok(())
     }
 
-    /// Ends the worker's marked sessions but these and this connection's: what they did not commit is undone, and their
-    /// locks are free. Says how many they were.
+    /// The worker's marked sessions, but this connection's.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn marked_sessions(&mut self, _worker_id: i64) -> Result<Vec<SessionId>> {
+        Ok(Vec::new())
+    }
+
+    /// Ends these of the worker's marked sessions: what they did not commit is undone, and their locks are free.
     ///
     /// # Errors
     /// What the database reports, such as that this user may not.
-    fn end_sessions(&mut self, _worker_id: i64, _but: &[SessionId]) -> Result<usize> {
-        Ok(0)
+    fn end_sessions(&mut self, _worker_id: i64, _sessions: &[SessionId]) -> Result<()> {
+        Ok(())
     }
 
     /// Moves the worker's counter on. `false` when its row is gone: the others have given it up.

@@ -416,7 +416,7 @@ impl Keeper {
             }
             let rescued = peer.clone();
             let messages = session.conn.call(move |conn| {
-                sessions::end(conn.broker(), rescued.id, &[]);
+                sessions::end_all(conn.broker(), rescued.id);
                 conn.broker().rescue(&rescued)
             })?;
             self.meters.rescues.increment(1);

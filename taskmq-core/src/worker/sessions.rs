@@ -41,11 +41,10 @@ impl Sessions {
     }
 
     /// Ends those to which there is no connection any more.
-    pub(super) fn end_abandoned(&self, conn: &mut Patient) -> Result<()> {
-        let open: Vec<SessionId> = self.ids().iter().copied().collect();
-        let worker_id = self.worker_id;
+    pub(super) fn end_abandoned(self: &Arc<Self>, conn: &mut Patient) -> Result<()> {
+        let sessions = Arc::clone(self);
         conn.call(move |conn| {
-            end(conn.broker(), worker_id, &open);
+            end(conn.broker(), sessions.worker_id, |id| !sessions.ids().contains(&id));
             Ok(())
         })
     }
@@ -61,10 +60,22 @@ impl Drop for Session {
     }
 }
 
-/// Ends a worker's sessions but these. Where that is not allowed (another user's sessions), the server ends them in its
-/// own time.
-pub(super) fn end(broker: &mut dyn Broker, worker_id: i64, but: &[SessionId]) {
-    match broker.end_sessions(worker_id, but) {
+/// Ends all of a worker's sessions.
+pub(super) fn end_all(broker: &mut dyn Broker, worker_id: i64) {
+    end(broker, worker_id, |_| true);
+}
+
+/// Ends those of which this is so after they were found: one that is opened meanwhile is not among them. Where that is not
+/// allowed (another user's sessions), the server ends them in its own time.
+fn end(broker: &mut dyn Broker, worker_id: i64, is_over: impl Fn(SessionId) -> bool) {
+    let ended = broker.marked_sessions(worker_id).and_then(|mut found| {
+        found.retain(|id| is_over(*id));
+        if !found.is_empty() {
+            broker.end_sessions(worker_id, &found)?;
+        }
+        Ok(found.len())
+    });
+    match ended {
         Ok(0) => {}
         Ok(ended) => {
             tracing::debug!("{ended} sessions of worker {worker_id:016x} that nobody used were ended")

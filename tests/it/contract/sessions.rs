@@ -41,14 +41,20 @@ fn lives(conn: &mut AnyConnection) -> bool {
 
 fn abandoned_sessions_are_ended_and_no_others(db: &TestDatabase) {
     let (this, other) = (some_id(), some_id());
-    let [(mut abandoned, _), (mut used, id)] = [marked(db, this), marked(db, this)];
-    let (mut foreign, _) = marked(db, other);
+    let [(mut abandoned, gone), (mut used, id)] = [marked(db, this), marked(db, this)];
+    let (mut foreign, others) = marked(db, other);
     let (mut ender, own) = marked(db, this);
     assert_ne!(id, own);
-    assert_eq!(ender.broker().end_sessions(this, &[id]).expect("ends"), 1);
+    let mut found = ender.broker().marked_sessions(this).expect("finds");
+    found.sort_unstable();
+    let mut both = [gone, id];
+    both.sort_unstable();
+    assert_eq!(found, both);
+    ender.broker().end_sessions(this, &[gone, others]).expect("ends");
     assert!(!lives(&mut abandoned));
     assert!(lives(&mut used) && lives(&mut foreign) && lives(&mut ender));
-    assert_eq!(ender.broker().end_sessions(some_id(), &[]).expect("there are none"), 0);
+    assert_eq!(ender.broker().marked_sessions(this).expect("finds"), [id]);
+    assert!(ender.broker().marked_sessions(some_id()).expect("finds").is_empty());
 }
 
 /// A worker that claimed one message, and its session with the acknowledgement in a transaction that nobody commits.
@@ -66,7 +72,8 @@ fn what_a_dead_workers_session_has_locked_is_rescued(db: &TestDatabase) {
     let mut conn = db.connect();
     let (id, mut session) = stuck(db, &mut conn);
     let began = Instant::now();
-    assert_eq!(conn.broker().end_sessions(id, &[]).expect("ends"), 1);
+    let found = conn.broker().marked_sessions(id).expect("finds");
+    conn.broker().end_sessions(id, &found).expect("ends");
     let dead = Peer { id, beat: Some(0), lock_free: Some(true) };
     assert_eq!(conn.broker().rescue(&dead).expect("rescues"), 1);
     assert!(began.elapsed() < Duration::from_secs(10), "nothing was waited for");

@@ -340,8 +340,12 @@ impl Broker for MysqlConnection {
         sessions::mark_session(self, worker_id)
     }
 
-    fn end_sessions(&mut self, worker_id: i64, but: &[SessionId]) -> Result<usize> {
-        sessions::end_sessions(self, worker_id, but)
+    fn marked_sessions(&mut self, worker_id: i64) -> Result<Vec<SessionId>> {
+        sessions::marked_sessions(self, worker_id)
+    }
+
+    fn end_sessions(&mut self, worker_id: i64, sessions: &[SessionId]) -> Result<()> {
+        sessions::end_sessions(self, worker_id, sessions)
     }
 
     fn beat(&mut self, worker_id: i64) -> Result<bool> {

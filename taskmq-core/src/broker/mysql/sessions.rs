@@ -4,6 +4,7 @@
 use diesel::connection::SimpleConnection;
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
+use diesel::result::Error;
 use diesel::sql_types::{BigInt, Integer, Nullable};
 
 use super::is_galera;
@@ -27,18 +28,22 @@ pub(super) fn mark_session(conn: &mut MysqlConnection, worker_id: i64) -> Result
     Ok(())
 }
 
-pub(super) fn end_sessions(conn: &mut MysqlConnection, worker_id: i64, but: &[SessionId]) -> Result<usize> {
+pub(super) fn marked_sessions(conn: &mut MysqlConnection, worker_id: i64) -> Result<Vec<SessionId>> {
     // Without further rights a user sees, and may end, what is its own.
-    let marked: Vec<SessionId> = load!(
+    Ok(load!(
         conn, Mysql => BigInt,
         "SELECT CAST(id AS SIGNED) FROM information_schema.processlist
          WHERE id <> CONNECTION_ID() AND IS_USED_LOCK(CONCAT('taskmq:', ?, ':', id)) = id",
         BigInt = worker_id,
-    )?;
-    let mut ended = 0;
-    for id in marked.into_iter().filter(|id| !but.contains(id)) {
-        conn.batch_execute(&format!("KILL CONNECTION {id}"))?;
-        ended += 1;
+    )?)
+}
+
+pub(super) fn end_sessions(conn: &mut MysqlConnection, worker_id: i64, sessions: &[SessionId]) -> Result<()> {
+    for id in marked_sessions(conn, worker_id)?.into_iter().filter(|id| sessions.contains(id)) {
+        match conn.batch_execute(&format!("KILL CONNECTION {id}")) {
+            Err(Error::DatabaseError(_, info)) if info.message().contains("Unknown thread id") => {} // it has ended by itself
+            ended => ended?,
+        }
     }
-    Ok(ended)
+    Ok(())
 }

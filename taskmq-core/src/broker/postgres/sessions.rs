@@ -23,14 +23,25 @@ pub(super) fn mark_session(conn: &mut PgConnection, worker_id: i64) -> Result<()
     Ok(())
 }
 
-pub(super) fn end_sessions(conn: &mut PgConnection, worker_id: i64, but: &[SessionId]) -> Result<usize> {
-    let ended: Vec<bool> = load!(
-        conn, Pg => Bool,
-        "SELECT pg_terminate_backend(pid) FROM pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
+/// The rows of `pg_locks` that are marks of the worker's sessions.
+macro_rules! marks {
+    () => {
+        "pg_locks WHERE locktype = 'advisory' AND granted AND objsubid = 1
          AND database = (SELECT oid FROM pg_database WHERE datname = current_database())
-         AND (classid::bigint << 32) | objid::bigint = -? AND pid <> pg_backend_pid() AND pid <> ALL(?)",
+         AND (classid::bigint << 32) | objid::bigint = -? AND pid <> pg_backend_pid()"
+    };
+}
+
+pub(super) fn marked_sessions(conn: &mut PgConnection, worker_id: i64) -> Result<Vec<SessionId>> {
+    Ok(load!(conn, Pg => BigInt, concat!("SELECT pid::bigint FROM ", marks!()), BigInt = worker_id)?)
+}
+
+pub(super) fn end_sessions(conn: &mut PgConnection, worker_id: i64, sessions: &[SessionId]) -> Result<()> {
+    let _: Vec<bool> = load!(
+        conn, Pg => Bool,
+        concat!("SELECT pg_terminate_backend(pid) FROM ", marks!(), " AND pid = ANY(?)"),
         BigInt = worker_id,
-        Array<BigInt> = but,
+        Array<BigInt> = sessions,
     )?;
-    Ok(ended.len())
+    Ok(())
 }
