@@ -80,9 +80,12 @@ impl Nemesis<'_> {
         match fault {
             Fault::Kill { worker, .. }
             | Fault::Stop { worker, .. }
-            | Fault::Pause { worker, .. }
             | Fault::Reset { worker }
             | Fault::Cut { worker, .. } => self.victim(*worker).is_some(),
+            // With the file's lock in its hand it keeps everybody from working, and nobody could be caught.
+            Fault::Pause { worker, .. } => {
+                self.victim(*worker).is_some() && !(self.site.is_sabotaged() && self.site.is_locked())
+            }
             Fault::KillServer { .. } | Fault::KillProducer { .. } | Fault::ResetProducer { .. } => true,
         }
     }

@@ -117,6 +117,11 @@ impl Site {
         self.backend
     }
 
+    /// Whether its workers break a promise.
+    pub fn is_sabotaged(&self) -> bool {
+        self.sabotage.is_some()
+    }
+
     /// A connection of one's own.
     ///
     /// # Panics
