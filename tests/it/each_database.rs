@@ -6,12 +6,7 @@ macro_rules! each_database {
         mod sqlite {
             $(#[test] fn $case() { super::$case(&taskmq_tests::databases::fresh(taskmq_core::Backend::Sqlite)); })*
         }
-        mod postgres {
-            $(#[test] fn $case() { super::$case(&taskmq_tests::databases::fresh(taskmq_core::Backend::Postgres)); })*
-        }
-        mod mariadb {
-            $(#[test] fn $case() { super::$case(&taskmq_tests::databases::fresh(taskmq_core::Backend::Mysql)); })*
-        }
+        each_server! { $($case),* }
     };
 }
 

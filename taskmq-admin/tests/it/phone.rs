@@ -54,9 +54,9 @@ fn no_page_is_wider_than_a_phone() {
     let steps = (1..40).fold(
         Workflow::new("n".repeat(200)).step("first", NewMessage::new("alive", &1), &[]),
         |workflow, n| {
-            let before = if n % 3 == 0 { "first".to_owned() } else { format!("{}{}", "s".repeat(60), n - 1) };
-            let before = if n == 1 { "first".to_owned() } else { before };
-            workflow.step(format!("{}{n}", "s".repeat(60)), NewMessage::new("alive", &1), &[&before])
+            let name = |n| format!("{}{n}", "s".repeat(60));
+            let before = if n == 1 || n % 3 == 0 { "first".to_owned() } else { name(n - 1) };
+            workflow.step(name(n), NewMessage::new("alive", &1), &[&before])
         },
     );
     let workflow = steps.produce(&mut conn).expect("produces");

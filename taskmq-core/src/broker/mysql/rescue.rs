@@ -21,7 +21,7 @@ pub(super) fn reconcile(
     worker_id: i64,
     known: &[(MessageId, i32)],
 ) -> Result<Leases> {
-    let reconciled = conn.transaction(|conn| {
+    let reconciled: Result<Leases> = conn.transaction(|conn| {
         claim_lock(conn, true)?;
         // Everybody waits for this lock, so no longer for a row that a handler is committing, or a session that stands
         // still. It is not tried again here but by a worker that connects anew.
@@ -66,8 +66,10 @@ pub(super) fn reconcile(
         end_batches(conn, &plan.ends)?;
         Ok(plan.leases)
     });
-    conn.batch_execute("SET SESSION innodb_lock_wait_timeout = DEFAULT")?;
-    reconciled
+    let restored = conn.batch_execute("SET SESSION innodb_lock_wait_timeout = DEFAULT");
+    let leases = reconciled?; // what went wrong first is what is told
+    restored?;
+    Ok(leases)
 }
 
 pub(super) fn claim_alone(

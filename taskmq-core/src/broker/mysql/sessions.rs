@@ -39,6 +39,7 @@ pub(super) fn marked_sessions(conn: &mut MysqlConnection, worker_id: i64) -> Res
 }
 
 pub(super) fn end_sessions(conn: &mut MysqlConnection, worker_id: i64, sessions: &[SessionId]) -> Result<()> {
+    // Looked at once more, for a number may have become another's by now.
     for id in marked_sessions(conn, worker_id)?.into_iter().filter(|id| sessions.contains(id)) {
         match conn.batch_execute(&format!("KILL CONNECTION {id}")) {
             Err(Error::DatabaseError(_, info)) if info.message().contains("Unknown thread id") => {} // it has ended by itself
