@@ -38,6 +38,8 @@ impl Kind for MariadbKind {
         let mut command = Command::new(&self.install_db);
         command.args(["--no-defaults", "--auth-root-authentication-method=normal", "--skip-test-db"]);
         command.arg(option("datadir", site.folder.join("data")));
+        // A server that starts removes what looks like temporary tables, and would another's of the same folder.
+        command.env("TMPDIR", site.folder);
         command
     }
 
