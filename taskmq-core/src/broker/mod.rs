@@ -446,6 +446,9 @@ pub struct Exchanged {
     pub claimed: Vec<Claimed>,
     /// So many more that are due wait for the turn of their ordering key; others may be due behind them.
     pub in_line: usize,
+    /// Nothing was claimed, for another claim was under way. Only on MariaDB, where those of batches exclude each other:
+    /// who waited for that could not settle meanwhile.
+    pub busy: bool,
 }
 
 /// A leased message.

@@ -11,8 +11,8 @@ use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Double, Integer, Nullable, SmallInt, Text};
 
+use super::json;
 use super::turns::take_turns;
-use super::{json, last_id};
 use crate::broker::lanes::Lanes;
 use crate::broker::{BatchId, Claim, Claimed, Share};
 use crate::statement::{execute, load};
@@ -52,28 +52,37 @@ pub(super) struct Taken {
 /// Does nothing but say so when another claim has the lock: who waited for it in the transaction that settles would keep
 /// locks of what it has settled.
 pub(super) fn try_claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Taken> {
-    if claim.as_batch && !try_claim_lock(conn)? {
-        return Ok(Taken { busy: true, ..Taken::default() });
+    match claim.as_batch {
+        true if try_claim_lock(conn)? => claim_alone_in(conn, claim),
+        true => Ok(Taken { busy: true, ..Taken::default() }),
+        false => claim_in(conn, claim),
     }
-    claim_in(conn, claim)
 }
 
 pub(super) fn claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Taken> {
     claim_lock(conn, claim.as_batch)?;
+    if claim.as_batch {
+        return claim_alone_in(conn, claim);
+    }
     if !worker_exists(conn, claim.worker_id)? {
         return Ok(Taken::default());
-    }
-    if claim.as_batch {
-        let picked = pick(conn, claim)?;
-        let (ordered, plain) = partition(read(conn, &picked)?);
-        let mut claimed = claim_batch(conn, claim.worker_id, plain)?;
-        let (in_turn, in_line) = take_turns(conn, claim.worker_id, ordered)?;
-        claimed.extend(in_turn);
-        return Ok(Taken { claimed, in_line, ..Taken::default() });
     }
     let (ordered, plain) = partition(lock_due(conn, claim)?);
     let claimed = lease(conn, claim.worker_id, plain)?;
     Ok(Taken { claimed, ordered: !ordered.is_empty(), ..Taken::default() })
+}
+
+/// Nobody else claims meanwhile, so each statement here is time that all other workers wait for.
+fn claim_alone_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Taken> {
+    let picked = pick(conn, claim)?;
+    let (ordered, plain) = partition(read(conn, &picked)?);
+    let Some(mut claimed) = claim_batch(conn, claim.worker_id, plain)? else { return Ok(Taken::default()) };
+    if ordered.is_empty() || claimed.is_empty() && !worker_exists(conn, claim.worker_id)? {
+        return Ok(Taken { claimed, ..Taken::default() });
+    }
+    let (in_turn, in_line) = take_turns(conn, claim.worker_id, ordered)?;
+    claimed.extend(in_turn);
+    Ok(Taken { claimed, in_line, ..Taken::default() })
 }
 
 /// The messages with an ordering key that come first, each with a lease of its own if it is its turn. A transaction
@@ -99,22 +108,28 @@ fn through_lanes<T>(
     claim: &Claim<'_>,
     take: impl Fn(&mut MysqlConnection, &str, i16, i64, &HashSet<MessageId>) -> Result<Vec<T>>,
 ) -> Result<Vec<T>> {
-    let leased = leased(conn)?;
+    let (leased, highest) = leased_and_highest(conn, claim)?;
     let mut taken = Vec::new();
-    'topics: for Share { topic, limit, ageing } in claim.topics {
+    for (place, priority) in highest {
+        let Some(Share { topic, limit, ageing }) = claim.topics.get(place) else { continue };
+        let mut highest = Some(priority);
         let mut lanes = Lanes::of(*ageing, || aged_lanes(conn, topic))?;
-        while let Some(priority) = lanes.next(|below| next_lane(conn, topic, below))? {
-            let room = claim.limit - row_count(taken.len());
-            if room <= 0 {
-                break 'topics;
-            }
+        let mut room = claim.limit - row_count(taken.len());
+        while room > 0
+            && let Some(priority) = lanes.next(|below| match highest.take() {
+                Some(highest) => Ok(Some(highest)),
+                None => next_lane(conn, topic, below),
+            })?
+        {
             taken.extend(take(conn, topic, priority, room.min(*limit), &leased)?);
+            room = claim.limit - row_count(taken.len());
         }
     }
     Ok(taken)
 }
 
-fn pick(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<MessageId>> {
+/// The messages that a claim would take of those that no batch holds.
+pub(super) fn pick(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<MessageId>> {
     through_lanes(conn, claim, pick_lane)
 }
 
@@ -144,12 +159,49 @@ fn try_claim_lock(conn: &mut MysqlConnection) -> Result<bool> {
 
 /// Every message that is leased with its batch.
 pub(super) fn leased(conn: &mut MysqlConnection) -> Result<HashSet<MessageId>> {
-    let lists: Vec<String> = load!(conn, Mysql => Text, "SELECT message_ids FROM taskmq_claims")?;
+    members(load!(conn, Mysql => Text, "SELECT message_ids FROM taskmq_claims")?)
+}
+
+fn members(lists: Vec<String>) -> Result<HashSet<MessageId>> {
     let mut leased = HashSet::new();
     for list in lists {
         leased.extend(ids(&list)?);
     }
     Ok(leased)
+}
+
+/// [`leased`], and by the place in the claim of each topic of which there is any message that nobody holds, the highest
+/// priority of those. With one statement, for everybody waits for it.
+fn leased_and_highest(
+    conn: &mut MysqlConnection,
+    claim: &Claim<'_>,
+) -> Result<(HashSet<MessageId>, Vec<(usize, i16)>)> {
+    let topics: Vec<&str> = claim.topics.iter().map(|share| share.topic).collect();
+    let rows: Vec<(Option<i64>, Option<i64>, Option<String>)> = load!(
+        conn, Mysql => (Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>),
+        "SELECT CAST(NULL AS SIGNED), CAST(NULL AS SIGNED), message_ids FROM taskmq_claims
+         UNION ALL
+         SELECT CAST(topics.place AS SIGNED),
+                CAST((SELECT m.priority FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
+                      WHERE m.worker_id = 0 AND m.topic = topics.topic ORDER BY m.priority DESC LIMIT 1) AS SIGNED),
+                NULL
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) topics",
+        Text = json(&topics)?,
+    )?;
+    let mut lists = Vec::new();
+    let mut highest = Vec::new();
+    for row in rows {
+        match row {
+            (_, _, Some(list)) => lists.push(list),
+            (Some(place), Some(priority), None) => {
+                let place = usize::try_from(place - 1).unwrap_or_default();
+                highest.push((place, i16::try_from(priority).unwrap_or_default()));
+            }
+            _ => {}
+        }
+    }
+    highest.sort_unstable();
+    Ok((members(lists)?, highest))
 }
 
 /// The due messages of a lane that no batch holds. Reads the index alone.
@@ -252,28 +304,30 @@ fn read(conn: &mut MysqlConnection, picked: &[MessageId]) -> Result<Vec<Claimed>
     Ok(rows.into_iter().map(|row| claimed_row(row.1)).collect())
 }
 
-/// One lease for all of them.
+/// One lease for all of them. `None`: the worker is not registered any more.
 fn claim_batch(
     conn: &mut MysqlConnection,
     worker_id: i64,
     mut messages: Vec<Claimed>,
-) -> Result<Vec<Claimed>> {
+) -> Result<Option<Vec<Claimed>>> {
     if messages.is_empty() {
-        return Ok(messages);
+        return Ok(Some(messages));
     }
     let ids: Vec<MessageId> = messages.iter().map(|m| m.id).collect();
-    execute!(
+    // To be told what the server called it would be one more statement.
+    let batch: BatchId = fastrand::i64(1..);
+    let leased = execute!(
         conn,
         Mysql,
-        "INSERT INTO taskmq_claims (worker_id, message_ids) VALUES (?, ?)",
-        BigInt = worker_id,
+        "INSERT INTO taskmq_claims (id, worker_id, message_ids) SELECT ?, id, ? FROM taskmq_workers WHERE id = ?",
+        BigInt = batch,
         Text = json(&ids)?,
+        BigInt = worker_id,
     )?;
-    let batch = last_id(conn)?;
     for message in &mut messages {
         message.batch = Some(batch);
     }
-    Ok(messages)
+    Ok((leased > 0).then_some(messages))
 }
 
 pub(super) fn batches_of(conn: &mut MysqlConnection, worker_id: i64) -> Result<Vec<BatchId>> {

@@ -121,23 +121,6 @@ mod logs;
 mod paused;
 mod stepping;
 
-/// So often a claim tries again to find nobody else claiming, some 0.3 s in all; then it stands in line.
-const TRIES: u32 = 8;
-
-/// Claims when nobody else does. Those who claim exclude each other; who stands in line for that is idle in a transaction, and
-/// of many each would wait for all before it. Alone in its transaction: nothing that it has settled waits with it.
-fn claim_when_free(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Taken> {
-    for tries in 0..TRIES {
-        // By chance, so that they do not all come back together.
-        std::thread::sleep(Duration::from_millis(4 << tries.min(4)).mul_f64(0.5 + fastrand::f64()));
-        let taken = transaction(conn, |conn| try_claim_in(conn, claim))?;
-        if !taken.busy {
-            return Ok(taken);
-        }
-    }
-    transaction(conn, |conn| claim_in(conn, claim))
-}
-
 /// If a claim met ordering keys, another transaction is for them: to exclude the other claims in the same one, two that
 /// already share would wait for each other.
 fn with_turns(conn: &mut MysqlConnection, claim: &Claim<'_>, taken: Taken) -> Result<(Vec<Claimed>, usize)> {
@@ -253,14 +236,12 @@ impl Broker for MysqlConnection {
             let lost = settle_in(conn, worker, settlements, ended)?;
             Ok((lost, claim.map_or(Ok(Taken::default()), |claim| try_claim_in(conn, claim))?))
         })?;
+        let busy = taken.busy;
         let (claimed, in_line) = match claim {
-            Some(claim) => {
-                let taken = if taken.busy { claim_when_free(self, claim)? } else { taken };
-                with_turns(self, claim, taken)?
-            }
+            Some(claim) => with_turns(self, claim, taken)?,
             None => (taken.claimed, taken.in_line),
         };
-        Ok(Exchanged { lost, claimed, in_line })
+        Ok(Exchanged { lost, claimed, in_line, busy })
     }
 
     fn begin(&mut self) -> Result<()> {

@@ -78,7 +78,7 @@ pub(super) fn exchange(
         written = settled_before(conn, worker.id, &unwritten)?;
         lost = unwritten.into_iter().map(|s| s.id).filter(|id| !written.contains(id)).collect();
     }
-    Ok(Exchanged { lost, claimed, in_line })
+    Ok(Exchanged { lost, claimed, in_line, busy: false })
 }
 
 /// Settlements by the statement that writes them.

@@ -82,7 +82,12 @@ impl Dispatcher<'_> {
         let order = Order { worker_id: self.worker.id, topics: shares.clone(), limit, as_batch, after };
         let began = Instant::now();
         self.wake.rest_or_rise(link_of(&mut self.link)?.conn())?;
-        let Exchanged { claimed, in_line, .. } = self.exchange(Some(order))?;
+        let Exchanged { claimed, in_line, busy, .. } = self.exchange(Some(order))?;
+        if busy {
+            self.give_way();
+            return Ok(());
+        }
+        self.gave_way = 0;
         self.pace.brought(&shares, &claimed);
         if self.setup.backend == Backend::Postgres {
             self.lanes.claimed(&claimed, began.elapsed(), !going_on);
@@ -105,6 +110,15 @@ impl Dispatcher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Claims again in a moment, ever later, and by chance, so that they do not all come back together. What ends
+    /// meanwhile is settled.
+    fn give_way(&mut self) {
+        let pause = Duration::from_millis(4 << self.gave_way.min(4)).mul_f64(0.5 + fastrand::f64());
+        self.gave_way += 1;
+        self.due_at = Some(Instant::now() + pause);
+        self.maybe_due = false;
     }
 
     /// Those that are neither paused nor limited.

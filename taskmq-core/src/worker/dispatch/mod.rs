@@ -86,6 +86,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         maybe_due: true,
         due_at: None,
         looked: Instant::now(),
+        gave_way: 0,
         alone: None,
         noted: Some(Blame::Held),
         busy_since: Instant::now(),
@@ -145,6 +146,8 @@ struct Dispatcher<'a> {
     due_at: Option<Instant>,
     /// When it last looked for due messages.
     looked: Instant,
+    /// So many of its claims in a row met another worker's that was under way.
+    gave_way: u32,
     /// The one message that it runs is set aside to run alone.
     alone: Option<MessageId>,
     /// What the others know of whom to blame for this worker's death, if it is certain.
@@ -207,7 +210,7 @@ impl Dispatcher<'_> {
             self.settle_and_claim()?;
             self.promote()?;
             self.database_is_back();
-            if self.holdings.is_empty() && !self.maybe_due {
+            if self.holdings.is_empty() && !self.maybe_due && self.gave_way == 0 {
                 self.report.idle(&self.worker.topics);
                 if self.setup.until_empty && self.due_at.is_none() && self.nothing_is_left()? {
                     return Ok(true);

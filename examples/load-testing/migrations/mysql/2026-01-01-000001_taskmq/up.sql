@@ -33,7 +33,7 @@ CREATE TABLE IF NOT EXISTS taskmq_messages (
 -- Leases of whole batches, one row for all messages that a claim brought; they last moments. What takes longer is
 -- leased message by message, in taskmq_messages.worker_id.
 CREATE TABLE IF NOT EXISTS taskmq_claims (
-    id          BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
+    id          BIGINT       NOT NULL PRIMARY KEY COMMENT 'random',
     worker_id   BIGINT       NOT NULL,
     claimed_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     message_ids LONGTEXT     CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'a JSON array'
