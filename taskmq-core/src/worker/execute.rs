@@ -50,6 +50,10 @@ pub(super) fn run(
                 };
                 match transactional(&mut conn, worker, consumer, claimed, &call, run) {
                     Ok(()) => break Ran::Settled,
+                    // Nobody waits for it any more, or the worker stops: another worker may run it again.
+                    Err(failure) if failure.is_conflict() && context.is_cancelled() => {
+                        break Ran::Outcome(Outcome::HandBack);
+                    }
                     Err(failure) if reruns < RERUNS && failure.is_conflict() => {
                         reruns += 1;
                         tracing::debug!(topic, id, "{topic} #{id} is run again: {failure}");

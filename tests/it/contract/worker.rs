@@ -349,6 +349,46 @@ fn a_deadlock_costs_no_attempt_on_mariadb() {
     a_deadlock_costs_no_attempt(&databases::fresh(taskmq_core::Backend::Mysql), cross_mysql::consumer());
 }
 
+static LATE: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+
+/// Counts the end of its thread.
+struct EndsLate;
+
+impl Drop for EndsLate {
+    fn drop(&mut self) {
+        LATE[1].fetch_add(1, Ordering::SeqCst);
+    }
+}
+
+thread_local! {
+    static ENDS_LATE: EndsLate = const { EndsLate };
+}
+
+#[task_consumer(topic = "late", timeout = "200ms", max_attempts = 1)]
+fn late(_n: u32, ctx: &Context, _conn: &mut SqliteConnection) -> Result<(), Failure> {
+    ENDS_LATE.with(|_| ());
+    LATE[0].fetch_add(1, Ordering::SeqCst);
+    while !ctx.is_cancelled() {
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    Err(Failure::new("deadlock detected"))
+}
+
+#[test]
+fn what_was_given_up_is_not_run_again_for_a_deadlock() {
+    let db = databases::fresh(taskmq_core::Backend::Sqlite);
+    let mut conn = db.connect();
+    produce(&mut conn, "late", &1).expect("produces");
+    run(&db, registry([late::consumer()]));
+    let deadline = Instant::now() + Duration::from_secs(20);
+    while LATE[1].load(Ordering::SeqCst) == 0 {
+        assert!(Instant::now() < deadline, "its thread runs on");
+        std::thread::sleep(Duration::from_millis(5));
+    }
+    assert_eq!(LATE[0].load(Ordering::SeqCst), 1);
+    assert_eq!(conn.broker().topics().expect("reads")[0].dead, 1);
+}
+
 /// Keeps the file's write lock for longer than others wait for it.
 #[task_consumer(topic = "hog", max_attempts = 1)]
 fn hog(seconds: f64, conn: &mut SqliteConnection) -> Result<(), Failure> {

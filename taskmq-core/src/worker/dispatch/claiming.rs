@@ -115,7 +115,7 @@ impl Dispatcher<'_> {
     /// Claims again in a moment, ever later, and by chance, so that they do not all come back together. What ends
     /// meanwhile is settled.
     fn give_way(&mut self) {
-        let pause = Duration::from_millis(4 << self.gave_way.min(4)).mul_f64(0.5 + fastrand::f64());
+        let pause = Duration::from_millis(4 << self.gave_way.min(6)).mul_f64(0.5 + fastrand::f64());
         self.gave_way += 1;
         self.due_at = Some(Instant::now() + pause);
         self.maybe_due = false;
