@@ -108,7 +108,7 @@ fn through_lanes<T>(
     claim: &Claim<'_>,
     take: impl Fn(&mut MysqlConnection, &str, i16, i64, &HashSet<MessageId>) -> Result<Vec<T>>,
 ) -> Result<Vec<T>> {
-    let (leased, highest) = leased_and_highest(conn, claim)?;
+    let Outlook { leased, highest } = outlook(conn, claim)?;
     let mut taken = Vec::new();
     for (place, priority) in highest {
         let Some(Share { topic, limit, ageing }) = claim.topics.get(place) else { continue };
@@ -128,8 +128,7 @@ fn through_lanes<T>(
     Ok(taken)
 }
 
-/// The messages that a claim would take of those that no batch holds.
-pub(super) fn pick(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<MessageId>> {
+fn pick(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Vec<MessageId>> {
     through_lanes(conn, claim, pick_lane)
 }
 
@@ -159,10 +158,7 @@ fn try_claim_lock(conn: &mut MysqlConnection) -> Result<bool> {
 
 /// Every message that is leased with its batch.
 pub(super) fn leased(conn: &mut MysqlConnection) -> Result<HashSet<MessageId>> {
-    members(load!(conn, Mysql => Text, "SELECT message_ids FROM taskmq_claims")?)
-}
-
-fn members(lists: Vec<String>) -> Result<HashSet<MessageId>> {
+    let lists: Vec<String> = load!(conn, Mysql => Text, "SELECT message_ids FROM taskmq_claims")?;
     let mut leased = HashSet::new();
     for list in lists {
         leased.extend(ids(&list)?);
@@ -170,12 +166,17 @@ fn members(lists: Vec<String>) -> Result<HashSet<MessageId>> {
     Ok(leased)
 }
 
-/// [`leased`], and by the place in the claim of each topic of which there is any message that nobody holds, the highest
-/// priority of those. With one statement, for everybody waits for it.
-fn leased_and_highest(
-    conn: &mut MysqlConnection,
-    claim: &Claim<'_>,
-) -> Result<(HashSet<MessageId>, Vec<(usize, i16)>)> {
+/// What a claim has to know before it takes anything.
+#[derive(Default)]
+struct Outlook {
+    leased: HashSet<MessageId>,
+    /// The places in the claim of the topics that have any message which no single lease holds, each with the highest
+    /// priority of those.
+    highest: Vec<(usize, i16)>,
+}
+
+/// With one statement, for everybody waits for it.
+fn outlook(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Outlook> {
     let topics: Vec<&str> = claim.topics.iter().map(|share| share.topic).collect();
     let rows: Vec<(Option<i64>, Option<i64>, Option<String>)> = load!(
         conn, Mysql => (Nullable<BigInt>, Nullable<BigInt>, Nullable<Text>),
@@ -188,20 +189,19 @@ fn leased_and_highest(
          FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) topics",
         Text = json(&topics)?,
     )?;
-    let mut lists = Vec::new();
-    let mut highest = Vec::new();
+    let mut outlook = Outlook::default();
     for row in rows {
         match row {
-            (_, _, Some(list)) => lists.push(list),
+            (_, _, Some(list)) => outlook.leased.extend(ids(&list)?),
             (Some(place), Some(priority), None) => {
                 let place = usize::try_from(place - 1).unwrap_or_default();
-                highest.push((place, i16::try_from(priority).unwrap_or_default()));
+                outlook.highest.push((place, i16::try_from(priority).unwrap_or_default()));
             }
             _ => {}
         }
     }
-    highest.sort_unstable();
-    Ok((members(lists)?, highest))
+    outlook.highest.sort_unstable();
+    Ok(outlook)
 }
 
 /// The due messages of a lane that no batch holds. Reads the index alone.
