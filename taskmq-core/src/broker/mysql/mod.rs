@@ -119,6 +119,7 @@ mod diagnosis;
 mod limits;
 mod logs;
 mod paused;
+mod schemas;
 mod stepping;
 
 /// So often a claim tries again to find nobody else claiming, some 0.3 s in all; then it stands in line.
