@@ -63,10 +63,6 @@ pub use produce::{NewMessage, Produced, produce, produce_many};
 pub use worker::Worker;
 pub use workflow::Workflow;
 
-/// What types say the schema of their JSON with, in the version that [`Consumer::schema`] takes.
-#[cfg(feature = "schema")]
-pub use schemars;
-
 /// Makes a function the consumer of a topic, and gives it a typed producer.
 ///
 /// See [`consumer`] for what the function may take and return, and for every option.

@@ -57,7 +57,6 @@
 //! itself, with `schemars::JsonSchema` (`cargo add schemars`, version 1):
 #![cfg_attr(feature = "schema", doc = "```")]
 #![cfg_attr(not(feature = "schema"), doc = "```ignore")]
-//! # use taskmq_core::schemars;
 //! use schemars::JsonSchema;
 //! use serde::{Deserialize, Serialize};
 //! use taskmq_core::task_consumer;
