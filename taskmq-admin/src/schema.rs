@@ -112,7 +112,8 @@ impl Checker {
                 let _ = answer.send(misfits(&validator, &payload));
             }
         };
-        let started = thread::Builder::new().name("taskmq-schema".to_owned()).stack_size(STACK_BYTES).spawn(work);
+        let started =
+            thread::Builder::new().name("taskmq-schema".to_owned()).stack_size(STACK_BYTES).spawn(work);
         started.map_err(|error| Unusable::new(format!("no thread for it: {error}")))?;
         let mut checker = Self { asked, answers, lost: None };
         checker.answer()?;
@@ -170,7 +171,9 @@ fn compile(schema: &str) -> Result<Validator, Unusable> {
         serde_json::from_str(schema).map_err(|error| Unusable::new(format!("it is no JSON: {error}")))?;
     let (steps, patterns) = steps_and_patterns(&schema);
     if steps > MOST_STEPS {
-        return Err(Unusable::new(format!("it has {steps} references and choices, the limit is {MOST_STEPS}")));
+        return Err(Unusable::new(format!(
+            "it has {steps} references and choices, the limit is {MOST_STEPS}"
+        )));
     }
     if patterns > MOST_PATTERNS {
         return Err(Unusable::new(format!("it has {patterns} patterns, the limit is {MOST_PATTERNS}")));
@@ -211,8 +214,9 @@ fn steps_and_patterns(schema: &Value) -> (usize, usize) {
 
 fn misfits(validator: &Validator, payload: &str) -> Answer {
     // Numbers beyond any type of Rust are JSON, too.
-    let value: Value = serde_json::from_str(payload)
-        .map_err(|error| Unusable::new(format!("not for this payload, which has what it does not know: {error}")))?;
+    let value: Value = serde_json::from_str(payload).map_err(|error| {
+        Unusable::new(format!("not for this payload, which has what it does not know: {error}"))
+    })?;
     if is_deeper(&value, MAX_PAYLOAD_DEPTH) {
         // No message may be so.
         return Ok(Vec::new());
@@ -248,7 +252,8 @@ fn tell(error: &ValidationError<'_>, misfits: &mut Vec<Misfit>) {
 
 /// Of several choices the one that was meant, if all others are of another type: what an `Option` has inside.
 fn meant<'a>(error: &'a ValidationError<'_>) -> Option<&'a [ValidationError<'static>]> {
-    let (ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }) = error.kind()
+    let (ValidationErrorKind::AnyOf { context } | ValidationErrorKind::OneOfNotValid { context }) =
+        error.kind()
     else {
         return None;
     };

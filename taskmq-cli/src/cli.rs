@@ -132,7 +132,6 @@ pub(crate) struct ProduceArgs {
     pub(crate) file: Option<PathBuf>,
 
     /// Do not check payloads by the schema of the topic, for a consumer that is yet to come
-    #[cfg(feature = "schema")]
     #[arg(long)]
     pub(crate) unchecked: bool,
 

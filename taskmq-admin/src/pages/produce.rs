@@ -23,7 +23,8 @@ pub(crate) async fn form(page: Page, fields: Fields) -> Response {
 
 /// Shows what became of it: the message, or the form as it was filled in and what is wrong with it.
 pub(crate) async fn produce(page: Page, Posted(fields): Posted) -> Response {
-    let (topic, payload) = (fields.get("topic").unwrap_or_default(), fields.get("payload").unwrap_or_default());
+    let (topic, payload) =
+        (fields.get("topic").unwrap_or_default(), fields.get("payload").unwrap_or_default());
     let stored = match schema::misfits(&page, topic, payload).await {
         Ok(None) => store(&page, &fields).await,
         Ok(Some(misfits)) => {

@@ -27,8 +27,14 @@ fn what_is_wrong_is_told_with_its_place() {
     assert_eq!(told(&schema, r#"{"url": "u", "a/b": [1, 255], "inner": null, "word": "b"}"#), [""; 0]);
     assert_eq!(told(&schema, "17"), ["the payload: 17 is not of type \"object\""]);
     assert_eq!(told(&schema, "{}"), ["the payload: \"url\" is a required property"]);
-    assert_eq!(told(&schema, r#"{"url": "u", "a/b": [1, 256]}"#), ["/a~1b/1: 256 is greater than the maximum of 255"]);
-    assert_eq!(told(&schema, r#"{"url": "u", "inner": {"deep": 1}}"#), ["/inner/deep: 1 is not of type \"boolean\""]);
+    assert_eq!(
+        told(&schema, r#"{"url": "u", "a/b": [1, 256]}"#),
+        ["/a~1b/1: 256 is greater than the maximum of 255"]
+    );
+    assert_eq!(
+        told(&schema, r#"{"url": "u", "inner": {"deep": 1}}"#),
+        ["/inner/deep: 1 is not of type \"boolean\""]
+    );
     assert_eq!(told(&schema, r#"{"url": "u", "word": "c"}"#), ["/word: \"c\" is not one of \"a\" or \"b\""]);
     let long = format!(r#"{{"url": ["{}"]}}"#, "x".repeat(100_000));
     assert_eq!(told(&schema, &long), ["/url: value is not of type \"string\""]);

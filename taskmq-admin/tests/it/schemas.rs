@@ -54,12 +54,17 @@ fn a_payload_that_does_not_fit_is_refused_with_its_place(db: TestDatabase) {
 
 fn a_schema_of_others_is_a_text(db: TestDatabase) {
     let evil = "<script>alert(1)</script>";
-    let definition = json!({ "description": evil, "properties": {evil: {"const": evil}}, "required": [evil] });
+    let definition =
+        json!({ "description": evil, "properties": {evil: {"const": evil}}, "required": [evil] });
     let site = site(db, &definition.to_string());
     let payload = json!({ evil: "x" }).to_string();
     let refused = site.post("/produce", &[("topic", "yace"), ("payload", &payload)]);
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.body);
-    assert!(refused.body.contains("<code>/&lt;script&gt;alert(1)&lt;~1script&gt;</code>"), "{}", refused.body);
+    assert!(
+        refused.body.contains("<code>/&lt;script&gt;alert(1)&lt;~1script&gt;</code>"),
+        "{}",
+        refused.body
+    );
     for body in [refused.body, site.page("/produce?topic=yace"), site.page("/topic?name=yace")] {
         assert!(body.contains("&lt;script&gt;alert(1)&lt;/script&gt;") && !body.contains(evil), "{body}");
     }
@@ -69,7 +74,10 @@ fn what_cannot_be_used_is_told_and_checks_nothing(db: TestDatabase) {
     let site = site(db, r#"{"$ref": "http://127.0.0.1:1/schema.json"}"#);
     for path in ["/produce?topic=yace", "/topic?name=yace"] {
         let body = site.page(path);
-        assert!(body.contains("Payloads are not checked by it: the schema cannot be used: "), "{path}: {body}");
+        assert!(
+            body.contains("Payloads are not checked by it: the schema cannot be used: "),
+            "{path}: {body}"
+        );
     }
     assert_eq!(site.post("/produce", &[("topic", "yace"), ("payload", "1")]).status, StatusCode::SEE_OTHER);
     // A producer's own code knows nothing of schemas.

@@ -90,7 +90,11 @@ pub(crate) fn seed(db: &TestDatabase, texts: &[String]) -> Vec<MessageId> {
     // Every other one cannot be used, and its error has the text.
     let schema = |(index, text): (usize, &String)| {
         let text = json!(text);
-        let definition = if index % 10 == 0 { json!({ "type": "object", "description": text }) } else { json!({ "type": text }) };
+        let definition = if index % 10 == 0 {
+            json!({ "type": "object", "description": text })
+        } else {
+            json!({ "type": text })
+        };
         format!("('l{index}', {})", quoted(db, &definition.to_string()))
     };
     let definitions: Vec<String> = texts.iter().enumerate().take(FEW).step_by(5).map(schema).collect();

@@ -1,4 +1,4 @@
-//! Payloads checked by the schema that the consumer of their topic has stored.
+//! With the feature `schema`.
 
 use serde_json::value::RawValue;
 use taskmq_admin::schema::{Checker, Unusable};
@@ -6,19 +6,20 @@ use taskmq_core::{AnyConnection, BrokerConnection};
 
 use crate::cli::ProduceArgs;
 use crate::error::{Error, Result};
+use crate::output::cell;
 
 /// What all payloads of one run are checked by.
-pub(crate) struct Check<'a> {
-    topic: &'a str,
+pub(crate) struct Check {
+    topic: String,
     /// `None`: by nothing.
     checker: Option<Checker>,
 }
 
-impl<'a> Check<'a> {
-    pub(crate) fn of(conn: &mut AnyConnection, args: &'a ProduceArgs) -> Result<Self> {
+impl Check {
+    pub(crate) fn of(conn: &mut AnyConnection, args: &ProduceArgs) -> Result<Self> {
         let schema = if args.unchecked { None } else { conn.broker().schemas(&[&args.topic])?.pop() };
         let checker = schema.and_then(|schema| Checker::new(&schema.definition).map_err(note).ok());
-        Ok(Self { topic: &args.topic, checker })
+        Ok(Self { topic: args.topic.clone(), checker })
     }
 
     /// `place` is where the payload stands, for people.
@@ -35,9 +36,10 @@ impl<'a> Check<'a> {
         if misfits.is_empty() {
             return Ok(());
         }
-        let misfits: String = misfits.iter().map(|misfit| format!("\n  {misfit}")).collect();
+        let misfits: String =
+            misfits.iter().map(|misfit| format!("\n  {}", cell(&misfit.to_string()))).collect();
         Err(Error::Refused(format!(
-            "the consumer of {} could not read {}:{misfits}\nnothing was produced; --unchecked produces it nevertheless",
+            "the consumer of {} could not read {}:{misfits}\nnothing was produced (--unchecked does not look)",
             self.topic,
             place()
         )))
@@ -45,5 +47,5 @@ impl<'a> Check<'a> {
 }
 
 fn note(unusable: Unusable) {
-    eprintln!("note: payloads are not checked: {}", crate::output::cell(&unusable.to_string()));
+    eprintln!("note: payloads are not checked: {}", cell(&unusable.to_string()));
 }
