@@ -1,6 +1,94 @@
+use proptest::prelude::*;
+use proptest::sample::select;
 use serde_json::json;
 
 use super::*;
+
+/// Words that mean something in a schema.
+const WORDS: [&str; 34] = [
+    "$ref",
+    "$id",
+    "$schema",
+    "$anchor",
+    "$dynamicRef",
+    "$dynamicAnchor",
+    "$defs",
+    "a",
+    "type",
+    "enum",
+    "const",
+    "allOf",
+    "anyOf",
+    "oneOf",
+    "not",
+    "if",
+    "then",
+    "else",
+    "properties",
+    "patternProperties",
+    "additionalProperties",
+    "propertyNames",
+    "required",
+    "items",
+    "prefixItems",
+    "contains",
+    "minItems",
+    "uniqueItems",
+    "minimum",
+    "multipleOf",
+    "maxLength",
+    "pattern",
+    "unevaluatedProperties",
+    "unevaluatedItems",
+];
+
+const TEXTS: [&str; 13] = [
+    "#",
+    "#/$defs/a",
+    "#a",
+    "a",
+    "",
+    "object",
+    "string",
+    "array",
+    "number",
+    "(a+)+$",
+    "[",
+    "http://127.0.0.1:1/a",
+    "https://json-schema.org/draft/2020-12/schema",
+];
+
+/// Schemas that are nearly right, and payloads.
+fn values() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        any::<bool>().prop_map(Value::from),
+        any::<i64>().prop_map(Value::from),
+        any::<f64>().prop_map(Value::from),
+        (0..4).prop_map(Value::from),
+        Just(Value::Null),
+        select(&TEXTS[..]).prop_map(Value::from),
+    ];
+    leaf.prop_recursive(5, 40, 5, |inner| {
+        let named = (select(&WORDS[..]).prop_map(str::to_owned), inner.clone());
+        prop_oneof![
+            1 => proptest::collection::vec(inner, 0..4).prop_map(Value::from),
+            4 => proptest::collection::vec(named, 0..5).prop_map(|fields| fields.into_iter().collect()),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(2000))]
+
+    /// It checks, or says why it does not; a panic would be "the check failed".
+    #[test]
+    fn whatever_is_stored_there_is_an_answer(schema in values(), payload in values()) {
+        let checked = Checker::new(&schema.to_string()).and_then(|mut checker| checker.check(&payload.to_string()));
+        if let Err(unusable) = checked {
+            prop_assert!(!unusable.to_string().contains("the check failed"), "{} {} {}", unusable, schema, payload);
+        }
+    }
+}
 
 fn told(schema: &Value, payload: &str) -> Vec<String> {
     let mut checker = Checker::new(&schema.to_string()).expect("a schema");
