@@ -31,6 +31,8 @@ mod page;
 mod pages;
 mod probes;
 mod problem;
+#[cfg(feature = "schema")]
+pub mod schema;
 #[cfg(feature = "serve")]
 pub mod serve;
 mod texts;

@@ -8,6 +8,7 @@ macro_rules! texts {
     ($($name:ident: $english:literal, $chinese:literal;)*) => {
         /// What the pages say in one language.
         #[derive(Debug)]
+        #[cfg_attr(not(feature = "schema"), allow(dead_code, reason = "nothing is checked"))]
         pub(crate) struct Texts { $(pub(crate) $name: &'static str,)* }
         pub(crate) static ENGLISH: Texts = Texts { $($name: $english,)* };
         pub(crate) static CHINESE: Texts = Texts { $($name: $chinese,)* };
@@ -213,6 +214,10 @@ texts! {
     delay: "Delay in seconds", "延迟（秒）";
     headers_json: "Headers (a JSON object of texts)", "消息头（文本组成的 JSON 对象）";
     checked_topics: "What the consumer reads is known of these topics, so the payload is checked:", "以下主题的消费者已知，将检查负载：";
+    schema: "What its consumer reads (JSON schema)", "消费者可读取的内容（JSON Schema）";
+    schema_unusable: "Payloads are not checked by it:", "不据此检查负载：";
+    misfit: "The consumer of this topic could not read this payload:", "该主题的消费者无法读取此负载：";
+    whole_payload: "the payload", "整个负载";
     optional: "optional", "可选";
     exists: "A live message of this topic has this key already; nothing was stored.", "该主题下已有相同键的存活消息，未存储。";
     not_found: "There is no such page or message.", "没有这个页面或消息。";

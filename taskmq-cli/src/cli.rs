@@ -131,6 +131,10 @@ pub(crate) struct ProduceArgs {
     #[arg(long, value_name = "messages.jsonl")]
     pub(crate) file: Option<PathBuf>,
 
+    /// Do not check payloads by the schema of the topic, for a consumer that is yet to come
+    #[arg(long)]
+    pub(crate) unchecked: bool,
+
     /// Higher first
     #[arg(long, default_value_t = 0, allow_negative_numbers = true)]
     pub(crate) priority: i16,

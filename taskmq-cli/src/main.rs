@@ -11,6 +11,7 @@ mod doctor;
 mod error;
 mod init;
 mod payload;
+mod schema;
 mod selection;
 #[cfg(feature = "watch")]
 mod watch;

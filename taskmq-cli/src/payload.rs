@@ -29,8 +29,8 @@ pub(crate) fn read(payload: Option<&str>) -> Result<Box<RawValue>> {
     })
 }
 
-/// Each line that is not empty.
-pub(crate) fn lines(file: impl BufRead, path: &Path) -> impl Iterator<Item = Result<Box<RawValue>>> {
+/// Each line that is not empty, with its number from 1.
+pub(crate) fn lines(file: impl BufRead, path: &Path) -> impl Iterator<Item = Result<(usize, Box<RawValue>)>> {
     file.lines().enumerate().filter_map(move |(index, line)| {
         let broken = |reason: String| Error::Json {
             what: format!("{} line {}", path.display(), index + 1),
@@ -38,7 +38,7 @@ pub(crate) fn lines(file: impl BufRead, path: &Path) -> impl Iterator<Item = Res
         };
         match line {
             Ok(line) if line.trim().is_empty() => None,
-            Ok(line) => Some(parse(&line).map_err(broken)),
+            Ok(line) => Some(parse(&line).map(|payload| (index + 1, payload)).map_err(broken)),
             Err(error) if error.kind() == ErrorKind::InvalidData => {
                 Some(Err(broken("it is no UTF-8 text".to_owned())))
             }

@@ -13,6 +13,8 @@ pub const MAX_PAYLOAD_BYTES: usize = 7 * 1024 * 1024;
 pub const MAX_PAYLOAD_DEPTH: usize = 31;
 /// The longest delay: about 10 years, which every database's time type can hold.
 pub const MAX_DELAY: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3600);
+/// The largest schema of a consumer that is stored, in bytes of JSON.
+pub const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 /// The most messages of a topic that a limit lets run at once.
 pub const MAX_RUNNING: u32 = 10_000;
 /// The most messages of a topic that a limit lets begin in a period,

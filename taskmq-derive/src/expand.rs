@@ -166,7 +166,9 @@ fn settings(options: &Options, handler: &Handler) -> TokenStream {
     });
     let payload = &handler.payload;
     let reads = quote_spanned!(payload.span()=> .reads::<#payload>());
-    quote!(.at(::core::file!(), ::core::line!()) #reads #max_attempts #timeout #backoff #ageing #retention #schedule #(#states)*)
+    // So does the error about one without a schema.
+    let schema = options.schema.then(|| quote_spanned!(payload.span()=> .schema::<#payload>()));
+    quote!(.at(::core::file!(), ::core::line!()) #reads #schema #max_attempts #timeout #backoff #ageing #retention #schedule #(#states)*)
 }
 
 fn schedule(options: &Options, handler: &Handler) -> Option<TokenStream> {

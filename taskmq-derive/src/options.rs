@@ -9,7 +9,7 @@ use syn::punctuated::Punctuated;
 use syn::spanned::Spanned;
 use syn::{Error, Expr, ExprLit, ExprUnary, Ident, Lit, LitStr, Path, Result, Token, UnOp};
 
-const KNOWN: [&str; 12] = [
+const KNOWN: [&str; 13] = [
     "topic",
     "max_attempts",
     "timeout",
@@ -21,6 +21,7 @@ const KNOWN: [&str; 12] = [
     "time_zone",
     "payload",
     "unique",
+    "schema",
     "crate",
 ];
 
@@ -36,6 +37,7 @@ pub(crate) struct Options {
     pub(crate) time_zone: Option<LitStr>,
     pub(crate) payload: Option<Expr>,
     pub(crate) unique: Option<LitStr>,
+    pub(crate) schema: bool,
     pub(crate) krate: Path,
 }
 
@@ -53,6 +55,8 @@ struct Pair {
 enum Value {
     Expr(Expr),
     Path(Path),
+    /// None is given.
+    Flag,
 }
 
 pub(crate) fn parse(tokens: TokenStream) -> Result<Options> {
@@ -70,6 +74,7 @@ pub(crate) fn parse(tokens: TokenStream) -> Result<Options> {
         time_zone: None,
         payload: None,
         unique: None,
+        schema: false,
         krate: syn::parse_quote!(::taskmq_core),
     };
     let mut seen: Vec<String> = Vec::new();
@@ -117,6 +122,9 @@ fn pair(input: ParseStream<'_>) -> Result<Pair> {
     }
     let name = input.call(Ident::parse_any)?;
     if !input.peek(Token![=]) {
+        if name == "schema" {
+            return Ok(Pair { name, value: Value::Flag });
+        }
         return Err(Error::new(name.span(), format!("`{name}` needs a value, write {name} = ...")));
     }
     input.parse::<Token![=]>()?;
@@ -132,6 +140,10 @@ fn set(options: &mut Options, name: &str, pair: &Pair) -> Result<()> {
     let expr = match &pair.value {
         Value::Path(path) => {
             options.krate = path.clone();
+            return Ok(());
+        }
+        Value::Flag => {
+            options.schema = schema(&pair.name, cfg!(feature = "schema"))?;
             return Ok(());
         }
         Value::Expr(expr) => expr,
@@ -182,6 +194,9 @@ fn set(options: &mut Options, name: &str, pair: &Pair) -> Result<()> {
         "time_zone" => options.time_zone = Some(string(expr, "time_zone = \"Europe/Berlin\"")?),
         "payload" => options.payload = Some(expr.clone()),
         "unique" => options.unique = Some(string(expr, "unique = \"key\"")?),
+        "schema" => {
+            return Err(Error::new(expr.span(), "`schema` takes no value, write `schema` alone"));
+        }
         unknown => {
             let hint = KNOWN.iter().find(|known| distance(known, unknown) <= 2);
             let hint = hint.map_or_else(String::new, |known| format!(", did you mean `{known}`?"));
@@ -190,6 +205,14 @@ fn set(options: &mut Options, name: &str, pair: &Pair) -> Result<()> {
         }
     }
     Ok(())
+}
+
+fn schema(name: &Ident, enabled: bool) -> Result<bool> {
+    if enabled {
+        return Ok(true);
+    }
+    let text = "`schema` needs the feature `schema` of taskmq-core: cargo add taskmq-core --features schema";
+    Err(Error::new(name.span(), text))
 }
 
 fn topic(expr: &Expr) -> Result<LitStr> {
@@ -280,4 +303,17 @@ fn distance(a: &str, b: &str) -> usize {
         }
     }
     row[b.len()]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_schema_needs_the_feature() {
+        let name: Ident = syn::parse_quote!(schema);
+        let error = schema(&name, false).expect_err("refused");
+        assert!(error.to_string().contains("feature `schema` of taskmq-core"));
+        assert!(schema(&name, true).expect("accepted"));
+    }
 }

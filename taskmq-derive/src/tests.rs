@@ -6,7 +6,7 @@ use proptest::sample::select;
 use super::*;
 
 /// Words that mean something to the macro, beside some that do not.
-const OPTION_WORDS: [&str; 46] = [
+const OPTION_WORDS: [&str; 47] = [
     "topic",
     "max_attempts",
     "timeout",
@@ -17,6 +17,7 @@ const OPTION_WORDS: [&str; 46] = [
     "time_zone",
     "payload",
     "unique",
+    "schema",
     "crate",
     "r#crate",
     "tpoic",
@@ -109,7 +110,7 @@ fn soup(words: &'static [&'static str], most: usize) -> impl Strategy<Value = St
 
 /// Options that are nearly right.
 fn options() -> impl Strategy<Value = String> {
-    let pair = (select(&OPTION_WORDS[..13]), select(&OPTION_WORDS[22..]))
+    let pair = (select(&OPTION_WORDS[..14]), select(&OPTION_WORDS[23..]))
         .prop_map(|(name, value)| format!("{name} = {value}"));
     let pairs = proptest::collection::vec(pair, 0..5)
         .prop_map(|pairs| format!("topic = \"t\", {}", pairs.join(", ")));

@@ -97,10 +97,14 @@ fn each_role(roles: &Roles) {
     let over = of_steps(9).produce(&mut producer).expect("produces");
 
     let registry = Registry::default().with(handle::consumer()).expect("one consumer");
+    roles.connect("worker").broker().store_schema("roles", "{}").expect("stores");
     let worker = Worker::new(registry, roles.url("worker")).handle_signals(false).until_empty(true);
     assert_eq!(worker.run().expect("runs"), Ended::Finished);
 
+    // The consumer has no schema, so its worker has removed it.
+    assert!(producer.broker().schemas(&["roles"]).expect("reads").is_empty());
     let mut reader = roles.connect("reader");
+    assert!(reader.broker().schemas(&["roles"]).expect("reads").is_empty());
     let all = MessageFilter { topic: None, state: None, limit: 100 };
     let messages = reader.broker().messages(&all).expect("reads");
     let mut failed: Vec<_> = messages.iter().filter(|m| m.error.is_some()).map(|m| m.id).collect();
@@ -152,6 +156,8 @@ fn each_role(roles: &Roles) {
         ("reader", "DELETE FROM taskmq_archive"),
         ("operator", "DELETE FROM taskmq_audit"),
         ("operator", "DELETE FROM taskmq_workers"),
+        ("operator", "DELETE FROM taskmq_schemas"),
+        ("producer", "DELETE FROM taskmq_schemas"),
     ];
     for (role, sql) in refused {
         assert!(try_execute(&mut roles.connect(role), sql).is_err(), "{role}: {sql}");

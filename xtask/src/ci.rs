@@ -17,7 +17,7 @@ const INSTALL_DENY: [&str; 7] =
 
 /// What a host may choose of taskmq-core: each database without the worker and with it, and what brings more code of its
 /// own. All together is what the workspace is checked with.
-const CHOICES: [&str; 8] = [
+const CHOICES: [&str; 9] = [
     "sqlite",
     "postgres",
     "mysql",
@@ -26,6 +26,7 @@ const CHOICES: [&str; 8] = [
     "mysql,worker",
     "sqlite,async,bundled-sqlite",
     "sqlite,otlp,bundled-sqlite",
+    "sqlite,schema,bundled-sqlite",
 ];
 
 pub(crate) fn run() -> Result<(), String> {

@@ -13,7 +13,7 @@ use crate::beside::{self, Job, Outcome};
 use crate::{packages, programs};
 
 /// Every feature but those that compile the C clients of the servers in.
-pub(crate) const ALL: &str = "taskmq-core/sqlite,taskmq-core/postgres,taskmq-core/mysql,taskmq-core/async,taskmq-cli/postgres,taskmq-cli/mysql,taskmq-admin/sqlite,taskmq-admin/postgres,taskmq-admin/mysql";
+pub(crate) const ALL: &str = "taskmq-core/sqlite,taskmq-core/postgres,taskmq-core/mysql,taskmq-core/async,taskmq-core/schema,taskmq-cli/postgres,taskmq-cli/mysql,taskmq-admin/sqlite,taskmq-admin/postgres,taskmq-admin/mysql,taskmq-admin/schema";
 
 /// With spans for every message nothing else would be tested as most hosts use it, so traces have a build of their own.
 const TRACES: &str = "sqlite,otlp,async";

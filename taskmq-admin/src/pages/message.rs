@@ -102,7 +102,7 @@ fn json(page: &Page, title: &str, json: Option<&str>) -> Markup {
 }
 
 /// Indented; names and numbers stay as they were written.
-fn pretty(json: &str) -> String {
+pub(crate) fn pretty(json: &str) -> String {
     let mut pretty = String::with_capacity(json.len() * 2);
     let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
     let mut characters = json.chars().filter(|c| !c.is_control()).peekable();

@@ -12,6 +12,7 @@ pub(crate) mod overview;
 pub(crate) mod preferences;
 pub(crate) mod produce;
 pub(crate) mod schedules;
+pub(crate) mod schema;
 pub(crate) mod topic;
 pub(crate) mod workers;
 pub(crate) mod workflows;

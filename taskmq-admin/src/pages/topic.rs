@@ -8,7 +8,7 @@ use taskmq_core::limits::MAX_RUNNING;
 
 use crate::fields::{Fields, Posted, query};
 use crate::page::Page;
-use crate::pages::overview;
+use crate::pages::{overview, schema};
 use crate::problem::Problem;
 use crate::view::visible::{visible, visible_text};
 use crate::view::{chart, format};
@@ -18,6 +18,11 @@ const SHOWN: usize = 10;
 pub(crate) async fn show(page: Page, fields: Fields) -> Response {
     let name = fields.get("name").unwrap_or_default().to_owned();
     let texts = page.texts;
+    let schema = match schema::of(&page, &name).await {
+        Ok(Some((found, now))) => schema::details(&page, &found, now).await,
+        // What is wrong with the database is told below.
+        _ => html! {},
+    };
     let body = look(&page, &name).await.map(|(part, paused, limited)| {
         let live = page.to(&format!("live{}", query(&[("of", "topic"), ("name", &name), ("root", &page.root)])));
         html! {
@@ -38,6 +43,7 @@ pub(crate) async fn show(page: Page, fields: Fields) -> Response {
                 a.button href=(page.to(&format!("messages{}", query(&[("topic", &name)])))) { (texts.messages) }
             }
             div id="live" data-live=(live) { (part) }
+            (schema)
             @if !page.shared.read_only { (limit_form(&page, &name, limited.as_ref())) }
         }
     });

@@ -44,6 +44,14 @@ fn every_page_is_pictured() {
     taskmq_core::schedule::pause(&mut conn, "morning", "kim").expect("pauses");
     let limit = Limit { running: Some(5), rate: Some("100/1m".parse().expect("a rate")) };
     conn.broker().set_limit("mail", &limit, "kim").expect("limits");
+    let definition = json!({
+        "$schema": "https://json-schema.org/draft/2020-12/schema",
+        "title": "Bill",
+        "type": "object",
+        "required": ["to", "amount"],
+        "properties": {"to": {"type": "string"}, "amount": {"type": "integer", "minimum": 0}},
+    });
+    conn.broker().store_schema("bill", &definition.to_string()).expect("stores");
     for n in 0..60 {
         produce(&mut conn, ["mail", "bill", "report"][n % 3], &format!("message {n}"));
     }
@@ -75,6 +83,7 @@ fn every_page_is_pictured() {
         ("change", "/changes/1"),
         ("audit", "/audit"),
         ("produce", "/produce"),
+        ("schema", "/produce?topic=bill"),
         ("nowhere", "/nowhere"),
     ];
     for (look, (width, height), scheme, language) in LOOKS {

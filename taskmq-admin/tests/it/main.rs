@@ -26,6 +26,8 @@ mod hostile;
 mod looking;
 mod phone;
 mod schedules;
+#[cfg(feature = "schema")]
+mod schemas;
 #[cfg(feature = "serve")]
 mod serving;
 mod site;

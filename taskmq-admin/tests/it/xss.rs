@@ -87,6 +87,21 @@ pub(crate) fn seed(db: &TestDatabase, texts: &[String]) -> Vec<MessageId> {
         "INSERT INTO taskmq_limits (topic, running, actor) VALUES {};",
         limits.join(", ")
     ));
+    // Every other one cannot be used, and its error has the text.
+    let schema = |(index, text): (usize, &String)| {
+        let text = json!(text);
+        let definition = if index % 10 == 0 {
+            json!({ "type": "object", "description": text })
+        } else {
+            json!({ "type": text })
+        };
+        format!("('l{index}', {})", quoted(db, &definition.to_string()))
+    };
+    let definitions: Vec<String> = texts.iter().enumerate().take(FEW).step_by(5).map(schema).collect();
+    schedules.push_str(&format!(
+        "INSERT INTO taskmq_schemas (topic, definition) VALUES {};",
+        definitions.join(", ")
+    ));
     db.execute(&schedules);
     for text in texts.iter().take(FEW) {
         // Both pages of it, as its step is the message of the list.
@@ -196,6 +211,7 @@ fn showing(ids: &[MessageId], site: &Site) -> Vec<String> {
         }
     }
     paths.extend((0..FEW).step_by(5).map(|index| format!("/topic?name=l{index}")));
+    paths.extend((0..FEW).step_by(5).map(|index| format!("/produce?topic=l{index}")));
     paths.extend(ids.iter().map(|id| format!("/messages/{id}")));
     paths
 }

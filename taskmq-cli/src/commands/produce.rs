@@ -10,6 +10,7 @@ use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, Produced, produce
 
 use crate::cli::ProduceArgs;
 use crate::error::{Error, Result};
+use crate::schema::Check;
 use crate::{database, output, payload};
 
 /// So many lines are one statement.
@@ -22,6 +23,7 @@ pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
     }
     let payload = payload::read(args.payload.as_deref())?;
     let mut conn = database::connect(url)?;
+    Check::of(&mut conn, args)?.payload(&payload, || "this payload".to_owned())?;
     let produced = message(args, &payload).produce(&mut conn)?;
     if args.json {
         output::json(conn.broker().message(produced.id())?.as_slice());
@@ -66,6 +68,7 @@ fn produce_file(args: &ProduceArgs, path: &Path, url: Option<&str>) -> Result<()
     let file = std::fs::File::open(path).map_err(Error::file(path))?;
     let size = file.metadata().map_err(Error::file(path))?.len();
     let mut conn = database::connect(url)?;
+    let mut check = Check::of(&mut conn, args)?;
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(size) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}") {
         bar.set_style(style);
@@ -73,12 +76,16 @@ fn produce_file(args: &ProduceArgs, path: &Path, url: Option<&str>) -> Result<()
     let count = match &mut conn {
         #[cfg(feature = "sqlite")]
         AnyConnection::Sqlite(conn) => {
-            conn.immediate_transaction(|conn| produce_lines(conn, args, path, file, &bar))
+            conn.immediate_transaction(|conn| produce_lines(conn, args, path, file, &bar, &mut check))
         }
         #[cfg(feature = "postgres")]
-        AnyConnection::Postgres(conn) => conn.transaction(|conn| produce_lines(conn, args, path, file, &bar)),
+        AnyConnection::Postgres(conn) => {
+            conn.transaction(|conn| produce_lines(conn, args, path, file, &bar, &mut check))
+        }
         #[cfg(feature = "mysql")]
-        AnyConnection::Mysql(conn) => conn.transaction(|conn| produce_lines(conn, args, path, file, &bar)),
+        AnyConnection::Mysql(conn) => {
+            conn.transaction(|conn| produce_lines(conn, args, path, file, &bar, &mut check))
+        }
         _ => Err(Error::Failed("this database is not known".to_owned())),
     }?;
     bar.finish_and_clear();
@@ -97,11 +104,13 @@ fn produce_lines(
     path: &Path,
     file: std::fs::File,
     bar: &ProgressBar,
+    check: &mut Check,
 ) -> Result<usize> {
     let mut batch = Vec::with_capacity(BATCH);
     let mut count = 0;
     for payload in payload::lines(BufReader::new(bar.wrap_read(file)), path) {
-        let payload = payload?;
+        let (number, payload) = payload?;
+        check.payload(&payload, || format!("{} line {number}", path.display()))?;
         batch.push(message(args, &payload));
         if batch.len() == BATCH {
             count += produce_many(conn, batch.drain(..))?;

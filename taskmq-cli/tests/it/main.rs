@@ -10,3 +10,4 @@ mod operators;
 mod paths;
 mod refusals;
 mod schedules;
+mod schemas;

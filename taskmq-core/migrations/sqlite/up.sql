@@ -146,6 +146,13 @@ CREATE TABLE taskmq_limits (
     CHECK ((running IS NOT NULL OR rate IS NOT NULL) AND (rate IS NULL) = (per_seconds IS NULL))
 );
 
+-- What the consumer of a topic reads, as it says itself: the JSON schema that its worker writes when it starts.
+CREATE TABLE taskmq_schemas (
+    topic      TEXT      NOT NULL PRIMARY KEY,
+    definition TEXT      NOT NULL CHECK (length(CAST(definition AS BLOB)) BETWEEN 1 AND 65536),
+    written_at TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
+);
+
 -- What enqueues messages by the clock. Each tick is one message, however many workers run.
 -- `INSERT INTO taskmq_schedules (name, topic, payload, cron) VALUES (...)` is a complete schedule.
 CREATE TABLE taskmq_schedules (

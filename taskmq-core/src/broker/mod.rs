@@ -24,6 +24,7 @@ mod paused;
 mod reconcile;
 mod rows;
 mod schedules;
+mod schemas;
 mod selection;
 mod stepping;
 mod views;
@@ -43,6 +44,7 @@ use look::look;
 pub use look::{Look, Peer};
 pub use paused::PausedTopic;
 pub use schedules::{Schedule, ScheduleRecord, Schedules};
+pub use schemas::{Schema, Schemas};
 pub use selection::{Found, Selection, Spot, Walk, error_shape};
 pub use views::{
     FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage, Place, ProducedMessage,
@@ -80,7 +82,7 @@ use crate::{Backend, MessageId, Produced, Result, Retention, State};
 ///
 /// Each method is its own transaction, except [`produce`](Self::produce) and [`produce_many`](Self::produce_many),
 /// which are one statement each and so join whatever transaction is open.
-pub trait Broker: Administration + Schedules {
+pub trait Broker: Administration + Schedules + Schemas {
     /// Which database this is.
     fn backend(&self) -> Backend;
 

@@ -48,6 +48,28 @@
 //! | `payload = expression` | of the messages of the schedule | `Default::default()` |
 //! | `unique = "key"` | the schedule produces none while a message of this key is live | none |
 //! | `retention = "24h"` | how long a done message is kept; `"0s"`: not at all, `"forever"`: until a person deletes it | `"24h"` |
+//! | `schema` | programs without the consumer know what it reads, see [below](#the-schema-of-a-payload); needs the feature `schema` | they do not |
+//!
+//! # The schema of a payload
+//! Where the consumer is part of the program, a payload is checked by the very type that will read it. `taskmq-cli` and its
+//! admin are other programs than the worker. With `schema`, the worker writes the [JSON schema](https://json-schema.org)
+//! of the payload's type into the database when it starts, and they check and show by that. The type says its schema
+//! itself, with `schemars::JsonSchema` (`cargo add schemars`, version 1):
+#![cfg_attr(feature = "schema", doc = "```")]
+#![cfg_attr(not(feature = "schema"), doc = "```ignore")]
+//! use schemars::JsonSchema;
+//! use serde::{Deserialize, Serialize};
+//! use taskmq_core::task_consumer;
+//!
+//! #[derive(Serialize, Deserialize, JsonSchema)]
+//! struct LoadTest { url: String, users: u32 }
+//!
+//! #[task_consumer(topic = "yace", schema)]
+//! fn play(test: LoadTest) { println!("{} users on {}", test.users, test.url) }
+//! ```
+//! Of workers of two versions, as in a rolling deploy, the last one to start has written the schema; one that has the
+//! consumer without a schema removes it. A schema checks no messages that are there already, nor what programs produce
+//! with their own code or with SQL.
 
 pub(crate) mod call;
 pub(crate) mod context;
@@ -81,6 +103,8 @@ pub struct Consumer {
     pub(crate) schedule: Option<Declared>,
     /// Whether the handler could read a payload; `None`: it is not known what it reads.
     check: Option<fn(&str) -> serde_json::Result<()>>,
+    /// The JSON schema of its payloads, for other programs to know; `None`: they are not told.
+    pub(crate) schema: Option<fn() -> String>,
 }
 
 /// A schedule as its consumer declares it.
@@ -184,6 +208,7 @@ impl Consumer {
             states: Vec::new(),
             schedule: None,
             check: None,
+            schema: None,
         }
     }
 
@@ -284,6 +309,20 @@ impl Consumer {
     pub fn check(&self, payload: &str) -> Result<()> {
         let checked = self.check.map_or(Ok(()), |check| check(payload));
         checked.map_err(|source| Error::Unreadable { consumer: self.name, source })
+    }
+
+    /// A worker that starts with it writes the JSON schema of this type to `taskmq_schemas`, by which the admin and
+    /// `taskmq-cli produce` then check payloads of its topic; see [the schema of a payload](self#the-schema-of-a-payload).
+    ///
+    /// ```
+    /// use taskmq_core::Consumer;
+    /// let consumer = Consumer::new("yace", "play", |_| Ok(None)).reads::<u32>().schema::<u32>();
+    /// ```
+    #[cfg(feature = "schema")]
+    #[must_use]
+    pub fn schema<T: schemars::JsonSchema>(mut self) -> Self {
+        self.schema = Some(|| schemars::schema_for!(T).as_value().to_string());
+        self
     }
 
     /// The worker must have state of type `T` before it may run this consumer.

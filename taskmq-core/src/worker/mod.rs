@@ -22,6 +22,7 @@ mod pace;
 mod patience;
 mod pool;
 mod report;
+mod schemas;
 mod sessions;
 mod sighting;
 mod stop;
@@ -271,6 +272,7 @@ impl Worker {
             stop::on_signals();
         }
         let schedules = declared_schedules(&self.registry)?;
+        schemas::declare(&mut conn, &self.registry);
         let setup = Arc::new(Setup {
             schedules,
             backend: conn.backend(),

@@ -19,6 +19,7 @@ mod plans;
 mod produce;
 mod rescue;
 mod schedules;
+mod schemas;
 mod selection;
 mod sessions;
 mod worker;

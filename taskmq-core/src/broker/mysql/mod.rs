@@ -119,6 +119,7 @@ mod diagnosis;
 mod limits;
 mod logs;
 mod paused;
+mod schemas;
 mod stepping;
 
 /// If a claim met ordering keys, another transaction is for them: to exclude the other claims in the same one, two that

@@ -159,6 +159,7 @@ mod limits;
 mod logs;
 mod paused;
 mod schedules;
+mod schemas;
 mod stepping;
 
 /// For the connections of a worker. Planning a claim anew would take three times as long as carrying it out, and there

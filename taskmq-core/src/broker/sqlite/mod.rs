@@ -119,6 +119,7 @@ mod logs;
 mod paused;
 mod rescue;
 mod schedules;
+mod schemas;
 mod settle;
 mod stepping;
 mod turns;

@@ -80,6 +80,15 @@ mod renamed {
 #[task_consumer(topic = "other-path", crate = crate::renamed::queue)]
 fn other_path(_n: u8) {}
 
+#[derive(Serialize, Deserialize, schemars::JsonSchema)]
+struct Described {
+    /// How many.
+    n: u8,
+}
+
+#[task_consumer(schema, topic = "described")]
+fn described(_d: Described) {}
+
 fn main() {
     #[task_consumer(topic = "inside")]
     fn inside(_n: u8) {}
@@ -88,7 +97,7 @@ fn main() {
     let _ = all::message(&LoadTest { url: String::new(), users: 1 }).priority(1);
     assert_eq!(all::TOPIC, "all");
     let registry = Registry::discovered().expect("one consumer for each topic");
-    let topics = ["alias", "all", "asynchronous", "failure", "hourly", "inside", "made", "nothing", "other-path", "scheduled", "text-error", "transactional"];
+    let topics = ["alias", "all", "asynchronous", "described", "failure", "hourly", "inside", "made", "nothing", "other-path", "scheduled", "text-error", "transactional"];
     assert_eq!(registry.topics(), topics);
     assert!(registry.get("all").is_some_and(|c| c.name().ends_with("::all")));
 }

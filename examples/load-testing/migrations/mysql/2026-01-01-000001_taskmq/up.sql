@@ -134,6 +134,14 @@ CREATE TABLE IF NOT EXISTS taskmq_limits (
     CHECK ((running IS NOT NULL OR rate IS NOT NULL) AND (rate IS NULL) = (per_seconds IS NULL))
 ) ENGINE = InnoDB;
 
+-- What the consumer of a topic reads, as it says itself: the JSON schema that its worker writes when it starts.
+CREATE TABLE IF NOT EXISTS taskmq_schemas (
+    topic      VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
+    definition MEDIUMTEXT   CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
+    written_at TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
+    CHECK (OCTET_LENGTH(definition) BETWEEN 1 AND 65536)
+) ENGINE = InnoDB;
+
 -- What enqueues messages by the clock. Each tick is one message, however many workers run.
 -- `INSERT INTO taskmq_schedules (name, topic, payload, cron) VALUES (...)` is a complete schedule.
 -- Its times are UTC: a TIMESTAMP would end in 2038.

@@ -4,6 +4,7 @@ DROP TABLE taskmq_edges;
 DROP TABLE taskmq_steps;
 DROP TABLE taskmq_workflows;
 DROP TABLE taskmq_schedules;
+DROP TABLE taskmq_schemas;
 DROP TABLE taskmq_limits;
 DROP TABLE taskmq_paused;
 DROP TABLE taskmq_workers;

@@ -1,0 +1,36 @@
+//! The rows of schemas.
+
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, Text};
+
+use crate::Result;
+use crate::broker::schemas::{Schema, SchemaSql, Schemas, schema};
+use crate::statement::{execute, load};
+
+impl Schemas for PgConnection {
+    fn schemas(&mut self, topics: &[&str]) -> Result<Vec<Schema>> {
+        let rows = load!(
+            self, Pg => SchemaSql,
+            concat!("SELECT topic, definition, ", micros!("written_at"), " FROM taskmq_schemas WHERE topic = ANY(?) ORDER BY topic"),
+            Array<Text> = topics,
+        )?;
+        Ok(rows.into_iter().map(schema).collect())
+    }
+
+    fn store_schema(&mut self, topic: &str, definition: &str) -> Result<()> {
+        execute!(
+            self,
+            Pg,
+            "INSERT INTO taskmq_schemas (topic, definition) VALUES (?, ?)
+             ON CONFLICT (topic) DO UPDATE SET definition = excluded.definition, written_at = excluded.written_at",
+            Text = topic,
+            Text = definition,
+        )?;
+        Ok(())
+    }
+
+    fn remove_schema(&mut self, topic: &str) -> Result<bool> {
+        Ok(execute!(self, Pg, "DELETE FROM taskmq_schemas WHERE topic = ?", Text = topic)? > 0)
+    }
+}
