@@ -122,17 +122,26 @@ macro_rules! branches {
     }};
 }
 
+/// The ends of so many are looked at with one statement, which is not to take long.
+const LISTED: usize = 2_000;
+
 /// Counts those of many lanes, each kind up to `at_most`.
-///
+pub(super) fn count(conn: &mut MysqlConnection, lanes: &[Lane], at_most: i64) -> Result<Vec<LaneCount>> {
+    let mut counts = Vec::with_capacity(lanes.len());
+    for some in lanes.chunks(LISTED) {
+        counts.append(&mut count_some(conn, some, at_most)?);
+    }
+    Ok(counts)
+}
+
 /// A subquery that depends on the lane can begin at either end of it only, so the ends are looked at first. They tell
 /// all of a lane of which so many are due and none waits for its time, as most long ones are. A short lane is read as a
 /// whole. What is not known then is counted in a branch for each lane.
-pub(super) fn count(conn: &mut MysqlConnection, lanes: &[Lane], at_most: i64) -> Result<Vec<LaneCount>> {
+fn count_some(conn: &mut MysqlConnection, lanes: &[Lane], at_most: i64) -> Result<Vec<LaneCount>> {
     let mut counted = ends(conn, lanes, at_most)?;
     count_short(conn, &mut counted.iter_mut().filter(|c| c.nth.is_none()).collect::<Vec<_>>(), at_most)?;
-    for counted in counted.iter_mut().filter(|c| c.nth.is_some_and(|nth| nth <= c.now)) {
-        counted.count.due = at_most;
-    }
+    let nth_is_due = |c: &&mut Counted<'_>| c.nth.is_some_and(|nth| nth <= c.now);
+    counted.iter_mut().filter(nth_is_due).for_each(|counted| counted.count.due = at_most);
     let few_due = |c: &&mut Counted<'_>| c.count.oldest_due.is_some() && c.nth.is_some_and(|nth| nth > c.now);
     for some in counted.iter_mut().filter(few_due).collect::<Vec<_>>().chunks_mut(BRANCHES) {
         for (place, due, _) in branches!(conn, "<=", some, at_most, 0 1 2 3 4 5 6 7 8 9) {
