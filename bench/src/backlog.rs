@@ -59,7 +59,7 @@ pub(crate) fn fill(database: &Database, number: u64) -> Result {
         "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, worker_id, attempts, crashes, payload, error)
          SELECT id, topic, 'dead', priority, run_at, created_at, 0, 1, 0, payload, 'no' FROM taskmq_messages ORDER BY id LIMIT {DEAD}"
     ))?;
-    client.execute("DELETE FROM taskmq_messages WHERE id IN (SELECT id FROM taskmq_archive)")?;
+    client.execute("DELETE FROM taskmq_messages WHERE id <= (SELECT max(id) FROM taskmq_archive)")?;
     client.execute(
         "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
          SELECT id, 1, 'error', 'no', 'bench:1' FROM taskmq_messages WHERE attempts > 0 UNION ALL
