@@ -170,8 +170,11 @@ struct Counted<'a> {
     count: LaneCount,
 }
 
+/// Now, and when the first, the `at_most`th and the last message of a lane are due.
+type EndsRow = (i64, Option<i64>, Option<i64>, Option<i64>);
+
 fn ends<'a>(conn: &mut MysqlConnection, lanes: &'a [Lane], at_most: i64) -> Result<Vec<Counted<'a>>> {
-    let ends: Vec<(i64, Option<i64>, Option<i64>, Option<i64>)> = load!(
+    let ends: Vec<EndsRow> = load!(
         conn, Mysql => (BigInt, Nullable<BigInt>, Nullable<BigInt>, Nullable<BigInt>),
         concat!("SELECT ", micros!("CURRENT_TIMESTAMP(6)"), ",
             CAST(UNIX_TIMESTAMP((SELECT m.run_at ", of_lane!(), " ORDER BY m.run_at LIMIT 1)) * 1000000 AS SIGNED),
