@@ -99,7 +99,7 @@ struct Rates<'a> {
 impl Rates<'_> {
     /// They take turns in coming first, for the database does not stay the same.
     fn measure(&mut self, onlooker: &mut Process) -> Result {
-        if self.alone.len() % 2 == 0 {
+        if self.alone.len().is_multiple_of(2) {
             self.alone.push(self.drain(None)?);
             self.watched.push(self.drain(Some(onlooker))?);
         } else {
