@@ -73,6 +73,20 @@ pub(crate) fn own() -> Result<Vec<Contestant>> {
     ])
 }
 
+/// Who looks at the admin's overview: a program beside the benchmark's own, too, that answers as a contestant does.
+pub(crate) fn onlooker() -> Result<Contestant> {
+    let folder = std::env::current_exe()?.parent().map(Path::to_path_buf).unwrap_or_default();
+    Ok(Contestant {
+        name: "onlooker".to_owned(),
+        role: Role::Variant,
+        program: vec![folder.join("onlooker")],
+        environment: None,
+        left: String::new(),
+        at_most: u64::MAX,
+        without: Vec::new(),
+    })
+}
+
 /// What `bench/peers/*/peer.toml` says.
 #[derive(Clone, Debug, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -144,6 +144,22 @@ impl Database {
         }
     }
 
+    /// How many rows and entries of indexes the server has read so far: in this database (PostgreSQL), or at all
+    /// (MariaDB). SQLite does not count them.
+    pub(crate) fn rows_read(&self, client: &mut Client) -> Result<i64> {
+        match self.kind {
+            Kind::Sqlite => Err("SQLite does not count what it reads".into()),
+            Kind::Postgres => client.number(
+                "SELECT CAST((SELECT sum(seq_tup_read) FROM pg_stat_user_tables)
+                    + (SELECT sum(idx_tup_read) FROM pg_stat_user_indexes) AS BIGINT) AS value",
+            ),
+            Kind::Mariadb => client.number(
+                "SELECT CAST(sum(variable_value) AS SIGNED) AS value FROM information_schema.global_status
+                 WHERE variable_name LIKE 'Handler\\_read\\_%'",
+            ),
+        }
+    }
+
     /// A client whose own statements [`activity`](Self::activity) does not count, or (MariaDB) counts as one.
     pub(crate) fn observer(&self) -> Result<Client> {
         match self.kind {

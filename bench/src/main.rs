@@ -1,6 +1,7 @@
 //! Measures taskmq beside the raw SQL loop and its peers: `cargo xtask bench`. See `bench/README.md`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
+mod backlog;
 mod contestant;
 mod database;
 mod machine;

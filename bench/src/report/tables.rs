@@ -82,13 +82,20 @@ fn title(name: &str) -> &str {
         "last_tenth" => "in the last tenth",
         "asked_a_second" => "asked a second",
         "cpu_percent" => "processor, %",
+        "asked_a_look" => "asked a look",
+        "rows_a_look" => "read a look",
+        "watched_rate" => "a second, watched",
+        "watched_percent" => "of it, %",
         other => other,
     }
 }
 
 fn cell(name: &str, spread: Spread) -> String {
     let show = |value: f64| {
-        if matches!(name, "rate" | "messages" | "ran_twice" | "first_tenth" | "last_tenth") {
+        if matches!(
+            name,
+            "rate" | "watched_rate" | "rows_a_look" | "messages" | "ran_twice" | "first_tenth" | "last_tenth"
+        ) {
             thousands(value)
         } else {
             format!("{value:.2}")

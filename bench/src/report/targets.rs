@@ -51,6 +51,7 @@ pub(super) fn all(results: &Results) -> Vec<Target> {
             .chain(run.latency())
             .chain(run.claims())
             .chain(run.idle())
+            .chain(run.overview())
             .chain(run.memory())
             .chain(run.handlers())
             .collect::<Vec<_>>()
@@ -208,6 +209,27 @@ impl Run<'_> {
             Target::at_most(what, value, bound, |v| format!("{v:.2}"))
         });
         processor.into_iter().chain(asked).collect()
+    }
+
+    fn overview(&self) -> Vec<Target> {
+        let records = self.results.records.iter();
+        records
+            .filter(|r| r.workload == "overview" && r.database == self.database)
+            .flat_map(|r| {
+                let took = r.measures.get("p50_ms").map(|&value| {
+                    let what = format!("{}: the overview of {}", self.database, r.case);
+                    Target::at_most(what, value, 100.0, millis)
+                });
+                let watched = r.measures.get("watched_percent").map(|&value| {
+                    let what = format!(
+                        "{}: a drain that is watched among {}, of one that is not",
+                        self.database, r.case
+                    );
+                    Target::at_least(what, value / 100.0, 0.95, percent)
+                });
+                took.into_iter().chain(watched)
+            })
+            .collect()
     }
 
     fn memory(&self) -> Option<Target> {

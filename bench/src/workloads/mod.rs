@@ -4,6 +4,7 @@ mod claims;
 mod drain;
 mod idle;
 mod latency;
+mod overview;
 mod produce;
 mod steady;
 
@@ -22,7 +23,7 @@ pub(crate) struct Workload {
     pub(crate) cases: fn(Scale, Kind) -> Vec<Case>,
 }
 
-pub(crate) static ALL: [Workload; 9] = [
+pub(crate) static ALL: [Workload; 10] = [
     Workload {
         name: "bulk",
         title: "Bulk produce",
@@ -72,6 +73,14 @@ pub(crate) static ALL: [Workload; 9] = [
         title: "An idle worker",
         about: "A worker with nothing to do: processor time, and what the server says it was asked (SQLite: commits).",
         cases: idle::cases,
+    },
+    Workload {
+        name: "overview",
+        title: "The admin's overview",
+        about: "What the page takes when its figures are read anew, and what the server says it was asked (PostgreSQL: \
+                transactions) and read for that (rows and entries of indexes); then a drain of one of the topics, alone \
+                and while somebody looks each second.",
+        cases: overview::cases,
     },
     Workload {
         name: "memory",

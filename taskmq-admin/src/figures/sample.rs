@@ -88,7 +88,7 @@ impl Sample {
         let now = broker.now()?;
         let lanes = broker.lanes(LANES)?;
         let number = i64::try_from(lanes.len().max(1)).unwrap_or(i64::MAX);
-        let at_most = (100_000 / number).clamp(100, 20_000);
+        let at_most = (50_000 / number).clamp(50, 20_000);
         let mut topics: BTreeMap<String, Figures> = BTreeMap::new();
         for (lane, count) in lanes.iter().zip(broker.count_lanes(&lanes, at_most)?) {
             let figures = topics.entry(lane.topic.clone()).or_default();

@@ -19,6 +19,7 @@ use super::{claim, done, end, worker};
 each_database! {
     lanes_are_listed,
     a_lane_is_counted,
+    many_lanes_are_counted_as_each_is,
     what_waits_is_walked_through_once,
     what_is_held_is_listed,
     the_newest_messages_come_from_both_tables,
@@ -109,6 +110,26 @@ fn a_lane_is_counted(db: &TestDatabase) {
         let each: Vec<LaneCount> =
             lanes.iter().map(|lane| conn.broker().count_lane(lane, at_most).expect("counts")).collect();
         assert_eq!(conn.broker().count_lanes(&lanes, at_most).expect("counts"), each);
+    }
+}
+
+fn many_lanes_are_counted_as_each_is(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let hour = Duration::from_secs(3600);
+    let messages = (0..35_usize).flat_map(|n| {
+        let message =
+            move || NewMessage::new(format!("t{n}"), &n).priority(i16::try_from(n % 3).unwrap_or(0));
+        let due = (0..n % 7).map(move |_| message());
+        due.chain((0..n % 5).map(move |_| message().delay(hour)))
+    });
+    produce_many(&mut conn, messages).expect("produces");
+    db.execute("UPDATE taskmq_messages SET attempts = 1 WHERE id % 3 = 0");
+    let lanes = conn.broker().lanes(100).expect("reads");
+    assert_eq!(lanes.len(), 34);
+    for at_most in [1, 3, 4, 1000] {
+        let each: Vec<LaneCount> =
+            lanes.iter().map(|lane| conn.broker().count_lane(lane, at_most).expect("counts")).collect();
+        assert_eq!(conn.broker().count_lanes(&lanes, at_most).expect("counts"), each, "{at_most}");
     }
 }
 

@@ -10,7 +10,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::claim::{claim_lock, leased, next_lane};
 use super::turns::pass_turns;
-use super::{diagnosis, json, last_id, logs, paused, transaction};
+use super::{diagnosis, json, lanes, last_id, logs, paused, transaction};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
 use crate::broker::{
@@ -52,30 +52,7 @@ impl Administration for MysqlConnection {
     }
 
     fn lanes(&mut self, limit: usize) -> Result<Vec<Lane>> {
-        // Lowest priorities first, which the index can give one after the other; a topic's are turned round at its end. Of
-        // the last one, if there are too many, the lowest remain.
-        let mut lanes: Vec<Lane> = Vec::new();
-        let mut topic_began = 0;
-        while lanes.len() < limit {
-            let (topic, priority) =
-                lanes.last().map_or(("", i16::MIN), |lane| (lane.topic.as_str(), lane.priority));
-            let next: Vec<(String, i16)> = load!(
-                self, Mysql => (Text, SmallInt),
-                "SELECT topic, priority FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-                 WHERE worker_id = 0 AND (topic = ? AND priority > ? OR topic > ?) ORDER BY topic, priority LIMIT 1",
-                Text = topic,
-                SmallInt = priority,
-                Text = topic,
-            )?;
-            let Some((topic, priority)) = next.into_iter().next() else { break };
-            if lanes.last().is_some_and(|last| last.topic != topic) {
-                lanes[topic_began..].reverse();
-                topic_began = lanes.len();
-            }
-            lanes.push(Lane { topic, priority });
-        }
-        lanes[topic_began..].reverse();
-        Ok(lanes)
+        lanes::all(self, limit)
     }
 
     fn lanes_of(&mut self, topic: &str) -> Result<Vec<Lane>> {
@@ -112,6 +89,10 @@ impl Administration for MysqlConnection {
             BigInt = at_most,
         )?;
         Ok(rows::lane_count(due.first(), later.first()))
+    }
+
+    fn count_lanes(&mut self, lanes: &[Lane], at_most: i64) -> Result<Vec<LaneCount>> {
+        lanes::count(self, lanes, at_most)
     }
 
     fn waiting(&mut self, lane: &Lane, span: &Span) -> Result<Vec<Place>> {

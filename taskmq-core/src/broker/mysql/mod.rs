@@ -116,6 +116,7 @@ macro_rules! finished {
 // Below the macros that they use.
 mod admin;
 mod diagnosis;
+mod lanes;
 mod limits;
 mod logs;
 mod paused;

@@ -26,7 +26,8 @@ CREATE TABLE IF NOT EXISTS taskmq_messages (
     CHECK (worker_id <> 0
            OR attempts BETWEEN 0 AND 1000000000 AND crashes BETWEEN 0 AND 10000 AND suspicions BETWEEN 0 AND 10000),
     -- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
-    INDEX taskmq_messages_ready (worker_id, topic, priority, run_at, id),
+    -- With the attempts, those that wait for another one are counted without their rows.
+    INDEX taskmq_messages_ready (worker_id, topic, priority, run_at, id, attempts),
     UNIQUE INDEX taskmq_messages_unique (topic, unique_key)
 ) ENGINE = InnoDB;
 

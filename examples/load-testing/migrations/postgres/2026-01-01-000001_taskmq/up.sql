@@ -32,7 +32,8 @@ CREATE TABLE taskmq_messages (
     autovacuum_vacuum_cost_delay = 0
 );
 -- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
-CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, id) WHERE worker_id = 0;
+-- With the attempts, those that wait for another one are counted without their rows.
+CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, id) INCLUDE (attempts) WHERE worker_id = 0;
 CREATE INDEX taskmq_messages_held ON taskmq_messages (worker_id) WHERE worker_id <> 0;
 CREATE INDEX taskmq_messages_in_line ON taskmq_messages (worker_id, priority DESC, run_at, id) WHERE worker_id < -2;
 CREATE UNIQUE INDEX taskmq_messages_unique ON taskmq_messages (topic, unique_key) WHERE unique_key IS NOT NULL;

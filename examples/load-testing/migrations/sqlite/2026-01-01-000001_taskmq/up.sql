@@ -30,7 +30,8 @@ CREATE TABLE taskmq_messages (
            OR attempts BETWEEN 0 AND 1000000000 AND crashes BETWEEN 0 AND 10000 AND suspicions BETWEEN 0 AND 10000)
 );
 -- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
-CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, id) WHERE worker_id = 0;
+-- With the attempts, those that wait for another one are counted without their rows.
+CREATE INDEX taskmq_messages_ready ON taskmq_messages (topic, priority, run_at, id, attempts) WHERE worker_id = 0;
 CREATE INDEX taskmq_messages_held ON taskmq_messages (worker_id) WHERE worker_id <> 0;
 CREATE INDEX taskmq_messages_in_line ON taskmq_messages (worker_id, priority DESC, run_at, id) WHERE worker_id < -2;
 CREATE UNIQUE INDEX taskmq_messages_unique ON taskmq_messages (topic, unique_key) WHERE unique_key IS NOT NULL;
