@@ -72,6 +72,7 @@ texts! {
     produced: "Produced", "投递";
     finished: "Finished", "结束";
     live: "live", "实时";
+    figures_of: "The database gives no newer figures than those of", "数据库没有给出更新的数据，以下数据的时间为";
     nothing_yet: "There are no messages yet", "还没有消息";
     nothing_yet_about: "Produce one with this form, from your program, or with", "可以用表单、你的程序投递，或执行";
     more_topics: "more topics: filter them by name", "个主题未显示：请按名称筛选";

@@ -63,6 +63,8 @@ pub(crate) struct Figures {
 #[derive(Clone, Debug, Default)]
 pub(crate) struct Sample {
     pub(crate) now: DateTime<Utc>,
+    /// Why nothing newer could be read.
+    pub(crate) old: Option<String>,
     /// How long reading it took.
     pub(crate) took: Duration,
     pub(crate) total: Figures,

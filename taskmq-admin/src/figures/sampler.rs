@@ -2,6 +2,7 @@ use std::collections::{BTreeMap, VecDeque};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use tokio::sync::Mutex;
 
 use super::{History, Sample};
@@ -10,6 +11,8 @@ use crate::problem::Problem;
 
 /// So many looks at the backlog are kept.
 const LOOKS: usize = 60;
+/// For so long what was read last is shown when the database does not answer, or not in time.
+const OLD: Duration = Duration::from_secs(60);
 
 /// Reads a sample when somebody looks and the last one is old. Whoever looks at the same time gets the same one.
 #[derive(Default)]
@@ -26,7 +29,19 @@ struct Past {
 impl Sampler {
     /// What is to look alive.
     pub(crate) async fn latest(&self, pool: &Pool) -> Result<Arc<Sample>, Problem> {
-        self.within(Duration::from_millis(950), pool).await
+        match self.within(Duration::from_millis(950), pool).await {
+            Err(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => self.old(problem).await,
+            sample => sample,
+        }
+    }
+
+    async fn old(&self, problem: Problem) -> Result<Arc<Sample>, Problem> {
+        match &self.0.lock().await.last {
+            Some((read, sample)) if read.elapsed() < OLD => {
+                Ok(Arc::new(Sample { old: Some(problem.to_string()), ..Sample::clone(sample) }))
+            }
+            _ => Err(problem),
+        }
     }
 
     /// No older than this, but where reading takes long it is done less often, so that it never is a burden.

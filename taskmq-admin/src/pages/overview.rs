@@ -7,7 +7,7 @@ use crate::fields::{Fields, query};
 use crate::figures::{Figures, Sample};
 use crate::page::Page;
 use crate::problem::Problem;
-use crate::view::visible::visible_text;
+use crate::view::visible::{visible, visible_text};
 use crate::view::{chart, format};
 
 /// So many topics fit on the page.
@@ -37,6 +37,7 @@ pub(crate) async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem
     let workers = format::number(i64::try_from(sample.workers.len()).unwrap_or(i64::MAX));
     let empty = sample.topics.is_empty() && sample.produced.0.is_empty() && sample.finished.0.is_empty();
     Ok(html! {
+        (old(page, &sample))
         div.cards {
             (cards(page, &sample.total, "", &sample))
             a.card href=(page.to("workers")) { span.label { (texts.workers) } span.figure { (workers) } }
@@ -50,6 +51,15 @@ pub(crate) async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem
             (topics(page, &sample, fields.get("topics").unwrap_or_default()))
         }
     })
+}
+
+/// Says so when these figures are not of now.
+pub(crate) fn old(page: &Page, sample: &Sample) -> Markup {
+    html! {
+        @if let Some(why) = &sample.old {
+            p.notice.bad role="alert" { (page.texts.figures_of) " " (format::exact(sample.now)) ": " (visible(why)) }
+        }
+    }
 }
 
 /// The numbers of a topic, or of all; each leads to the messages that it counts.

@@ -136,6 +136,7 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
     let consumers: Vec<_> =
         sample.workers.iter().filter(|w| w.topics.split(',').any(|t| t == name)).collect();
     let part = html! {
+        (overview::old(page, &sample))
         @if let Some(paused) = &paused {
             p.notice { (texts.paused_about) " " (visible(&paused.actor)) ", " (format::time(texts, now, paused.since)) }
         }

@@ -7,6 +7,7 @@ use taskmq_core::broker::{HeldMessage, WorkerEntry};
 use crate::fields::{Posted, query};
 use crate::figures::Sample;
 use crate::page::Page;
+use crate::pages::overview;
 use crate::problem::Problem;
 use crate::view::format;
 use crate::view::visible::{visible, visible_text};
@@ -30,6 +31,7 @@ pub(crate) async fn part(page: &Page) -> Result<Markup, Problem> {
     let sample = page.shared.sampler.latest(&page.shared.reading).await?;
     let texts = page.texts;
     Ok(html! {
+        (overview::old(page, &sample))
         @if sample.workers.is_empty() {
             (page.empty(texts.no_workers, &html! { (texts.no_workers_about) " " code { "cargo run --bin worker" } }))
         } @else {

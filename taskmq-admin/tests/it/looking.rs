@@ -22,6 +22,23 @@ each_database! {
     the_live_part_is_sent_as_it_changes,
     payloads_can_be_hidden,
     what_is_beyond_all_bounds_is_bounded,
+    what_was_read_last_is_shown_when_nothing_newer_can_be,
+}
+
+fn what_was_read_last_is_shown_when_nothing_newer_can_be(db: TestDatabase) {
+    seed(&db);
+    let site = Site::new(db, |admin| admin);
+    assert!(!site.page("").contains("no newer figures"));
+    site.db.execute("ALTER TABLE taskmq_claims RENAME TO elsewhere");
+    let body = site.wait("", "no newer figures");
+    assert!(body.contains("bill/now") && body.contains("no taskmq tables"), "{body}");
+    assert!(site.page("/workers").contains("no newer figures"));
+    site.db.execute("ALTER TABLE elsewhere RENAME TO taskmq_claims");
+    let anew = std::time::Instant::now() + Duration::from_secs(20);
+    while site.page("").contains("no newer figures") {
+        assert!(std::time::Instant::now() < anew, "it is read again");
+        std::thread::sleep(Duration::from_millis(20));
+    }
 }
 
 fn every_page_says_what_it_should(db: TestDatabase) {
