@@ -18,8 +18,8 @@ use crate::{AnyConnection, BrokerConnection, Context, Failure};
 use super::patience::Patient;
 use super::pool::{Manager, Pool};
 
-/// A transaction that was undone because another stood in its way is nobody's fault, so it is run again within the same
-/// attempt, up to so many times,
+/// A transaction that was undone because another stood in its way, or because its connection was lost, is not the message's
+/// fault, so it is run again within the same attempt. Up to so many times, for a handler may be what ends its connection;
 const RERUNS: u32 = 5;
 /// each time after a part of this, lest the same two meet again.
 const PAUSE: Duration = Duration::from_millis(100);
@@ -50,11 +50,11 @@ pub(super) fn run(
                 };
                 match transactional(&mut conn, worker, consumer, claimed, &call, run) {
                     Ok(()) => break Ran::Settled,
-                    // Nobody waits for it any more, or the worker stops: another worker may run it again.
-                    Err(failure) if failure.is_conflict() && context.is_cancelled() => {
-                        break Ran::Outcome(Outcome::HandBack);
-                    }
-                    Err(failure) if reruns < RERUNS && failure.is_conflict() => {
+                    Err(failure) if reruns < RERUNS && is_undone(&failure, &mut conn) => {
+                        if context.is_cancelled() {
+                            // Nobody waits for it any more, or the worker stops: another may run it again.
+                            break Ran::Outcome(Outcome::HandBack);
+                        }
                         reruns += 1;
                         tracing::debug!(topic, id, "{topic} #{id} is run again: {failure}");
                         drop(conn);
@@ -122,6 +122,12 @@ fn transactional(
         let _ = conn.call(|conn| conn.broker().rollback());
     }
     ended
+}
+
+/// Whether it was the database that undid a transaction.
+fn is_undone(failure: &Failure, conn: &mut Patient) -> bool {
+    let mut is_cut_off = || conn.call(|conn| conn.broker().schema_version()).is_err();
+    failure.is_conflict() || failure.verdict == Verdict::Retry && is_cut_off()
 }
 
 /// Turns a handler's result into what is written.

@@ -33,7 +33,10 @@ impl ManageConnection for Manager {
     type Error = Error;
 
     fn connect(&self) -> Result<Patient> {
-        Patient::establish_for_handlers(&self.url, PATIENCE)?.belong_to(&self.sessions)
+        let mut conn = Patient::establish_for_handlers(&self.url, PATIENCE)?.belong_to(&self.sessions)?;
+        // It may take the place of one that was lost, whose session still has the locks that this one will wait for.
+        self.sessions.end_abandoned(&mut conn)?;
+        Ok(conn)
     }
 
     fn is_valid(&self, conn: &mut Patient) -> Result<()> {

@@ -349,6 +349,66 @@ fn a_deadlock_costs_no_attempt_on_mariadb() {
     a_deadlock_costs_no_attempt(&databases::fresh(taskmq_core::Backend::Mysql), cross_mysql::consumer());
 }
 
+/// The runs of each server's handler.
+static CUT_OFF: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
+
+/// Ends its own session in its first run, as a server does that is started anew, and then writes.
+#[task_consumer(topic = "cut-off", max_attempts = 1)]
+fn cut_off_postgres(number: i32, conn: &mut PgConnection) -> Result<(), Failure> {
+    if CUT_OFF[0].fetch_add(1, Ordering::SeqCst) == 0 {
+        let _ = conn.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())");
+    }
+    conn.batch_execute(&format!("INSERT INTO written_once VALUES ({number})")).map_err(Failure::new)
+}
+
+#[task_consumer(topic = "cut-off", max_attempts = 1)]
+fn cut_off_mysql(number: i32, conn: &mut MysqlConnection) -> Result<(), Failure> {
+    if CUT_OFF[1].fetch_add(1, Ordering::SeqCst) == 0 {
+        let _ = conn.batch_execute("KILL CONNECTION CONNECTION_ID()");
+    }
+    conn.batch_execute(&format!("INSERT INTO written_once VALUES ({number})")).map_err(Failure::new)
+}
+
+fn a_lost_connection_costs_no_attempt(db: &TestDatabase, consumer: taskmq_core::Consumer) {
+    db.execute("CREATE TABLE written_once (number INTEGER PRIMARY KEY)");
+    let mut conn = db.connect();
+    produce(&mut conn, "cut-off", &7).expect("produces");
+    run(db, registry([consumer]));
+    let stats = conn.broker().topics().expect("reads").remove(0);
+    assert_eq!((stats.done, stats.dead), (1, 0));
+    db.execute("CREATE TABLE is_seven (number INTEGER NOT NULL CHECK (number = 7))");
+    db.execute("INSERT INTO is_seven SELECT sum(number) FROM written_once");
+}
+
+#[test]
+fn a_lost_connection_costs_no_attempt_on_postgres() {
+    let db = databases::fresh(taskmq_core::Backend::Postgres);
+    a_lost_connection_costs_no_attempt(&db, cut_off_postgres::consumer());
+    assert_eq!(CUT_OFF[0].load(Ordering::SeqCst), 2);
+}
+
+#[test]
+fn a_lost_connection_costs_no_attempt_on_mariadb() {
+    let db = databases::fresh(taskmq_core::Backend::Mysql);
+    a_lost_connection_costs_no_attempt(&db, cut_off_mysql::consumer());
+    assert_eq!(CUT_OFF[1].load(Ordering::SeqCst), 2);
+}
+
+/// Ends its own session whenever it runs.
+#[task_consumer(topic = "ends", max_attempts = 1)]
+fn ends_its_session(_n: u32, conn: &mut PgConnection) -> Result<(), Failure> {
+    conn.batch_execute("SELECT pg_terminate_backend(pg_backend_pid())").map_err(Failure::new)
+}
+
+#[test]
+fn who_ends_its_own_connection_again_and_again_has_failed() {
+    let db = databases::fresh(taskmq_core::Backend::Postgres);
+    let mut conn = db.connect();
+    produce(&mut conn, "ends", &1).expect("produces");
+    run(&db, registry([ends_its_session::consumer()]));
+    assert_eq!(conn.broker().topics().expect("reads")[0].dead, 1);
+}
+
 static LATE: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
 
 /// Counts the end of its thread.
