@@ -5,7 +5,7 @@ use std::time::Duration;
 use chrono::{DateTime, TimeDelta, Utc};
 use taskmq_core::broker::{
     Broker, FailedLately, FinishedMessage, HeldMessage, LimitedTopic, PausedTopic, Place, ProducedMessage,
-    RunningWorkflows, Span, WorkerEntry,
+    Span, WorkerEntry,
 };
 use taskmq_core::{MessageId, Result, State};
 
@@ -19,6 +19,7 @@ const DEAD: i64 = 10_000;
 const LANES: usize = 20_000;
 const HELD: i64 = 10_000;
 const WORKERS: i64 = 1_000;
+#[cfg(feature = "metrics")]
 const WORKFLOWS: i64 = 10_000;
 
 /// A number that is counted up to some bound only.
@@ -73,8 +74,9 @@ pub(crate) struct Sample {
     pub(crate) held: Vec<HeldMessage>,
     pub(crate) paused: Vec<PausedTopic>,
     pub(crate) limited: Vec<LimitedTopic>,
-    /// Those that are not finished.
-    pub(crate) workflows: RunningWorkflows,
+    /// Those that are not finished, which no page shows.
+    #[cfg(feature = "metrics")]
+    pub(crate) workflows: taskmq_core::broker::RunningWorkflows,
     /// When messages were produced and when they finished, the last one first, and whether there are more.
     pub(crate) produced: (Vec<DateTime<Utc>>, bool),
     pub(crate) finished: (Vec<DateTime<Utc>>, bool),
@@ -155,6 +157,7 @@ impl Sample {
             held,
             paused,
             limited,
+            #[cfg(feature = "metrics")]
             workflows: broker.running_workflows(WORKFLOWS)?,
             produced,
             finished: (finished, more),
