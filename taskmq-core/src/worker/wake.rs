@@ -13,8 +13,10 @@ use crate::{AnyConnection, Backend, Result};
 /// The longest that a new message waits where no wake-up came through.
 pub(super) const POLL: Duration = Duration::from_secs(1);
 
-/// The longest time between two looks that cost no query.
+/// The longest time between two looks that cost no query, only to wake up for them;
 const FREE_LOOK: Duration = Duration::from_millis(10);
+/// and where no message has come for ten seconds.
+const RARE_LOOK: Duration = Duration::from_millis(25);
 /// The longest time between two looks that do, where the server can be asked to wait.
 #[cfg(feature = "mysql")]
 const DEAR_LOOK: Duration = Duration::from_millis(8);
@@ -171,7 +173,10 @@ impl Wake {
             #[cfg(feature = "postgres")]
             Backend::Postgres if !self.resting => Duration::from_millis(2),
             // Reading a number from shared memory, or what has arrived on the socket: a few microseconds, and no query.
-            Backend::Sqlite | Backend::Postgres => (quiet / 32).clamp(Duration::from_micros(150), FREE_LOOK),
+            Backend::Sqlite | Backend::Postgres => {
+                let longest = (quiet / 400).clamp(FREE_LOOK, RARE_LOOK);
+                (quiet / 32).clamp(Duration::from_micros(150), longest)
+            }
             Backend::Mysql if self.waits => POLL,
             Backend::Mysql => query_after(quiet),
         }
