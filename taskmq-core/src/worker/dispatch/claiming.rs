@@ -64,7 +64,7 @@ impl Dispatcher<'_> {
         let topics = self.topics_in_turn();
         if topics.is_empty() {
             // Whatever was to be due is paused or limited by now.
-            (self.maybe_due, self.due_at) = (false, None);
+            (self.maybe_due, self.due_at, self.gave_way) = (false, None, 0);
             return self.exchange(None).map(drop);
         }
         let wanted = self.pace.room(self.holdings.len() - self.finished.len()).min(BATCH);
