@@ -297,12 +297,12 @@ macro_rules! claim_each {
          ), leased AS (
             UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
             WHERE m.id = ANY(ARRAY(SELECT id FROM picked WHERE ordering_key IS NULL))
-            RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers::text, m.payload::text,
+            RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload,
                 m.priority, m.run_at, statement_timestamp()
          )
          SELECT * FROM leased
          UNION ALL
-         (SELECT id, '', 0, 0::smallint, NULL, ordering_key, NULL, '', 0::smallint, statement_timestamp(), statement_timestamp()
+         (SELECT id, '', 0, 0::smallint, NULL, ordering_key, NULL, 'null', 0::smallint, statement_timestamp(), statement_timestamp()
           FROM picked WHERE ordering_key IS NOT NULL LIMIT 1)")
     };
 }
@@ -314,7 +314,7 @@ macro_rules! pick_ordered {
             SELECT due.* FROM ", due_messages!(
                 "m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload, m.priority, m.run_at", ""), "
          )
-         SELECT id, topic, attempts + 1, crashes, max_attempts, ordering_key, headers::text, payload::text, priority, run_at,
+         SELECT id, topic, attempts + 1, crashes, max_attempts, ordering_key, headers, payload, priority, run_at,
             statement_timestamp()
          FROM picked WHERE ordering_key IS NOT NULL")
     };
@@ -332,7 +332,7 @@ macro_rules! claim_batch {
             SELECT ?, array_agg(id) FROM picked WHERE ordering_key IS NULL HAVING count(*) > 0 RETURNING id
          )
          SELECT CASE WHEN ordering_key IS NULL THEN (SELECT batch.id FROM batch) END, id, topic, attempts + 1, crashes, max_attempts,
-            ordering_key, headers::text, payload::text, priority, run_at,
+            ordering_key, headers, payload, priority, run_at,
             statement_timestamp() FROM picked")
     };
 }

@@ -89,7 +89,7 @@ pub(super) fn claim_alone(
      )
      UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
      FROM picked WHERE m.id = picked.id
-     RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers::text, m.payload::text, m.priority, m.run_at,
+     RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload, m.priority, m.run_at,
                statement_timestamp()",
         Array<Text> = topics,
         BigInt = worker_id,
@@ -115,7 +115,7 @@ pub(super) fn claim_suspects(
          )
          UPDATE taskmq_messages m SET worker_id = ?, attempts = attempts + 1, claimed_at = statement_timestamp()
          WHERE m.id = ANY(ARRAY(SELECT id FROM picked))
-         RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers::text, m.payload::text, m.priority, m.run_at,
+         RETURNING m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload, m.priority, m.run_at,
                statement_timestamp()",
         Array<Text> = topics,
         BigInt = worker_id,
