@@ -11,6 +11,7 @@ use taskmq_tests::databases::{TestDatabase, try_execute};
 use crate::hosts::host::taskmq_cli;
 
 each_database! {
+    it_finds_payloads_of_no_message,
     nothing_is_wrong_with_a_new_queue,
     an_index_that_is_gone_is_an_error,
     other_tables_are_an_error,
@@ -55,6 +56,23 @@ fn nothing_is_wrong_with_a_new_queue(db: &TestDatabase) {
     let out = doctor(db, &[]);
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(said.contains(&db.backend().to_string()), "{said}");
+}
+
+fn it_finds_payloads_of_no_message(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let text = "x".repeat(10_000);
+    let [kept, deleted] = [(); 2].map(|()| produce(&mut conn, "mail", &text).expect("produces"));
+    enter_worker(db, "mail");
+    assert_eq!(findings(db).0, []);
+    db.execute(&format!("DELETE FROM taskmq_messages WHERE id = {deleted}"));
+    assert_eq!(findings(db).0, [finding("warning", "stray-payloads")]);
+    let out = doctor(db, &[]);
+    let said = String::from_utf8_lossy(&out.stdout);
+    let fix = said.lines().find_map(|line| line.trim().strip_prefix("do:  DELETE")).expect("what to do");
+    db.execute(&format!("DELETE{fix}"));
+    assert_eq!(findings(db).0, []);
+    let message = conn.broker().message(kept).expect("reads").expect("is there");
+    assert_eq!(message.payload.get(), format!("{text:?}"));
 }
 
 fn figures(db: &TestDatabase) -> ServerFigures {

@@ -61,6 +61,11 @@ impl Drop for Roles {
     }
 }
 
+#[task_consumer(topic = "roles.large")]
+fn handle_large(payload: String) {
+    assert_eq!(payload.len(), 10_000);
+}
+
 #[task_consumer(topic = "roles", max_attempts = 2, backoff = "1ms")]
 fn handle(n: i64, ctx: &Context) -> Result<i64, &'static str> {
     ctx.log(n);
@@ -89,6 +94,7 @@ fn each_role(roles: &Roles) {
         .expect("produces");
     assert_eq!(stored, 0);
     produce(&mut producer, "roles", &-1).expect("produces");
+    produce(&mut producer, "roles.large", &"x".repeat(10_000)).expect("produces");
     let of_steps = |last| {
         let workflow = Workflow::new("roles").step("a", NewMessage::new("roles", &8), &[]);
         workflow.step("b", NewMessage::new("roles", &last), &["a"]).retention(Retention::None)
@@ -97,6 +103,7 @@ fn each_role(roles: &Roles) {
     let over = of_steps(9).produce(&mut producer).expect("produces");
 
     let registry = Registry::default().with(handle::consumer()).expect("one consumer");
+    let registry = registry.with(handle_large::consumer()).expect("another");
     roles.connect("worker").broker().store_schema("roles", "{}").expect("stores");
     let worker = Worker::new(registry, roles.url("worker")).handle_signals(false).until_empty(true);
     assert_eq!(worker.run().expect("runs"), Ended::Finished);
@@ -109,7 +116,8 @@ fn each_role(roles: &Roles) {
     let messages = reader.broker().messages(&all).expect("reads");
     let mut failed: Vec<_> = messages.iter().filter(|m| m.error.is_some()).map(|m| m.id).collect();
     failed.sort_unstable();
-    assert_eq!((messages.len(), failed.len()), (9, 2));
+    assert_eq!((messages.len(), failed.len()), (10, 2));
+    assert!(messages.iter().any(|m| m.payload.get().len() > 10_000));
     assert_eq!(reader.broker().failures(failed[0]).expect("reads").len(), 2);
     assert_eq!(reader.broker().log(failed[0]).expect("reads").len(), 2);
     assert_eq!(reader.broker().topics().expect("reads")[0].done, 7);
@@ -142,6 +150,8 @@ fn each_role(roles: &Roles) {
 
     let refused = [
         ("producer", "SELECT payload FROM taskmq_steps"),
+        ("producer", "SELECT payload FROM taskmq_payloads"),
+        ("reader", "DELETE FROM taskmq_payloads"),
         ("producer", "UPDATE taskmq_workflows SET open_steps = 0"),
         ("reader", "UPDATE taskmq_workflows SET cancelled = TRUE"),
         ("operator", "DELETE FROM taskmq_workflows"),

@@ -61,6 +61,15 @@ pub(super) fn judge(figures: &Figures) -> Vec<Finding> {
             format!("REINDEX INDEX CONCURRENTLY {name}"),
         ));
     }
+    if figures.stray_payloads > 0 {
+        findings.push(Finding::new(
+            Level::Warning,
+            "stray-payloads",
+            format!("{} of the oldest large payloads belong to no message", figures.stray_payloads),
+            "who deletes messages by hand leaves their payloads, which only take up space",
+            "DELETE FROM taskmq_payloads WHERE id NOT IN (SELECT id FROM taskmq_messages) AND id NOT IN (SELECT id FROM taskmq_archive)",
+        ));
+    }
     match &figures.server {
         ServerFigures::Sqlite(sqlite) => findings.extend(judge_sqlite(sqlite)),
         ServerFigures::Postgres(postgres) => findings.extend(judge_postgres(postgres)),

@@ -7,19 +7,36 @@ pub struct Figures {
     pub missing_indexes: Vec<&'static str>,
     /// The indexes of the taskmq tables that are there and not used, because their making failed.
     pub invalid_indexes: Vec<String>,
+    /// So many of the 10,000 oldest large payloads belong to no message: a person deleted those by hand.
+    pub stray_payloads: i64,
     /// What only this kind of database has.
     pub server: ServerFigures,
 }
 
 impl Figures {
     /// `found` are the indexes that are there, and whether they are valid.
-    pub(super) fn new(expected: &[&'static str], found: Vec<(String, bool)>, server: ServerFigures) -> Self {
+    pub(super) fn new(
+        expected: &[&'static str],
+        found: Vec<(String, bool)>,
+        stray_payloads: i64,
+        server: ServerFigures,
+    ) -> Self {
         let missing = |name: &&&'static str| !found.iter().any(|(found, _)| found == **name);
         let missing_indexes = expected.iter().filter(missing).copied().collect();
         let invalid_indexes = found.into_iter().filter(|(_, valid)| !valid).map(|(name, _)| name).collect();
-        Self { missing_indexes, invalid_indexes, server }
+        Self { missing_indexes, invalid_indexes, stray_payloads, server }
     }
 }
+
+/// How many of the oldest large payloads belong to no message.
+macro_rules! stray_payloads {
+    () => {
+        "SELECT count(*) FROM (SELECT id FROM taskmq_payloads ORDER BY id LIMIT 10000) p
+         WHERE NOT EXISTS (SELECT 1 FROM taskmq_messages m WHERE m.id = p.id)
+         AND NOT EXISTS (SELECT 1 FROM taskmq_archive a WHERE a.id = p.id)"
+    };
+}
+pub(super) use stray_payloads;
 
 /// What only one kind of database has.
 #[derive(Clone, Debug)]

@@ -21,6 +21,7 @@ mod limits;
 mod logs;
 mod look;
 mod paused;
+mod payloads;
 mod reconcile;
 mod rows;
 mod schedules;
@@ -71,6 +72,7 @@ macro_rules! out_of_line {
 }
 use out_of_line;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use crate::message::{FailedAttempt, LogLine, Message, TopicStats};
@@ -80,8 +82,8 @@ use crate::{Backend, MessageId, Produced, Result, Retention, State};
 
 /// What a database does to carry the queue; Diesel's three connections do it.
 ///
-/// Each method is its own transaction, except [`produce`](Self::produce) and [`produce_many`](Self::produce_many),
-/// which are one statement each and so join whatever transaction is open.
+/// Each method is its own transaction, except those that produce: they are one statement, or a savepoint in the
+/// transaction that is open, and so part of that.
 pub trait Broker: Administration + Schedules + Schemas {
     /// Which database this is.
     fn backend(&self) -> Backend;
@@ -92,17 +94,53 @@ pub trait Broker: Administration + Schedules + Schemas {
     /// [`Error::NotMigrated`](crate::Error::NotMigrated) when there are none.
     fn schema_version(&mut self) -> Result<i32>;
 
-    /// Stores a message.
+    /// Stores a message, and its payload by itself when that is large.
     ///
     /// # Errors
-    /// What the database reports.
-    fn produce(&mut self, message: &MessageRecord) -> Result<Produced>;
+    /// What the database reports; then nothing is stored.
+    fn produce(&mut self, message: &MessageRecord) -> Result<Produced> {
+        payloads::produce(self, message)
+    }
 
-    /// Stores many messages with one statement and says how many; those whose unique key is taken are left out.
+    /// Stores many messages and says how many; those whose unique key is taken are left out.
     ///
     /// # Errors
     /// What the database reports; then none is stored.
-    fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize>;
+    fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
+        payloads::produce_many(self, messages)
+    }
+
+    /// Stores a message as it is.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn insert(&mut self, message: &MessageRecord) -> Result<Produced>;
+
+    /// Stores messages as they are, with one statement, and says how many; those whose unique key is taken are left out.
+    ///
+    /// # Errors
+    /// What the database reports; then none is stored.
+    fn insert_many(&mut self, messages: &[MessageRecord]) -> Result<usize>;
+
+    /// Stores messages as they are, none of which has a unique key, and gives their ids in the same order.
+    ///
+    /// # Errors
+    /// What the database reports; then perhaps some are stored.
+    fn insert_each(&mut self, messages: &[MessageRecord]) -> Result<Vec<MessageId>> {
+        messages.iter().map(|message| Ok(self.insert(message)?.id())).collect()
+    }
+
+    /// Stores the payloads of messages that say that theirs are elsewhere.
+    ///
+    /// # Errors
+    /// What the database reports; then perhaps some are stored.
+    fn insert_payloads(&mut self, payloads: &[(MessageId, &str)]) -> Result<()>;
+
+    /// The payloads of those of these messages that have theirs elsewhere.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn large_payloads(&mut self, ids: &[MessageId]) -> Result<HashMap<MessageId, String>>;
 
     /// Stores a workflow, and produces the messages of the steps that wait for none; all or nothing.
     ///
@@ -123,6 +161,14 @@ pub trait Broker: Administration + Schedules + Schemas {
     /// # Errors
     /// What the database reports.
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>>;
+
+    /// Gives claimed messages the payloads that are elsewhere, which no claim brings.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn fetch_payloads(&mut self, claimed: &mut [Claimed]) -> Result<()> {
+        payloads::fetch(self, claimed)
+    }
 
     /// Turns the lease of a batch into leases of these single messages of it, for what takes longer than a batch
     /// should live; when they are all that is left of it, the batch `ends`. `false`: the lease is lost.
@@ -476,17 +522,19 @@ pub struct Claimed {
     pub ordering_key: Option<String>,
     /// Its headers, a JSON object.
     pub headers: Option<String>,
-    /// Its payload, JSON.
+    /// Its payload, JSON; until it is fetched, of a large one only that it is elsewhere.
     pub payload: String,
 }
 
-/// What others may wait for that ends with a message.
+/// What ends with a message, beside itself.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Awaited {
     /// The turn of its ordering key: when it is done or dead, the next message of that key has it.
     pub turn: bool,
     /// A step of a workflow: when it is done, the next ones may begin.
     pub step: bool,
+    /// A large payload that is stored by itself: when the message is done and not kept, it is deleted.
+    pub payload: bool,
 }
 
 impl Awaited {
@@ -500,7 +548,7 @@ impl Claimed {
     /// What ends with it. Headers that only look as if they had that of a step cost a look at the steps.
     pub fn awaited(&self) -> Awaited {
         let step = self.headers.as_deref().is_some_and(|headers| headers.contains(WORKFLOW_HEADER));
-        Awaited { turn: self.ordering_key.is_some(), step }
+        Awaited { turn: self.ordering_key.is_some(), step, payload: self.has_large_payload() }
     }
 }
 
@@ -513,7 +561,7 @@ pub struct Settlement {
     pub attempt: i32,
     /// The batch whose lease it shares.
     pub batch: Option<BatchId>,
-    /// What others may wait for.
+    /// What ends with the message.
     pub awaited: Awaited,
     /// How it ended.
     pub outcome: Outcome,

@@ -29,6 +29,7 @@ pub struct Context {
     pub(crate) max_attempts: u32,
     pub(crate) worker_id: i64,
     pub(crate) ordering_key: Option<String>,
+    pub(crate) has_large_payload: bool,
     pub(crate) headers: BTreeMap<String, String>,
     pub(crate) shared: Arc<Shared>,
 }
@@ -69,7 +70,11 @@ impl Context {
     /// What ends with the message.
     #[cfg(feature = "worker")]
     pub(crate) fn awaited(&self) -> Awaited {
-        Awaited { turn: self.ordering_key.is_some(), step: self.workflow().is_some() }
+        Awaited {
+            turn: self.ordering_key.is_some(),
+            step: self.workflow().is_some(),
+            payload: self.has_large_payload,
+        }
     }
 
     /// The headers that its producer gave it.

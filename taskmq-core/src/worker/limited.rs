@@ -117,7 +117,9 @@ impl Limited {
             let is_due = due == Some(Duration::ZERO);
             let claim =
                 is_due.then(|| broker.claim_limited(worker_id, &share, Among::Ordinary)).transpose()?;
-            Ok((due, claim.unwrap_or_default()))
+            let mut within = claim.unwrap_or_default();
+            broker.fetch_payloads(&mut within.claimed)?;
+            Ok((due, within))
         })?;
         let Within { claimed, in_line, reached } = within;
         if let Some(of_topic) = self.topics.get_mut(share.topic) {

@@ -81,7 +81,10 @@ impl Link {
             Some(order) if both => order,
             order => {
                 return self.call(move |broker| {
-                    broker.exchange(&worker, &settlements, &ended, order.as_ref().map(Order::claim).as_ref())
+                    let claim = order.as_ref().map(Order::claim);
+                    let mut exchanged = broker.exchange(&worker, &settlements, &ended, claim.as_ref())?;
+                    broker.fetch_payloads(&mut exchanged.claimed)?;
+                    Ok(exchanged)
                 });
             }
         };
@@ -96,8 +99,11 @@ impl Link {
         let settling = second.begin(move |conn: &mut AnyConnection| {
             conn.broker().exchange(&worker, &settlements, &ended, None)
         })?;
-        let claimed =
-            self.conn.call(move |conn| conn.broker().exchange(&claimer, &[], &[], Some(&order.claim())));
+        let claimed = self.conn.call(move |conn| {
+            let mut exchanged = conn.broker().exchange(&claimer, &[], &[], Some(&order.claim()))?;
+            conn.broker().fetch_payloads(&mut exchanged.claimed)?;
+            Ok(exchanged)
+        });
         // If only the claim came through, its messages are handed back once the connection is made anew.
         Ok(Exchanged { lost: second.end(settling)?.lost, ..claimed? })
     }

@@ -320,7 +320,9 @@ fn sql_hurts_nobody(db: &TestDatabase) {
         as_batch: false,
         after: &[],
     };
-    for claimed in conn.broker().claim(&claim).expect("claims") {
+    let mut claimed = conn.broker().claim(&claim).expect("claims");
+    conn.broker().fetch_payloads(&mut claimed).expect("reads");
+    for claimed in claimed {
         let shown = conn.broker().message(claimed.id).expect("reads").expect("is there");
         assert_eq!(&*claimed.payload, shown.payload.get());
     }

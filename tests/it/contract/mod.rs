@@ -15,6 +15,7 @@ mod lost_replies;
 mod open_transaction;
 mod ordering;
 mod paused;
+mod payloads;
 mod plans;
 mod produce;
 mod rescue;
@@ -41,9 +42,11 @@ fn identity(id: i64) -> WorkerIdentity {
 
 fn claim(broker: &mut dyn Broker, worker: &WorkerIdentity, topics: &[&str], limit: i64) -> Vec<Claimed> {
     let topics: Vec<Share<'_>> = topics.iter().map(|topic| Share { topic, limit, ageing: None }).collect();
-    broker
+    let mut claimed = broker
         .claim(&Claim { worker_id: worker.id, topics: &topics, limit, as_batch: false, after: &[] })
-        .expect("claims")
+        .expect("claims");
+    broker.fetch_payloads(&mut claimed).expect("reads");
+    claimed
 }
 
 fn claim_batch(broker: &mut dyn Broker, worker: &WorkerIdentity, limit: i64) -> Vec<Claimed> {

@@ -10,9 +10,10 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::claim::{claim_lock, leased, next_lane};
 use super::turns::pass_turns;
-use super::{diagnosis, json, lanes, last_id, logs, paused, transaction};
+use super::{diagnosis, json, lanes, last_id, logs, paused, payloads, transaction};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
+use crate::broker::payloads::payload;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
     LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
@@ -223,9 +224,9 @@ impl Administration for MysqlConnection {
         let mut found: Vec<rows::SummaryRow> = load!(
             self, Mysql => rows::SummarySql,
             concat!("SELECT m.id, m.topic, ", state!("m.worker_id > 0"), ", m.priority, m.attempts, ", micros!("m.created_at"), ", ", micros!("m.run_at"), ",
-                CAST(NULL AS SIGNED), m.unique_key, m.ordering_key, left(m.payload, ?), CAST(NULL AS CHAR)
+                CAST(NULL AS SIGNED), m.unique_key, m.ordering_key, left(", payload!("m"), ", ?), CAST(NULL AS CHAR)
              FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
-             WHERE ? IS NULL OR LOCATE(?, m.payload) > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0 OR LOCATE(?, m.ordering_key) > 0"),
+             WHERE ? IS NULL OR LOCATE(?, ", payload!("m"), ") > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0 OR LOCATE(?, m.ordering_key) > 0"),
             Integer = Summary::PAYLOAD_CHARS,
             Text = &ids,
             Nullable<Text> = text,
@@ -242,9 +243,9 @@ impl Administration for MysqlConnection {
         let finished: Vec<rows::SummaryRow> = load!(
             self, Mysql => rows::SummarySql,
             concat!("SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
-                ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, left(a.payload, ?), left(a.error, ?)
+                ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, left(", payload!("a"), ", ?), left(a.error, ?)
              FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
-             WHERE ? IS NULL OR LOCATE(?, a.payload) > 0 OR LOCATE(?, a.headers) > 0 OR LOCATE(?, a.unique_key) > 0 OR LOCATE(?, a.ordering_key) > 0 OR LOCATE(?, a.error) > 0"),
+             WHERE ? IS NULL OR LOCATE(?, ", payload!("a"), ") > 0 OR LOCATE(?, a.headers) > 0 OR LOCATE(?, a.unique_key) > 0 OR LOCATE(?, a.ordering_key) > 0 OR LOCATE(?, a.error) > 0"),
             Integer = Summary::PAYLOAD_CHARS,
             Integer = FinishedMessage::ERROR_CHARS,
             Text = &ids,
@@ -264,14 +265,15 @@ impl Administration for MysqlConnection {
         Ok(load!(
             self, Mysql => (BigInt, Text),
             concat!(
-                "SELECT m.id, m.payload FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
-                    WHERE length(m.payload) <= ?
-                 UNION ALL
-                 SELECT a.id, a.payload FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
-                    WHERE length(a.payload) <= ?"
+                "SELECT id, payload FROM (
+                    SELECT m.id, ", payload!("m"), " AS payload FROM ", listed!(), "
+                    STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
+                    UNION ALL
+                    SELECT a.id, ", payload!("a"), " FROM ", listed!(), "
+                    STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
+                 ) found WHERE length(payload) <= ?"
             ),
             Text = &ids,
-            BigInt = longest,
             Text = &ids,
             BigInt = longest,
         )?)
@@ -567,6 +569,7 @@ fn delete(conn: &mut MysqlConnection, live: &str, finished: &str) -> Result<()> 
             Text = ids,
         )?;
         logs::delete(conn, ids)?;
+        payloads::delete(conn, ids)?;
     }
     delete_finished(conn, finished)?;
     delete_live(conn, live)

@@ -5,7 +5,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Nullable, Text};
 
 use crate::Result;
-use crate::broker::diagnosis::{Figures, MysqlFigures, ServerFigures, Transaction};
+use crate::broker::diagnosis::{Figures, MysqlFigures, ServerFigures, Transaction, stray_payloads};
 use crate::statement::load;
 
 const INDEXES: [&str; 5] = [
@@ -69,5 +69,6 @@ pub(super) fn diagnose(conn: &mut MysqlConnection) -> Result<Figures> {
         history: history.first().copied(),
     };
     let found = indexes.into_iter().map(|name| (name, true)).collect();
-    Ok(Figures::new(&INDEXES, found, ServerFigures::Mysql(server)))
+    let strays: Vec<i64> = load!(conn, Mysql => BigInt, stray_payloads!())?;
+    Ok(Figures::new(&INDEXES, found, strays.into_iter().sum(), ServerFigures::Mysql(server)))
 }

@@ -13,6 +13,7 @@ mod turns;
 #[cfg(feature = "worker")]
 mod wait;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
@@ -33,6 +34,7 @@ use self::produce::{produce_all, produce_one};
 use self::settle::{lock_held, settle_done, settle_in};
 #[cfg(feature = "worker")]
 pub(crate) use self::wait::{has_newer, newest, wait_for_newer};
+use super::payloads::payload;
 use super::rows;
 use super::workflows::Stepping;
 use super::{
@@ -90,8 +92,9 @@ macro_rules! live {
             micros!("m.run_at"),
             " AS due, ",
             micros!("coalesce(leased.claimed_at, m.claimed_at)"),
-            " AS claimed, CAST(NULL AS SIGNED), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.ordering_key, m.headers, m.payload,
-            CAST(NULL AS CHAR) AS result, CAST(NULL AS CHAR) AS error"
+            " AS claimed, CAST(NULL AS SIGNED), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.ordering_key, m.headers, ",
+            payload!("m"),
+            ", CAST(NULL AS CHAR) AS result, CAST(NULL AS CHAR) AS error"
         )
     };
 }
@@ -108,7 +111,9 @@ macro_rules! finished {
             micros!("claimed_at"),
             ", ",
             micros!("finished_at"),
-            ", worker_id, unique_key, ordering_key, headers, payload, result, error"
+            ", worker_id, unique_key, ordering_key, headers, ",
+            payload!("taskmq_archive"),
+            ", result, error"
         )
     };
 }
@@ -120,6 +125,7 @@ mod lanes;
 mod limits;
 mod logs;
 mod paused;
+mod payloads;
 mod schemas;
 mod stepping;
 
@@ -149,12 +155,20 @@ impl Broker for MysqlConnection {
         Ok(version.first().copied().unwrap_or_default())
     }
 
-    fn produce(&mut self, message: &MessageRecord) -> Result<Produced> {
+    fn insert(&mut self, message: &MessageRecord) -> Result<Produced> {
         again(self, |conn| produce_one(conn, message))
     }
 
-    fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
+    fn insert_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
         again(self, |conn| produce_all(conn, messages))
+    }
+
+    fn insert_payloads(&mut self, payloads: &[(MessageId, &str)]) -> Result<()> {
+        payloads::insert(self, payloads)
+    }
+
+    fn large_payloads(&mut self, ids: &[MessageId]) -> Result<HashMap<MessageId, String>> {
+        payloads::of(self, ids)
     }
 
     fn produce_workflow(&mut self, workflow: &WorkflowRecord) -> Result<WorkflowId> {
@@ -264,6 +278,9 @@ impl Broker for MysqlConnection {
         workflows::advance(self, std::iter::once(settlement))?;
         if settlement.touches_log() {
             logs::write(self, std::iter::once(settlement))?;
+        }
+        if settlement.forgets_payload() {
+            payloads::delete(self, &json(&[settlement.id])?)?;
         }
         Ok(true)
     }
@@ -400,6 +417,7 @@ impl Broker for MysqlConnection {
                 Text = &list,
             )?;
             logs::delete(conn, &list)?;
+            payloads::delete(conn, &list)?;
             execute!(
                 conn,
                 Mysql,

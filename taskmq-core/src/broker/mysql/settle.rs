@@ -8,9 +8,8 @@ use diesel::sql_types::{BigInt, Integer, Text};
 use serde::Serialize;
 
 use super::claim::{end_batches, lock_batches, promote_in, release};
-use super::json;
-use super::logs;
 use super::turns::pass_turns;
+use super::{json, logs, payloads};
 use crate::broker::groups::Groups;
 use crate::broker::workflows::advance;
 use crate::broker::{BatchId, Outcome, Settlement, WorkerIdentity, nobody};
@@ -108,6 +107,10 @@ pub(super) fn settle_in(
     }
     if held.iter().any(|s| s.touches_log()) {
         logs::write(conn, held.iter().copied())?;
+    }
+    let forgotten: Vec<MessageId> = held.iter().filter(|s| s.forgets_payload()).map(|s| s.id).collect();
+    if !forgotten.is_empty() {
+        payloads::delete(conn, &json(&forgotten)?)?;
     }
     pass_turns(conn, &turns)?;
     advance(conn, held.iter().copied())?;

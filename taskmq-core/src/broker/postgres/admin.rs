@@ -10,6 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
 
 use super::claim::exclude_batch_claims;
+use super::payloads::{self, payload};
 use super::turns::pass_turns;
 use super::{diagnosis, logs, paused};
 use crate::broker::action::Sorted;
@@ -284,15 +285,15 @@ impl Administration for PgConnection {
             self, Pg => rows::SummarySql,
             concat!("WITH sought AS MATERIALIZED (SELECT ?::text AS text)
              SELECT m.id, m.topic, ", state!(), ", m.priority, m.attempts + (leased.id IS NOT NULL)::int, ", micros!("m.created_at"), ",
-                ", micros!("m.run_at"), ", CAST(NULL AS BIGINT), m.unique_key, m.ordering_key, left(m.payload::text, ?), CAST(NULL AS TEXT)
+                ", micros!("m.run_at"), ", CAST(NULL AS BIGINT), m.unique_key, m.ordering_key, left(", payload!("m"), ", ?), CAST(NULL AS TEXT)
              FROM sought CROSS JOIN ", live_messages!(), " WHERE m.id = ANY(?) AND (sought.text IS NULL
-                OR strpos(m.payload::text, sought.text) > 0 OR strpos(m.headers::text, sought.text) > 0
+                OR strpos(", payload!("m"), ", sought.text) > 0 OR strpos(m.headers::text, sought.text) > 0
                 OR strpos(m.unique_key, sought.text) > 0 OR strpos(m.ordering_key, sought.text) > 0)
              UNION ALL
              SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
-                ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, left(a.payload::text, ?), left(a.error, ?)
+                ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, left(", payload!("a"), ", ?), left(a.error, ?)
              FROM sought CROSS JOIN taskmq_archive a WHERE a.id = ANY(?) AND (sought.text IS NULL
-                OR strpos(a.payload::text, sought.text) > 0 OR strpos(a.headers::text, sought.text) > 0
+                OR strpos(", payload!("a"), ", sought.text) > 0 OR strpos(a.headers::text, sought.text) > 0
                 OR strpos(a.unique_key, sought.text) > 0 OR strpos(a.ordering_key, sought.text) > 0
                 OR strpos(a.error, sought.text) > 0)"),
             Nullable<Text> = text,
@@ -308,11 +309,12 @@ impl Administration for PgConnection {
     fn payloads(&mut self, ids: &[MessageId], longest: i64) -> Result<Vec<(MessageId, String)>> {
         Ok(load!(
             self, Pg => (BigInt, Text),
-            "SELECT id, payload::text FROM taskmq_messages WHERE id = ANY(?) AND octet_length(payload::text) <= ?
-             UNION ALL
-             SELECT id, payload::text FROM taskmq_archive WHERE id = ANY(?) AND octet_length(payload::text) <= ?",
+            concat!("SELECT id, payload FROM (
+                SELECT m.id, ", payload!("m"), " AS payload FROM taskmq_messages m WHERE m.id = ANY(?)
+                UNION ALL
+                SELECT a.id, ", payload!("a"), " FROM taskmq_archive a WHERE a.id = ANY(?)
+             ) found WHERE octet_length(payload) <= ?"),
             Array<BigInt> = ids,
-            BigInt = longest,
             Array<BigInt> = ids,
             BigInt = longest,
         )?)
@@ -564,6 +566,7 @@ fn delete(conn: &mut PgConnection, live: &[MessageId], finished: &[MessageId]) -
         Array<BigInt> = [live, finished].concat(),
     )?;
     logs::delete(conn, &[live, finished].concat())?;
+    payloads::delete(conn, &[live, finished].concat())?;
     execute!(conn, Pg, "DELETE FROM taskmq_archive WHERE id = ANY(?)", Array<BigInt> = finished)?;
     execute!(conn, Pg, "DELETE FROM taskmq_messages WHERE id = ANY(?)", Array<BigInt> = live)?;
     Ok(())

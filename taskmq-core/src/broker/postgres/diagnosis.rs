@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, Bool, Text};
 
 use crate::Result;
 use crate::broker::diagnosis::{
-    Figures, PostgresFigures, ReplicationSlot, ServerFigures, TableFigures, Transaction,
+    Figures, PostgresFigures, ReplicationSlot, ServerFigures, TableFigures, Transaction, stray_payloads,
 };
 use crate::statement::load;
 
@@ -86,5 +86,6 @@ pub(super) fn diagnose(conn: &mut PgConnection) -> Result<Figures> {
                 .collect(),
             wakes: trigger.first() == Some(&true),
         };
-    Ok(Figures::new(&INDEXES, indexes, ServerFigures::Postgres(server)))
+    let strays: Vec<i64> = load!(conn, Pg => BigInt, stray_payloads!())?;
+    Ok(Figures::new(&INDEXES, indexes, strays.into_iter().sum(), ServerFigures::Postgres(server)))
 }

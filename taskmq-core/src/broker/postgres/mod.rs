@@ -6,6 +6,7 @@ mod sessions;
 mod settle;
 mod turns;
 
+use std::collections::HashMap;
 use std::time::Duration;
 
 use diesel::connection::{AnsiTransactionManager, CacheSize, SimpleConnection, TransactionManager};
@@ -13,6 +14,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
+use self::payloads::payload;
 use super::rows;
 use super::workflows::Stepping;
 use super::{
@@ -60,8 +62,9 @@ macro_rules! live {
             micros!("m.run_at"),
             ", ",
             micros!("coalesce(leased.claimed_at, m.claimed_at)"),
-            ", CAST(NULL AS BIGINT), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.ordering_key, m.headers::text, m.payload::text,
-            CAST(NULL AS TEXT), CAST(NULL AS TEXT)"
+            ", CAST(NULL AS BIGINT), coalesce(leased.worker_id, m.worker_id), m.unique_key, m.ordering_key, m.headers::text, ",
+            payload!("m"),
+            ", CAST(NULL AS TEXT), CAST(NULL AS TEXT)"
         )
     };
 }
@@ -78,7 +81,9 @@ macro_rules! finished {
             micros!("claimed_at"),
             ", ",
             micros!("finished_at"),
-            ", worker_id, unique_key, ordering_key, headers::text, payload::text, result::text, error"
+            ", worker_id, unique_key, ordering_key, headers::text, ",
+            payload!("taskmq_archive"),
+            ", result::text, error"
         )
     };
 }
@@ -158,6 +163,7 @@ mod diagnosis;
 mod limits;
 mod logs;
 mod paused;
+mod payloads;
 mod schedules;
 mod schemas;
 mod stepping;
@@ -235,7 +241,7 @@ impl Broker for PgConnection {
         Ok(version.first().copied().unwrap_or_default())
     }
 
-    fn produce(&mut self, message: &MessageRecord) -> Result<Produced> {
+    fn insert(&mut self, message: &MessageRecord) -> Result<Produced> {
         // The other message can end between the two statements; then this one is stored after all.
         loop {
             let stored: Vec<i64> = load!(
@@ -268,7 +274,7 @@ impl Broker for PgConnection {
         }
     }
 
-    fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
+    fn insert_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
         if let Some((first, payloads)) = super::alike(messages) {
             return Ok(execute!(
                 self, Pg,
@@ -299,6 +305,37 @@ impl Broker for PgConnection {
             Array<Nullable<Text>> = column(|m| m.headers.as_deref()),
             Array<Nullable<Text>> = column(|m| Some(&m.payload)),
         )?)
+    }
+
+    fn insert_each(&mut self, messages: &[MessageRecord]) -> Result<Vec<MessageId>> {
+        let column = |of: fn(&MessageRecord) -> Option<&str>| messages.iter().map(of).collect::<Vec<_>>();
+        let mut ids: Vec<MessageId> = load!(
+            self, Pg => BigInt,
+            // Ids are drawn in the order of the rows: "INSERT ... SELECT ... ORDER BY" promises that.
+            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, ordering_key, headers, payload)
+             SELECT topic, priority, statement_timestamp() + delay * interval '1 microsecond', max_attempts, ordering_key,
+                    headers::json, payload::json
+             FROM unnest(?, ?, ?, ?, ?, ?, ?) WITH ORDINALITY
+                AS m (topic, priority, delay, max_attempts, ordering_key, headers, payload, place)
+             ORDER BY place RETURNING id",
+            Array<Nullable<Text>> = column(|m| Some(&m.topic)),
+            Array<SmallInt> = messages.iter().map(|m| m.priority).collect::<Vec<_>>(),
+            Array<BigInt> = messages.iter().map(|m| m.delay_micros).collect::<Vec<_>>(),
+            Array<Nullable<SmallInt>> = messages.iter().map(|m| m.max_attempts).collect::<Vec<_>>(),
+            Array<Nullable<Text>> = column(|m| m.ordering_key.as_deref()),
+            Array<Nullable<Text>> = column(|m| m.headers.as_deref()),
+            Array<Nullable<Text>> = column(|m| Some(&m.payload)),
+        )?;
+        ids.sort_unstable();
+        Ok(ids)
+    }
+
+    fn insert_payloads(&mut self, payloads: &[(MessageId, &str)]) -> Result<()> {
+        payloads::insert(self, payloads)
+    }
+
+    fn large_payloads(&mut self, ids: &[MessageId]) -> Result<HashMap<MessageId, String>> {
+        payloads::of(self, ids)
     }
 
     fn produce_workflow(&mut self, workflow: &WorkflowRecord) -> Result<WorkflowId> {
@@ -365,6 +402,9 @@ impl Broker for PgConnection {
         }
         if held && settlement.touches_log() {
             logs::write(self, std::iter::once(settlement))?;
+        }
+        if held && settlement.forgets_payload() {
+            payloads::delete(self, &[settlement.id])?;
         }
         Ok(held)
     }
@@ -486,6 +526,8 @@ impl Broker for PgConnection {
                 DELETE FROM taskmq_failures WHERE message_id IN (SELECT id FROM gone)
              ), logs AS (
                 DELETE FROM taskmq_logs WHERE message_id IN (SELECT id FROM gone)
+             ), payloads AS (
+                DELETE FROM taskmq_payloads WHERE id = ANY(ARRAY(SELECT id FROM gone))
              )
              SELECT id FROM gone"),
             BigInt = limit,

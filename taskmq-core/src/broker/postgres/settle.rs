@@ -8,8 +8,8 @@ use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 use serde::Serialize;
 
 use super::claim::{self, unheld};
-use super::logs;
 use super::turns::pass_turns;
+use super::{logs, payloads};
 use crate::broker::groups::{DoneGroup, Groups};
 use crate::broker::workflows::advance;
 use crate::broker::{BatchId, Claim, Exchanged, Outcome, Settlement, WorkerIdentity, nobody};
@@ -94,6 +94,8 @@ struct Sorted<'a> {
     steps: Vec<&'a Settlement>,
     /// Those with lines to write or to delete.
     logs: Vec<&'a Settlement>,
+    /// Whose payload is deleted.
+    forgotten: Vec<MessageId>,
 }
 
 impl<'a> Sorted<'a> {
@@ -107,6 +109,7 @@ impl<'a> Sorted<'a> {
             turns: settlements.iter().filter(|s| s.ends_turn()).map(|s| s.id).collect(),
             steps: settlements.iter().filter(|s| s.ends_step()).collect(),
             logs: settlements.iter().filter(|s| s.touches_log()).collect(),
+            forgotten: settlements.iter().filter(|s| s.forgets_payload()).map(|s| s.id).collect(),
         };
         for settlement in settlements {
             match (settlement.batch, &settlement.outcome) {
@@ -124,6 +127,7 @@ impl<'a> Sorted<'a> {
         let many = !self.turns.is_empty()
             || !self.steps.is_empty()
             || !self.logs.is_empty()
+            || !self.forgotten.is_empty()
             || !self.failed.is_empty()
             || !self.batches.failed.is_empty()
             || !self.batches.handed_back.is_empty();
@@ -136,7 +140,17 @@ impl<'a> Sorted<'a> {
 
     /// Gives the ids of those whose lease still held.
     fn write(self, conn: &mut PgConnection, worker: &WorkerIdentity) -> Result<Vec<MessageId>> {
-        let Sorted { batches, done, mut failed, handed_back, ended, mut turns, steps, mut logs } = self;
+        let Sorted {
+            batches,
+            done,
+            mut failed,
+            handed_back,
+            ended,
+            mut turns,
+            steps,
+            mut logs,
+            mut forgotten,
+        } = self;
         let mut written = Vec::new();
         for group in batches.failed {
             if claim::promote(conn, worker.id, group.batch, &group.ids())? {
@@ -178,6 +192,10 @@ impl<'a> Sorted<'a> {
             let written: HashSet<MessageId> = written.iter().copied().collect();
             logs.retain(|s| written.contains(&s.id));
             logs::write(conn, logs.into_iter())?;
+        }
+        if !forgotten.is_empty() {
+            forgotten.retain(|id| written.contains(id));
+            payloads::delete(conn, &forgotten)?;
         }
         Ok(written)
     }

@@ -10,9 +10,10 @@ use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
 use super::turns::pass_turns;
-use super::{diagnosis, json_list, logs, paused};
+use super::{diagnosis, json_list, logs, paused, payloads};
 use crate::broker::action::Sorted;
 use crate::broker::audit::{write_down, write_down_drain};
+use crate::broker::payloads::payload;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
     LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
@@ -280,16 +281,16 @@ impl Administration for SqliteConnection {
             self, Sqlite => SummarySql,
             concat!("WITH wanted AS (SELECT value AS id FROM json_each(?)), sought AS (SELECT ? AS text)
              SELECT m.id, m.topic, ", state!(), ", m.priority, m.attempts + (leased.id IS NOT NULL), ", micros!("m.created_at"), ",
-                ", micros!("m.run_at"), ", NULL, m.unique_key, m.ordering_key, CAST(substr(m.payload, 1, ?) AS BLOB), NULL
+                ", micros!("m.run_at"), ", NULL, m.unique_key, m.ordering_key, CAST(substr(", payload!("m"), ", 1, ?) AS BLOB), NULL
              FROM wanted CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.id CROSS JOIN sought
              LEFT JOIN ", leased!(), " ON leased.id = m.id
-             WHERE sought.text IS NULL OR instr(m.payload, sought.text) OR instr(coalesce(m.headers, ''), sought.text)
+             WHERE sought.text IS NULL OR instr(", payload!("m"), ", sought.text) OR instr(coalesce(m.headers, ''), sought.text)
                 OR instr(coalesce(m.unique_key, ''), sought.text) OR instr(coalesce(m.ordering_key, ''), sought.text)
              UNION ALL
              SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
-                ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, CAST(substr(a.payload, 1, ?) AS BLOB), substr(a.error, 1, ?)
+                ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, CAST(substr(", payload!("a"), ", 1, ?) AS BLOB), substr(a.error, 1, ?)
              FROM wanted CROSS JOIN taskmq_archive a NOT INDEXED ON a.id = wanted.id CROSS JOIN sought
-             WHERE sought.text IS NULL OR instr(a.payload, sought.text) OR instr(coalesce(a.headers, ''), sought.text)
+             WHERE sought.text IS NULL OR instr(", payload!("a"), ", sought.text) OR instr(coalesce(a.headers, ''), sought.text)
                 OR instr(coalesce(a.unique_key, ''), sought.text) OR instr(coalesce(a.ordering_key, ''), sought.text)
                 OR instr(coalesce(a.error, ''), sought.text)"),
             Text = &ids,
@@ -326,13 +327,14 @@ impl Administration for SqliteConnection {
         let ids = json_list(ids)?;
         let found: Vec<(MessageId, Vec<u8>)> = load!(
             self, Sqlite => (BigInt, Binary),
-            "SELECT m.id, CAST(m.payload AS BLOB) FROM json_each(?) wanted
-                CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.value WHERE length(CAST(m.payload AS BLOB)) <= ?
-             UNION ALL
-             SELECT a.id, CAST(a.payload AS BLOB) FROM json_each(?) wanted
-                CROSS JOIN taskmq_archive a NOT INDEXED ON a.id = wanted.value WHERE length(CAST(a.payload AS BLOB)) <= ?",
+            concat!("SELECT id, payload FROM (
+                SELECT m.id AS id, CAST(", payload!("m"), " AS BLOB) AS payload FROM json_each(?) wanted
+                CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.value
+                UNION ALL
+                SELECT a.id, CAST(", payload!("a"), " AS BLOB) FROM json_each(?) wanted
+                CROSS JOIN taskmq_archive a NOT INDEXED ON a.id = wanted.value
+             ) WHERE length(payload) <= ?"),
             Text = &ids,
-            BigInt = longest,
             Text = &ids,
             BigInt = longest,
         )?;
@@ -602,8 +604,10 @@ fn delete(conn: &mut SqliteConnection, live: &str, finished: &str) -> Result<()>
         Text = live,
         Text = finished,
     )?;
-    logs::delete(conn, live)?;
-    logs::delete(conn, finished)?;
+    for ids in [live, finished] {
+        logs::delete(conn, ids)?;
+        payloads::delete(conn, ids)?;
+    }
     execute!(
         conn,
         Sqlite,

@@ -1,12 +1,12 @@
 //! Figures of the file.
 
 use diesel::prelude::*;
-use diesel::sql_types::Text;
+use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::{file_of, library_version};
 use crate::Result;
-use crate::broker::diagnosis::{Figures, ServerFigures, SqliteFigures};
+use crate::broker::diagnosis::{Figures, ServerFigures, SqliteFigures, stray_payloads};
 use crate::statement::load;
 
 const INDEXES: [&str; 6] = [
@@ -33,5 +33,6 @@ pub(super) fn diagnose(conn: &mut SqliteConnection) -> Result<Figures> {
         problems,
     };
     let found = indexes.into_iter().map(|name| (name, true)).collect();
-    Ok(Figures::new(&INDEXES, found, ServerFigures::Sqlite(server)))
+    let strays: Vec<i64> = load!(conn, Sqlite => BigInt, stray_payloads!())?;
+    Ok(Figures::new(&INDEXES, found, strays.into_iter().sum(), ServerFigures::Sqlite(server)))
 }

@@ -1,6 +1,7 @@
 //! All SQL for SQLite. One writer at a time is SQLite's own rule: every write here is one `BEGIN IMMEDIATE`
 //! transaction of a few milliseconds, so no lock of ours is needed on a row.
 
+use std::collections::HashMap;
 use std::path::Path;
 use std::time::{Duration, Instant};
 
@@ -11,6 +12,7 @@ use diesel::sqlite::Sqlite;
 
 use self::claim::{batches_of, claim_in, end_batches, next_lane, note_leased, promote_in, worker_exists};
 use self::settle::{settle_in, settle_one};
+use super::payloads::payload;
 use super::rows;
 use super::workflows::Stepping;
 use super::{
@@ -88,7 +90,9 @@ macro_rules! live {
             micros!("m.run_at"),
             ", ",
             micros!("coalesce(leased.claimed_at, m.claimed_at)"),
-            ", NULL, coalesce(leased.worker_id, m.worker_id), m.unique_key, m.ordering_key, m.headers, m.payload, NULL, NULL"
+            ", NULL, coalesce(leased.worker_id, m.worker_id), m.unique_key, m.ordering_key, m.headers, ",
+            payload!("m"),
+            ", NULL, NULL"
         )
     };
 }
@@ -105,7 +109,9 @@ macro_rules! finished {
             micros!("claimed_at"),
             ", ",
             micros!("finished_at"),
-            ", worker_id, unique_key, ordering_key, headers, payload, result, error"
+            ", worker_id, unique_key, ordering_key, headers, ",
+            payload!("taskmq_archive"),
+            ", result, error"
         )
     };
 }
@@ -117,6 +123,7 @@ mod diagnosis;
 mod limits;
 mod logs;
 mod paused;
+mod payloads;
 mod rescue;
 mod schedules;
 mod schemas;
@@ -182,7 +189,7 @@ impl Broker for SqliteConnection {
         Ok(version.first().copied().unwrap_or_default())
     }
 
-    fn produce(&mut self, message: &MessageRecord) -> Result<Produced> {
+    fn insert(&mut self, message: &MessageRecord) -> Result<Produced> {
         let delay = delay_modifier(message.delay_micros);
         // The other message can end between the two statements; then this one is stored after all.
         loop {
@@ -216,7 +223,7 @@ impl Broker for SqliteConnection {
         }
     }
 
-    fn produce_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
+    fn insert_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
         if let Some((first, payloads)) = super::alike(messages) {
             // LIMIT keeps SQLite from working the times out again for each message.
             return Ok(execute!(
@@ -245,6 +252,14 @@ impl Broker for SqliteConnection {
              ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING",
             Text = records,
         )?)
+    }
+
+    fn insert_payloads(&mut self, payloads: &[(MessageId, &str)]) -> Result<()> {
+        payloads::insert(self, payloads)
+    }
+
+    fn large_payloads(&mut self, ids: &[MessageId]) -> Result<HashMap<MessageId, String>> {
+        payloads::of(self, ids)
     }
 
     fn produce_workflow(&mut self, workflow: &WorkflowRecord) -> Result<WorkflowId> {
@@ -352,6 +367,9 @@ impl Broker for SqliteConnection {
         }
         if held && settlement.touches_log() {
             logs::write(self, std::iter::once(settlement))?;
+        }
+        if held && settlement.forgets_payload() {
+            payloads::delete(self, &json_list(&[settlement.id])?)?;
         }
         Ok(held)
     }
@@ -482,6 +500,7 @@ impl Broker for SqliteConnection {
                 Text = &ids
             )?;
             logs::delete(conn, &ids)?;
+            payloads::delete(conn, &ids)?;
             Ok(execute!(
                 conn,
                 Sqlite,

@@ -7,9 +7,8 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::{batches_of, promote_in, release};
-use super::logs;
 use super::turns::pass_turns;
-use super::{delay_modifier, json_list};
+use super::{delay_modifier, json_list, logs, payloads};
 use crate::broker::groups::{DoneGroup, Groups};
 use crate::broker::workflows::advance;
 use crate::broker::{Outcome, Settlement, WorkerIdentity, nobody};
@@ -58,6 +57,11 @@ pub(super) fn settle_in(
     advance(conn, settlements.iter().filter(|s| !lost.contains(&s.id)))?;
     if settlements.iter().any(Settlement::touches_log) {
         logs::write(conn, settlements.iter().filter(|s| !lost.contains(&s.id) && !before.contains(&s.id)))?;
+    }
+    let forgotten: Vec<MessageId> =
+        settlements.iter().filter(|s| s.forgets_payload() && !lost.contains(&s.id)).map(|s| s.id).collect();
+    if !forgotten.is_empty() {
+        payloads::delete(conn, &json_list(&forgotten)?)?;
     }
     Ok(lost)
 }

@@ -147,11 +147,14 @@ impl Dispatcher<'_> {
     pub(super) fn claim_alone(&mut self) -> Result<()> {
         let (topics, limited) = (self.topics(), self.limited_topics());
         let worker_id = self.worker.id;
-        let claimed =
-            link_of(&mut self.link)?.call(move |broker| match broker.claim_alone(worker_id, &topics)? {
-                None => Ok(claim_left(broker, worker_id, &limited, Among::SetAside, 1)?.into_iter().next()),
-                claimed => Ok(claimed),
-            })?;
+        let claimed = link_of(&mut self.link)?.call(move |broker| {
+            let mut claimed = broker.claim_alone(worker_id, &topics)?;
+            if claimed.is_none() {
+                claimed = claim_left(broker, worker_id, &limited, Among::SetAside, 1)?.into_iter().next();
+            }
+            broker.fetch_payloads(claimed.as_mut_slice())?;
+            Ok(claimed)
+        })?;
         match claimed {
             Some(message) => {
                 tracing::warn!(
@@ -185,6 +188,7 @@ impl Dispatcher<'_> {
             let mut claimed = broker.claim_suspects(worker_id, &topics, limit)?;
             let left = limit - i64::try_from(claimed.len()).unwrap_or(limit);
             claimed.extend(claim_left(broker, worker_id, &limited, Among::Suspects, left)?);
+            broker.fetch_payloads(&mut claimed)?;
             Ok(claimed)
         })?;
         if claimed.len() < room {

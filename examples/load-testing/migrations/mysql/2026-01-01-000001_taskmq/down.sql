@@ -10,6 +10,7 @@ DROP TABLE taskmq_paused;
 DROP TABLE taskmq_workers;
 DROP TABLE taskmq_logs;
 DROP TABLE taskmq_failures;
+DROP TABLE taskmq_payloads;
 DROP TABLE taskmq_archive;
 DROP TABLE taskmq_turns;
 DROP TABLE taskmq_claims;

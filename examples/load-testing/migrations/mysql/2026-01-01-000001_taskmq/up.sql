@@ -76,6 +76,14 @@ CREATE TABLE IF NOT EXISTS taskmq_archive (
     INDEX taskmq_archive_finished (state, keep_seconds, finished_at)
 ) ENGINE = InnoDB;
 
+-- Payloads of more than 8 KiB, each written once: in the message, and in the archive, is only what is small in it, and the
+-- text "in taskmq_payloads" for the rest.
+-- taskmq has checked them.
+CREATE TABLE IF NOT EXISTS taskmq_payloads (
+    id      BIGINT   NOT NULL PRIMARY KEY COMMENT 'the message''s',
+    payload LONGTEXT CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL
+) ENGINE = InnoDB;
+
 -- One row for each attempt that failed.
 CREATE TABLE IF NOT EXISTS taskmq_failures (
     id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,

@@ -1,0 +1,47 @@
+//! Large payloads.
+
+use std::collections::HashMap;
+
+use diesel::mysql::Mysql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+
+use super::json;
+use crate::statement::{execute, load};
+use crate::{MessageId, Result};
+
+/// One by one: to write large texts as JSON within JSON takes longer.
+pub(super) fn insert(conn: &mut MysqlConnection, payloads: &[(MessageId, &str)]) -> Result<()> {
+    for (id, payload) in payloads {
+        execute!(
+            conn,
+            Mysql,
+            "INSERT INTO taskmq_payloads (id, payload) VALUES (?, ?)",
+            BigInt = id,
+            Text = payload,
+        )?;
+    }
+    Ok(())
+}
+
+pub(super) fn of(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, String>> {
+    let found: Vec<(MessageId, String)> = load!(
+        conn, Mysql => (BigInt, Text),
+        "SELECT p.id, p.payload FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) wanted
+         STRAIGHT_JOIN taskmq_payloads p FORCE INDEX (PRIMARY) ON p.id = wanted.id",
+        Text = json(ids)?,
+    )?;
+    Ok(found.into_iter().collect())
+}
+
+/// Of the messages in this list.
+pub(super) fn delete(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
+    execute!(
+        conn,
+        Mysql,
+        "DELETE p FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) gone
+         STRAIGHT_JOIN taskmq_payloads p FORCE INDEX (PRIMARY) ON p.id = gone.id",
+        Text = ids,
+    )?;
+    Ok(())
+}

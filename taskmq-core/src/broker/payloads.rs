@@ -1,0 +1,187 @@
+//! Large payloads are stored once, in `taskmq_payloads`, so that a message that moves to the archive leaves its payload
+//! where it is. The message itself says so, and keeps what is small in it.
+
+use std::borrow::Cow;
+use std::collections::BTreeMap;
+
+use serde_json::value::RawValue;
+
+use super::{Broker, Claimed, Outcome, Settlement, atomically};
+use crate::produce::{MessageRecord, Produced};
+use crate::{MessageId, Result, Retention};
+
+/// A payload of more bytes than this has a row of its own. Somewhat above the size from which all three databases store
+/// a text apart from its row.
+const LARGE: usize = 8 * 1024;
+
+/// Small members of a large object stay with the message, for whoever looks with SQL: of up to so many bytes each,
+const SMALL: usize = 200;
+/// and so many together.
+const SMALL_TOGETHER: usize = 2_000;
+
+/// What a message has in place of its payload that is in `taskmq_payloads`, or at the end of what is left of that: JSON, as
+/// everything there is. Somebody's payload may have the same words; if `taskmq_payloads` has nothing of this message, it
+/// is what it is.
+macro_rules! elsewhere {
+    () => {
+        "\"in taskmq_payloads\""
+    };
+}
+pub(super) use elsewhere;
+
+/// The payload of `m` as people see it, as an SQL expression.
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
+macro_rules! payload {
+    ($of:literal) => {
+        concat!(
+            "coalesce((SELECT p.payload FROM taskmq_payloads p WHERE p.id = ",
+            $of,
+            ".id AND ",
+            $of,
+            ".payload LIKE '%",
+            $crate::broker::payloads::elsewhere!(),
+            "%'), ",
+            $of,
+            ".payload)"
+        )
+    };
+}
+#[cfg(any(feature = "sqlite", feature = "mysql"))]
+pub(super) use payload;
+
+impl MessageRecord {
+    fn is_large(&self) -> bool {
+        self.payload.len() > LARGE
+    }
+
+    /// The same message, whose payload is elsewhere.
+    fn without_payload(&self) -> Self {
+        Self {
+            topic: self.topic.clone(),
+            payload: what_is_small(&self.payload).unwrap_or_else(|| elsewhere!().to_owned()),
+            priority: self.priority,
+            delay_micros: self.delay_micros,
+            max_attempts: self.max_attempts,
+            unique_key: self.unique_key.clone(),
+            ordering_key: self.ordering_key.clone(),
+            headers: self.headers.clone(),
+        }
+    }
+}
+
+/// The small members of an object, and for the others, which stand last, where they are. `None`: it is none, or has too
+/// many.
+fn what_is_small(payload: &str) -> Option<String> {
+    let members: BTreeMap<Cow<'_, str>, &RawValue> = serde_json::from_str(payload).ok()?;
+    let (small, large): (Vec<_>, Vec<_>) =
+        members.into_iter().partition(|(_, value)| value.get().len() <= SMALL);
+    let small = small.into_iter().map(|(name, value)| (name, value.get()));
+    let members = small.chain(large.into_iter().map(|(name, _)| (name, elsewhere!())));
+    let members =
+        members.map(|(name, value)| Some(format!("{}:{value}", serde_json::to_string(&name).ok()?)));
+    let text = format!("{{{}}}", members.collect::<Option<Vec<_>>>()?.join(","));
+    (text.len() <= SMALL_TOGETHER && is_elsewhere(&text)).then_some(text)
+}
+
+fn is_elsewhere(payload: &str) -> bool {
+    payload.strip_suffix('}').unwrap_or(payload).ends_with(elsewhere!())
+}
+
+pub(super) fn produce<B: Broker + ?Sized>(broker: &mut B, message: &MessageRecord) -> Result<Produced> {
+    if message.is_large() {
+        return atomically(broker, |broker| produce_large(broker, message));
+    }
+    broker.insert(message)
+}
+
+/// In the order in which they are given.
+pub(super) fn produce_many<B: Broker + ?Sized>(broker: &mut B, messages: &[MessageRecord]) -> Result<usize> {
+    if !messages.iter().any(MessageRecord::is_large) {
+        return broker.insert_many(messages);
+    }
+    atomically(broker, |broker| {
+        let mut stored = 0;
+        for alike in messages.chunk_by(|a, b| a.is_large() == b.is_large()) {
+            stored += if alike.iter().any(MessageRecord::is_large) {
+                produce_many_large(broker, alike)?
+            } else {
+                broker.insert_many(alike)?
+            };
+        }
+        Ok(stored)
+    })
+}
+
+fn produce_large<B: Broker + ?Sized>(broker: &mut B, message: &MessageRecord) -> Result<Produced> {
+    let produced = broker.insert(&message.without_payload())?;
+    if let Produced::New(id) = produced {
+        broker.insert_payloads(&[(id, &message.payload)])?;
+    }
+    Ok(produced)
+}
+
+fn produce_many_large<B: Broker + ?Sized>(broker: &mut B, messages: &[MessageRecord]) -> Result<usize> {
+    if messages.iter().any(|message| message.unique_key.is_some()) {
+        let produced = messages.iter().map(|message| produce_large(broker, message));
+        let produced = produced.collect::<Result<Vec<_>>>()?;
+        return Ok(produced.iter().filter(|produced| matches!(produced, Produced::New(_))).count());
+    }
+    let without: Vec<MessageRecord> = messages.iter().map(MessageRecord::without_payload).collect();
+    let ids = broker.insert_each(&without)?;
+    let payloads: Vec<(MessageId, &str)> =
+        ids.into_iter().zip(messages.iter().map(|message| message.payload.as_str())).collect();
+    broker.insert_payloads(&payloads)?;
+    Ok(payloads.len())
+}
+
+pub(super) fn fetch<B: Broker + ?Sized>(broker: &mut B, claimed: &mut [Claimed]) -> Result<()> {
+    let ids: Vec<MessageId> = claimed.iter().filter(|c| is_elsewhere(&c.payload)).map(|c| c.id).collect();
+    if ids.is_empty() {
+        return Ok(());
+    }
+    let mut found = broker.large_payloads(&ids)?;
+    for message in claimed {
+        if let Some(payload) = found.remove(&message.id) {
+            message.payload = payload;
+        }
+    }
+    Ok(())
+}
+
+impl Claimed {
+    /// Whether its payload is in `taskmq_payloads`, or may be.
+    pub(crate) fn has_large_payload(&self) -> bool {
+        self.payload.len() > LARGE || is_elsewhere(&self.payload)
+    }
+}
+
+impl Settlement {
+    /// The message is done and not kept, so its payload is not either.
+    pub(super) fn forgets_payload(&self) -> bool {
+        self.awaited.payload && matches!(self.outcome, Outcome::Done { retention: Retention::None, .. })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn small_members_stay() {
+        let pad = "x".repeat(SMALL);
+        let text = format!(r#"{{"pad": "{pad}", "key": "a\"b", "at": {{"n": [1, 2]}}, "": null}}"#);
+        let stays = what_is_small(&text).expect("an object");
+        assert_eq!(stays, r#"{"":null,"at":{"n": [1, 2]},"key":"a\"b","pad":"in taskmq_payloads"}"#);
+        assert!(is_elsewhere(&stays) && is_elsewhere(elsewhere!()));
+        assert!(!is_elsewhere(&text) && !is_elsewhere("{}") && !is_elsewhere(""));
+    }
+
+    #[test]
+    fn nothing_stays_of_what_is_no_object_or_has_too_many_members() {
+        assert_eq!(what_is_small(r#"["a"]"#), None);
+        assert_eq!(what_is_small("1"), None);
+        let many = |n: usize| (0..n).map(|n| format!("\"{n}\":1")).collect::<Vec<_>>().join(",");
+        assert_eq!(what_is_small(&format!("{{{}}}", many(3))), None, "none is large");
+        assert_eq!(what_is_small(&format!("{{{},\"pad\":{:?}}}", many(1_000), "x".repeat(SMALL))), None);
+    }
+}

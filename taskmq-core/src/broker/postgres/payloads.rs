@@ -1,0 +1,53 @@
+//! Large payloads.
+
+use std::collections::HashMap;
+
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt, Text};
+
+use crate::statement::{execute, load};
+use crate::{MessageId, Result};
+
+/// The payload of a message as people see it, as an SQL expression.
+macro_rules! payload {
+    ($of:literal) => {
+        concat!(
+            "coalesce((SELECT p.payload::text FROM taskmq_payloads p WHERE p.id = ",
+            $of,
+            ".id AND ",
+            $of,
+            ".payload::text LIKE '%",
+            $crate::broker::payloads::elsewhere!(),
+            "%'), ",
+            $of,
+            ".payload::text)"
+        )
+    };
+}
+pub(super) use payload;
+
+pub(super) fn insert(conn: &mut PgConnection, payloads: &[(MessageId, &str)]) -> Result<()> {
+    let (ids, texts): (Vec<MessageId>, Vec<&str>) = payloads.iter().copied().unzip();
+    execute!(
+        conn, Pg,
+        "INSERT INTO taskmq_payloads (id, payload) SELECT id, payload::json FROM unnest(?, ?) AS p (id, payload)",
+        Array<BigInt> = ids,
+        Array<Text> = texts,
+    )?;
+    Ok(())
+}
+
+pub(super) fn of(conn: &mut PgConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, String>> {
+    let found: Vec<(MessageId, String)> = load!(
+        conn, Pg => (BigInt, Text),
+        "SELECT id, payload FROM taskmq_payloads WHERE id = ANY(?)",
+        Array<BigInt> = ids,
+    )?;
+    Ok(found.into_iter().collect())
+}
+
+pub(super) fn delete(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
+    execute!(conn, Pg, "DELETE FROM taskmq_payloads WHERE id = ANY(?)", Array<BigInt> = ids)?;
+    Ok(())
+}

@@ -1,0 +1,260 @@
+//! A large payload is stored once, and is as good as any other.
+
+use std::sync::Mutex;
+use std::time::Duration;
+
+use diesel::sql_types::BigInt;
+use diesel::{Connection, QueryableByName, RunQueryDsl};
+use taskmq_core::broker::{Action, Condition, Limit, Noted, Outcome, Selection};
+use taskmq_core::worker::Ended;
+use taskmq_core::{
+    AnyConnection, Backend, BrokerConnection, Consumer, Error, MessageId, NewMessage, Produced, Registry,
+    Retention, State, Worker, produce, produce_many, task_consumer,
+};
+use taskmq_tests::databases::TestDatabase;
+
+use super::{claim, end, worker};
+
+each_database! {
+    handlers_get_large_payloads,
+    many_are_stored_in_their_order,
+    every_way_to_claim_brings_the_payload,
+    a_large_payload_lives_as_long_as_its_message,
+    people_see_large_payloads,
+    what_is_rolled_back_leaves_no_payload,
+    the_words_that_stand_for_one_are_a_payload_too,
+}
+
+const WORDS: &str = "in taskmq_payloads";
+
+/// More than fits beside its message, with what a text can have that is hard to keep.
+fn large(n: usize) -> String {
+    format!("{n} '\"\\\u{0}😀\n{}", "wide".repeat(5_000 + n))
+}
+
+static SEEN: Mutex<Vec<(String, MessageId, String)>> = Mutex::new(Vec::new());
+
+#[task_consumer(topic = "t", backoff = "1ms")]
+fn note(payload: (String, String), ctx: &taskmq_core::Context) {
+    SEEN.lock().expect("not poisoned").push((payload.0, ctx.id(), payload.1));
+}
+
+/// What a worker saw of the messages that are there, in the order in which they ran.
+fn run(db: &TestDatabase, consumer: Consumer) -> Vec<(MessageId, String)> {
+    let registry = Registry::default().with(consumer).expect("one");
+    let worker = Worker::new(registry, db.url()).concurrency(1).handle_signals(false).until_empty(true);
+    assert_eq!(worker.run().expect("runs"), Ended::Finished);
+    let mut seen = SEEN.lock().expect("not poisoned");
+    let own = seen.extract_if(.., |(url, ..)| url == db.url());
+    own.map(|(_, id, payload)| (id, payload)).collect()
+}
+
+fn count(conn: &mut AnyConnection, sql: &str) -> i64 {
+    #[derive(QueryableByName)]
+    struct Row {
+        #[diesel(sql_type = BigInt)]
+        n: i64,
+    }
+    let sql = diesel::sql_query(format!("SELECT count(*) AS n FROM {sql}"));
+    let rows: Vec<Row> = match conn {
+        AnyConnection::Sqlite(conn) => sql.load(conn),
+        AnyConnection::Postgres(conn) => sql.load(conn),
+        AnyConnection::Mysql(conn) => sql.load(conn),
+        _ => unreachable!("taskmq knows three databases"),
+    }
+    .expect("counts");
+    rows[0].n
+}
+
+fn stored(conn: &mut AnyConnection) -> i64 {
+    count(conn, "taskmq_payloads")
+}
+
+fn handlers_get_large_payloads(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let id = produce(&mut conn, "t", &(db.url(), large(1))).expect("produces");
+    let mine =
+        count(&mut conn, "taskmq_messages WHERE payload LIKE '%wide%'".replace("payload", text(db)).as_str());
+    assert_eq!((mine, stored(&mut conn)), (0, 1), "it is not in the message's row");
+    assert_eq!(run(db, note::consumer()), [(id, large(1))]);
+    assert_eq!((count(&mut conn, "taskmq_archive"), stored(&mut conn)), (1, 1), "kept, and stored once");
+}
+
+/// PostgreSQL's JSON is no text of itself.
+fn text(db: &TestDatabase) -> &'static str {
+    if db.backend() == Backend::Postgres { "payload::text" } else { "payload" }
+}
+
+fn many_are_stored_in_their_order(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let url = db.url();
+    let payloads: Vec<(&str, String)> =
+        (0..40).map(|n| (url, if n % 5 == 3 || n > 30 { large(n) } else { n.to_string() })).collect();
+    let messages = payloads.iter().map(|payload| NewMessage::new("t", payload));
+    assert_eq!(produce_many(&mut conn, messages).expect("produces"), 40);
+    let seen: Vec<String> = run(db, note::consumer()).into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(seen, payloads.into_iter().map(|(_, payload)| payload).collect::<Vec<_>>());
+
+    // Of two with the same key only the first is stored, with its payload.
+    let before = stored(&mut conn);
+    let keyed = ["a", "b", "a"]
+        .into_iter()
+        .zip(0..)
+        .map(|(key, n)| NewMessage::new("t", &(url, large(n))).unique(key));
+    assert_eq!(produce_many(&mut conn, keyed).expect("produces"), 2);
+    let again = NewMessage::new("t", &(url, large(9))).unique("b").produce(&mut conn).expect("produces");
+    assert!(matches!(again, Produced::Existing(_)));
+    assert_eq!(stored(&mut conn), before + 2);
+    let seen: Vec<String> = run(db, note::consumer()).into_iter().map(|(_, payload)| payload).collect();
+    assert_eq!(seen, [large(0), large(1)]);
+}
+
+fn every_way_to_claim_brings_the_payload(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut ids = Vec::new();
+    for n in 1..=4 {
+        let message = NewMessage::new("t", &(db.url(), large(n)));
+        let message = if n == 1 { message.ordering_key("k") } else { message };
+        ids.push(message.produce(&mut conn).expect("produces").id());
+    }
+    // Two that a death has left: suspected, and set aside to run alone.
+    db.execute(&format!("UPDATE taskmq_messages SET worker_id = -2, suspicions = 1 WHERE id = {}", ids[1]));
+    db.execute(&format!("UPDATE taskmq_messages SET worker_id = -1, suspicions = 2 WHERE id = {}", ids[2]));
+    let mut seen = run(db, note::consumer());
+    seen.sort_unstable();
+    assert_eq!(seen, (1..=4).map(|n| (ids[n - 1], large(n))).collect::<Vec<_>>());
+
+    let limit = Limit { running: Some(1), rate: None };
+    assert!(conn.broker().set_limit("t", &limit, "a person").expect("limits"));
+    let id = produce(&mut conn, "t", &(db.url(), large(5))).expect("produces");
+    assert_eq!(run(db, note::consumer()), [(id, large(5))]);
+}
+
+fn a_large_payload_lives_as_long_as_its_message(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let one = |conn: &mut AnyConnection| produce(conn, "t", &(db.url(), large(1))).expect("produces");
+    let ended = |conn: &mut AnyConnection, outcome: Outcome| {
+        let id = one(conn);
+        let claimed = claim(conn.broker(), &w, &["t"], 1).remove(0);
+        assert_eq!(claimed.id, id);
+        assert!(conn.broker().settle(&w, &[end(&claimed, outcome)]).expect("settles").is_empty());
+        id
+    };
+    let retention = |retention| Outcome::Done { result: None, retention };
+    ended(&mut conn, retention(Retention::None));
+    assert_eq!(stored(&mut conn), 0, "done and not kept");
+    ended(&mut conn, retention(Retention::For(Duration::from_secs(60))));
+    assert_eq!(stored(&mut conn), 1);
+    db.execute("UPDATE taskmq_archive SET finished_at = '2020-01-01 00:00:00'");
+    assert_eq!(conn.broker().purge(10).expect("purges"), 1);
+    assert_eq!(stored(&mut conn), 0, "purged");
+
+    let dead = ended(&mut conn, Outcome::Dead { kind: Some("error"), error: "no".to_owned() });
+    let cancelled = one(&mut conn);
+    conn.broker().change(&Action::Cancel, &[cancelled], Noted::No).expect("cancels");
+    assert_eq!(stored(&mut conn), 2, "kept for a person to look at");
+    conn.broker().retry(dead).expect("revives");
+    conn.broker().retry(cancelled).expect("revives");
+    let mut seen = run(db, note::consumer());
+    seen.sort_unstable();
+    assert_eq!(seen, [(dead, large(1)), (cancelled, large(1))], "tried again");
+    let waiting = one(&mut conn);
+    conn.broker().change(&Action::Delete, &[dead, cancelled, waiting], Noted::No).expect("deletes");
+    assert_eq!(stored(&mut conn), 0, "deleted");
+
+    // A batch, whose worker forgets what is done.
+    for n in 0..50 {
+        produce(&mut conn, "t", &(db.url(), large(n))).expect("produces");
+    }
+    assert_eq!(run(db, note::consumer().retention(Retention::None)).len(), 50);
+    assert_eq!((count(&mut conn, "taskmq_archive"), stored(&mut conn)), (0, 0));
+}
+
+fn people_see_large_payloads(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let payload = serde_json::json!({"url": "http://lab/7", "pad": large(7), "deep": {"seat": 12}});
+    let small = produce(&mut conn, "t", &serde_json::json!({"deep": {"seat": 12}})).expect("produces");
+    let live = produce(&mut conn, "t", &payload).expect("produces");
+    let cancelled = produce(&mut conn, "t", &payload).expect("produces");
+    conn.broker().change(&Action::Cancel, &[cancelled], Noted::No).expect("cancels");
+    let url = match db.backend() {
+        Backend::Sqlite => "payload ->> '$.url'",
+        Backend::Postgres => "payload ->> 'url'",
+        Backend::Mysql => "JSON_VALUE(payload, '$.url')",
+    };
+    for table in ["taskmq_messages", "taskmq_archive"] {
+        assert_eq!(
+            count(&mut conn, &format!("{table} WHERE {url} = 'http://lab/7'")),
+            1,
+            "what is small stays"
+        );
+    }
+    for (id, state) in [(live, State::Ready), (cancelled, State::Cancelled)] {
+        let message = conn.broker().message(id).expect("reads").expect("is there");
+        assert_eq!((message.payload.get(), message.state), (&*payload.to_string(), state));
+        let found = |conn: &mut AnyConnection, selection: Selection| -> Vec<MessageId> {
+            let mut walk = selection.walk();
+            let page = walk.next(conn.broker(), 10).expect("walks").unwrap_or_default();
+            page.into_iter().map(|found| found.id).collect()
+        };
+        let text = Selection { text: Some("widewide".to_owned()), ..Selection::of(state) };
+        assert_eq!(found(&mut conn, text), [id]);
+        let text = Selection { text: Some(WORDS.to_owned()), ..Selection::of(state) };
+        assert!(found(&mut conn, text).is_empty(), "what stands in its place is nobody's business");
+        let condition = "$.deep.seat = 12".parse::<Condition>().expect("a condition");
+        let mut expected = vec![id];
+        if state == State::Ready {
+            expected.insert(0, small);
+        }
+        assert_eq!(
+            found(&mut conn, Selection { condition: Some(condition), ..Selection::of(state) }),
+            expected
+        );
+        let summary = conn.broker().summaries(&[id], None).expect("reads").remove(0);
+        assert!(summary.payload.contains("deep") && !summary.payload.contains(WORDS), "{}", summary.payload);
+    }
+}
+
+fn what_is_rolled_back_leaves_no_payload(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let produced = |conn: &mut AnyConnection| produce(conn, "t", &(db.url(), large(1)));
+    let outcome: Result<(), Error> = match &mut conn {
+        AnyConnection::Sqlite(conn) => conn.transaction(|conn| {
+            produce(conn, "t", &large(1))?;
+            Err(diesel::result::Error::RollbackTransaction.into())
+        }),
+        AnyConnection::Postgres(conn) => conn.transaction(|conn| {
+            produce(conn, "t", &large(1))?;
+            Err(diesel::result::Error::RollbackTransaction.into())
+        }),
+        AnyConnection::Mysql(conn) => conn.transaction(|conn| {
+            produce(conn, "t", &large(1))?;
+            Err(diesel::result::Error::RollbackTransaction.into())
+        }),
+        _ => unreachable!("taskmq knows three databases"),
+    };
+    assert!(outcome.is_err());
+    assert_eq!((count(&mut conn, "taskmq_messages"), stored(&mut conn)), (0, 0));
+    produced(&mut conn).expect("produces");
+    assert_eq!((count(&mut conn, "taskmq_messages"), stored(&mut conn)), (1, 1));
+}
+
+static WORDS_SEEN: Mutex<Vec<(MessageId, String)>> = Mutex::new(Vec::new());
+
+#[task_consumer(topic = "words")]
+fn note_words(payload: String, ctx: &taskmq_core::Context) {
+    WORDS_SEEN.lock().expect("not poisoned").push((ctx.id(), payload));
+}
+
+fn the_words_that_stand_for_one_are_a_payload_too(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let id = produce(&mut conn, "words", WORDS).expect("produces");
+    assert_eq!(
+        conn.broker().message(id).expect("reads").expect("is there").payload.get(),
+        format!("{WORDS:?}")
+    );
+    run(db, note_words::consumer());
+    let seen = WORDS_SEEN.lock().expect("not poisoned");
+    assert!(seen.contains(&(id, WORDS.to_owned())));
+}
