@@ -1,4 +1,4 @@
-//! Producing: a message is stored by one statement on the caller's own connection, so it appears if and only if
+//! Producing: a message is stored on the caller's own connection, by one statement (two, if its payload is large), so it appears if and only if
 //! the caller's transaction commits.
 
 use std::borrow::Cow;
@@ -35,7 +35,8 @@ pub fn produce<T: Serialize + ?Sized>(
     NewMessage::new(topic, payload).produce(conn).map(|produced| produced.id())
 }
 
-/// Produces many messages with one statement (on MariaDB and MySQL with one for each few MiB, in a transaction), and says how
+/// Produces many messages with one statement (on MariaDB and MySQL with one for each few MiB, in a transaction; payloads of more
+/// than 8 KiB with further ones), and says how
 /// many: those whose unique key is taken are left out.
 ///
 /// # Errors
