@@ -1,5 +1,5 @@
-//! Producing: a message is stored on the caller's own connection, by one statement (two, if its payload is large), so it appears if and only if
-//! the caller's transaction commits.
+//! Producing: a message is stored on the caller's own connection, by one statement (a large one by two, in a savepoint), so
+//! it appears if and only if the caller's transaction commits.
 
 use std::borrow::Cow;
 use std::collections::BTreeMap;

@@ -134,15 +134,20 @@ fn produce_many_large<B: Broker + ?Sized>(broker: &mut B, messages: &[MessageRec
     Ok(payloads.len())
 }
 
+/// Gives claimed messages their payloads.
 pub(super) fn fetch<B: Broker + ?Sized>(broker: &mut B, claimed: &mut [Claimed]) -> Result<()> {
-    let ids: Vec<MessageId> = claimed.iter().filter(|c| is_elsewhere(&c.payload)).map(|c| c.id).collect();
+    let ids: Vec<MessageId> =
+        claimed.iter().filter(|message| is_elsewhere(&message.payload)).map(|message| message.id).collect();
     if ids.is_empty() {
         return Ok(());
     }
     let mut found = broker.large_payloads(&ids)?;
-    for message in claimed {
+    for message in claimed.iter_mut().filter(|message| ids.contains(&message.id)) {
         if let Some(payload) = found.remove(&message.id) {
             message.payload = payload;
+        } else if broker.message(message.id)?.is_none() {
+            // Deleted since it was claimed. No handler is to take the words for its payload, and none can read this.
+            message.payload.clear();
         }
     }
     Ok(())

@@ -5,7 +5,7 @@ use std::time::Duration;
 
 use diesel::sql_types::BigInt;
 use diesel::{Connection, QueryableByName, RunQueryDsl};
-use taskmq_core::broker::{Action, Condition, Limit, Noted, Outcome, Selection};
+use taskmq_core::broker::{Action, Claim, Condition, Limit, Noted, Outcome, Selection, Share};
 use taskmq_core::worker::Ended;
 use taskmq_core::{
     AnyConnection, Backend, BrokerConnection, Consumer, Error, MessageId, NewMessage, Produced, Registry,
@@ -23,6 +23,7 @@ each_database! {
     people_see_large_payloads,
     what_is_rolled_back_leaves_no_payload,
     the_words_that_stand_for_one_are_a_payload_too,
+    nobody_takes_the_words_for_the_payload_of_one_that_was_deleted,
 }
 
 const WORDS: &str = "in taskmq_payloads";
@@ -257,4 +258,20 @@ fn the_words_that_stand_for_one_are_a_payload_too(db: &TestDatabase) {
     run(db, note_words::consumer());
     let seen = WORDS_SEEN.lock().expect("not poisoned");
     assert!(seen.contains(&(id, WORDS.to_owned())));
+}
+
+fn nobody_takes_the_words_for_the_payload_of_one_that_was_deleted(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    produce(&mut conn, "t", &WORDS).expect("produces");
+    produce(&mut conn, "t", &large(1)).expect("produces");
+    let share = [Share { topic: "t", limit: 2, ageing: None }];
+    let order = Claim { worker_id: w.id, topics: &share, limit: 2, as_batch: true, after: &[] };
+    let mut claimed = conn.broker().claim(&order).expect("claims");
+    assert!(claimed.iter().all(|message| message.payload == format!("{WORDS:?}")));
+    db.execute(&format!("DELETE FROM taskmq_messages WHERE id = {0}", claimed[1].id));
+    db.execute("DELETE FROM taskmq_payloads");
+    conn.broker().fetch_payloads(&mut claimed).expect("reads");
+    assert_eq!(claimed[0].payload, format!("{WORDS:?}"));
+    assert_eq!(claimed[1].payload, "", "which is no JSON");
 }
