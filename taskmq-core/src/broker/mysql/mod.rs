@@ -229,14 +229,15 @@ impl Broker for MysqlConnection {
         claim: Option<&Claim<'_>>,
     ) -> Result<Exchanged> {
         let (lost, taken) = transaction(self, |conn| {
+            let locked = claim.is_some() && settlements.iter().any(|s| s.ends_turn() || s.ends_step());
             if let Some(claim) = claim
-                && settlements.iter().any(|s| s.ends_turn() || s.ends_step())
+                && locked
             {
                 // Before the locks of turns, for who claims has them in this order, and of workflows.
                 claim_lock(conn, claim.as_batch)?;
             }
             let lost = settle_in(conn, worker, settlements, ended)?;
-            Ok((lost, claim.map_or(Ok(Taken::default()), |claim| try_claim_in(conn, claim))?))
+            Ok((lost, claim.map_or(Ok(Taken::default()), |claim| try_claim_in(conn, claim, locked))?))
         })?;
         let busy = taken.busy;
         let (claimed, in_line) = match claim {
