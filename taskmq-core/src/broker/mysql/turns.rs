@@ -261,6 +261,18 @@ fn next_in_line(conn: &mut MysqlConnection, turn: i64, topic: &str) -> Result<Op
     Ok(next.first().copied())
 }
 
+/// Whether there is anything to mend, with one statement and without locks.
+pub(super) fn are_lines_broken(conn: &mut MysqlConnection) -> Result<bool> {
+    let broken: Vec<i64> = load!(
+        conn, Mysql => BigInt,
+        "(SELECT t.id FROM taskmq_turns t LEFT JOIN taskmq_messages m ON m.id = t.message_id WHERE m.id IS NULL LIMIT 1)
+         UNION ALL
+         (SELECT m.id FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready) LEFT JOIN taskmq_turns t ON t.id = -2 - m.worker_id
+          WHERE m.worker_id < -2 AND t.id IS NULL LIMIT 1)"
+    )?;
+    Ok(!broken.is_empty())
+}
+
 /// A person with SQL can leave a turn to a message that is gone, and one who holds a message for long a line to no turn.
 pub(super) fn mend_lines(conn: &mut MysqlConnection) -> Result<usize> {
     let gone: Vec<MessageId> = load!(
