@@ -13,7 +13,7 @@ use crate::figures::{Figures, Sample};
 const TOPICS: usize = 500;
 /// all others together have this name, which no topic can have.
 const OTHERS: &str = "(others)";
-/// A worker beats every half a minute, if not each second.
+/// A worker beats at least every forty seconds.
 const ALIVE: Duration = Duration::from_secs(90);
 
 /// `None`: the database does not answer.

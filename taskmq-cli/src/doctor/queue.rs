@@ -14,7 +14,7 @@ use crate::error::Result;
 const MOST: usize = 10_000;
 /// Messages that are due for so long are not only waiting for their turn.
 const STUCK: TimeDelta = TimeDelta::minutes(2);
-/// A worker moves its counter at least every half minute, or every second where there are no locks.
+/// A worker moves its counter at least every forty seconds, or with each look where there are no locks.
 const STILL: TimeDelta = TimeDelta::seconds(100);
 /// Dead letters of this time are new.
 const LATELY: TimeDelta = TimeDelta::hours(1);

@@ -15,13 +15,14 @@ use super::meters::Meters;
 use super::patience::Patient;
 use super::sighting::{LEASE, Sighting};
 use super::ticks::NextTick;
+use super::wake::sleep_for;
 use super::{Setup, sessions, stop::Stop, supervised};
 use crate::broker::{Lock, Look, Peer, ScheduleRecord, WorkerIdentity};
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Result, schedule};
 
-/// A worker looks around this often. It is all that an idle worker asks of its database, but for the housekeeping, and
-/// together they come to one query a second.
-const LOOK: Duration = Duration::from_millis(1100);
+/// A worker looks around this often. It is all that an idle worker asks of its database, but for the housekeeping and a wait
+/// now and then, and together they come to less than one query a second.
+const LOOK: Duration = Duration::from_millis(1300);
 /// Once a lock is seen free, the next look comes sooner.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// The lock files of the machine are looked at this often, which asks no database anything;
@@ -37,8 +38,10 @@ const SOON_FOR: Duration = Duration::from_secs(1);
 const SESSION: Duration = Duration::from_secs(3);
 /// Who has not looked for so long does not know how long the others were silent: the whole machine may have slept.
 const OVERSLEPT: Duration = Duration::from_secs(4);
-/// So many looks lie between two rounds of housekeeping.
-const HOUSEKEEPING: u32 = 30;
+/// So many looks lie between two beats of a worker whose lock tells that it lives,
+const BEAT: u32 = 30;
+/// and between two rounds of housekeeping.
+const HOUSEKEEPING: u32 = 60;
 /// A worker that ends takes this long at most to say so to its database.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -248,7 +251,7 @@ impl Keeper {
         loop {
             let next = Instant::now() + pause;
             loop {
-                if ends.recv_deadline(next.min(Instant::now() + GLANCE)).is_ok() {
+                if sleep_for(ends, next.min(Instant::now() + GLANCE)).is_some() {
                     return self.leave();
                 }
                 if Instant::now() >= next || self.glance() {
@@ -343,12 +346,13 @@ impl Keeper {
             }
         };
         self.looks = self.looks.wrapping_add(1);
+        let beats = self.looks.is_multiple_of(BEAT);
         let keep_house = self.looks.is_multiple_of(HOUSEKEEPING) && !self.stop.is_stopping();
         let (worker_id, topics, mut lock) = (self.worker.id, self.topics.clone(), session.lock);
         let (lock, look) = session.conn.call(move |conn| {
             let broker = conn.broker();
             // Where a lock tells that this worker lives, its counter need not.
-            if (lock != Lock::Held || keep_house) && !broker.beat(worker_id)? {
+            if (lock != Lock::Held || beats) && !broker.beat(worker_id)? {
                 return Err(Error::WorkerLost);
             }
             if lock == Lock::Busy {

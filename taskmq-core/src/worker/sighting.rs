@@ -9,7 +9,7 @@ use crate::broker::Peer;
 pub(super) const LEASE: Duration = Duration::from_secs(5);
 /// A free lock is not yet a dead worker: its connection may have been cut, and it has this long to take it again. A
 /// little more than the time between two looks, for that is when it notices.
-const GRACE: Duration = Duration::from_millis(1500);
+const GRACE: Duration = Duration::from_millis(1600);
 /// After the worker that looks had to connect, which may be because the server was restarted, the others have this
 /// long to do so too.
 const GRACE_AFTER_CONNECT: Duration = Duration::from_secs(3);

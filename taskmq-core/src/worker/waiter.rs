@@ -13,8 +13,8 @@ use crate::{AnyConnection, MessageId, Result};
 
 /// After it failed the worker does without it for so long, and learns of new messages by its other looks.
 const AGAIN: Duration = Duration::from_secs(10);
-/// The server waits five seconds at most, or longer when it is busy.
-const OVERDUE: Duration = Duration::from_secs(15);
+/// The server waits ten seconds at most, or longer when it is busy.
+const OVERDUE: Duration = Duration::from_secs(25);
 /// While messages of other topics come, they are looked at no more often than this.
 const OF_OTHERS: Duration = Duration::from_millis(25);
 

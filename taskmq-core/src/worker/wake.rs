@@ -2,7 +2,7 @@
 
 use std::time::{Duration, Instant};
 
-use crossbeam_channel::Sender;
+use crossbeam_channel::{Receiver, Select, Sender};
 
 use super::executors::Event;
 use super::patience::Patient;
@@ -198,6 +198,14 @@ impl Wake {
             AnyConnection::Mysql(_) => Ok(true),
         }
     }
+}
+
+/// What comes until then. `recv_deadline` goes on trying for a while before it sleeps and when it wakes up, which pays where
+/// something is about to come; here that is most of what an idle worker would cost.
+pub(super) fn sleep_for<T>(events: &Receiver<T>, until: Instant) -> Option<T> {
+    let mut select = Select::new();
+    select.recv(events);
+    select.select_deadline(until).ok()?.recv(events).ok()
 }
 
 /// Where each look is a query.

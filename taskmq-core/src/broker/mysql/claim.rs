@@ -49,11 +49,11 @@ pub(super) struct Taken {
     pub(super) busy: bool,
 }
 
-/// Does nothing but say so when another claim has the lock: who waited for it in the transaction that settles would keep
-/// locks of what it has settled.
-pub(super) fn try_claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>) -> Result<Taken> {
+/// Unless this transaction has the lock already, it does nothing but say so when another claim has it: who waited for it
+/// in the transaction that settles would keep locks of what it has settled.
+pub(super) fn try_claim_in(conn: &mut MysqlConnection, claim: &Claim<'_>, locked: bool) -> Result<Taken> {
     match claim.as_batch {
-        true if try_claim_lock(conn)? => claim_alone_in(conn, claim),
+        true if locked || try_claim_lock(conn)? => claim_alone_in(conn, claim),
         true => Ok(Taken { busy: true, ..Taken::default() }),
         false => claim_in(conn, claim),
     }

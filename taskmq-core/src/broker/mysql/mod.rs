@@ -243,14 +243,15 @@ impl Broker for MysqlConnection {
         claim: Option<&Claim<'_>>,
     ) -> Result<Exchanged> {
         let (lost, taken) = transaction(self, |conn| {
+            let locked = claim.is_some() && settlements.iter().any(|s| s.ends_turn() || s.ends_step());
             if let Some(claim) = claim
-                && settlements.iter().any(|s| s.ends_turn() || s.ends_step())
+                && locked
             {
                 // Before the locks of turns, for who claims has them in this order, and of workflows.
                 claim_lock(conn, claim.as_batch)?;
             }
             let lost = settle_in(conn, worker, settlements, ended)?;
-            Ok((lost, claim.map_or(Ok(Taken::default()), |claim| try_claim_in(conn, claim))?))
+            Ok((lost, claim.map_or(Ok(Taken::default()), |claim| try_claim_in(conn, claim, locked))?))
         })?;
         let busy = taken.busy;
         let (claimed, in_line) = match claim {
@@ -387,13 +388,21 @@ impl Broker for MysqlConnection {
     }
 
     fn mend_lines(&mut self) -> Result<usize> {
+        if !turns::are_lines_broken(self)? {
+            return Ok(0);
+        }
         transaction(self, turns::mend_lines)
     }
 
     fn purge(&mut self, limit: i64) -> Result<usize> {
+        // Without a transaction first: most of the time there is nothing.
+        let retentions = retentions(self)?;
+        if !is_any_over(self, &retentions)? {
+            return Ok(0);
+        }
         transaction(self, |conn| {
             let mut ids: Vec<i64> = Vec::new();
-            for retention in retentions(conn)? {
+            for &retention in &retentions {
                 let over: Vec<i64> = load!(
                     conn, Mysql => BigInt,
                     "SELECT id FROM taskmq_archive FORCE INDEX (taskmq_archive_finished)
@@ -506,6 +515,22 @@ fn retentions(conn: &mut MysqlConnection) -> Result<Vec<i64>> {
         }
         retentions.extend(next);
     }
+}
+
+/// Whether a message has been kept for as long as it was to be.
+fn is_any_over(conn: &mut MysqlConnection, retentions: &[i64]) -> Result<bool> {
+    if retentions.is_empty() {
+        return Ok(false);
+    }
+    let over: Vec<i64> = load!(
+        conn, Mysql => BigInt,
+        "SELECT kept.seconds FROM JSON_TABLE(?, '$[*]' COLUMNS (seconds BIGINT PATH '$')) kept
+         WHERE (SELECT a.finished_at FROM taskmq_archive a FORCE INDEX (taskmq_archive_finished)
+                WHERE a.state = 'done' AND a.keep_seconds = kept.seconds ORDER BY a.finished_at LIMIT 1)
+            <= CURRENT_TIMESTAMP(6) - INTERVAL kept.seconds SECOND LIMIT 1",
+        Text = json(retentions)?,
+    )?;
+    Ok(!over.is_empty())
 }
 
 fn last_id(conn: &mut MysqlConnection) -> Result<i64> {

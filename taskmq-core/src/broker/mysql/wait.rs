@@ -26,7 +26,7 @@ pub(crate) fn has_newer(conn: &mut MysqlConnection, seen: MessageId, topics: &[&
     Ok(!found.is_empty())
 }
 
-/// One request that takes the server five seconds at most, or ends within 5 ms of the commit of a message newer than `seen`,
+/// One request that takes the server ten seconds at most, or ends within 5 ms of the commit of a message newer than `seen`,
 /// and says whether there is one. Each look is a statement of its own and sees what was committed before it. It takes no locks:
 /// a locking read goes past a locked row with a lock that it keeps to its end, and thousands of rows may be locked and each
 /// looked at a thousand times; a server has run out of memory. Where deleted rows have not been purged yet a look is long, and
@@ -39,7 +39,7 @@ pub(crate) fn wait_for_newer(conn: &mut MysqlConnection, seen: MessageId) -> Res
         "BEGIN NOT ATOMIC
             DECLARE newer BIGINT DEFAULT NULL;
             DECLARE looked TIMESTAMP(6) DEFAULT SYSDATE(6);
-            DECLARE ends TIMESTAMP(6) DEFAULT looked + INTERVAL 5 SECOND;
+            DECLARE ends TIMESTAMP(6) DEFAULT looked + INTERVAL 10 SECOND;
             DECLARE pause DOUBLE DEFAULT 0.005;
             WHILE looked < ends DO
                 DO SLEEP(pause);

@@ -23,14 +23,15 @@ use super::pace::{BATCH, Pace};
 use super::patience::PATIENCE;
 use super::report::Report;
 use super::sessions::Sessions;
-use super::wake::{POLL, Wake};
+use super::wake::{POLL, Wake, sleep_for};
 use super::{Ended, Setup};
 use crate::broker::{Blame, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
 use crate::schedule::Ticked;
 use crate::{Error, MessageId, Result, schedule};
 
-/// Wake-ups and the liveness thread's looks tell of due messages. Should both fail, the dispatching thread looks itself.
+/// Wake-ups and the liveness thread's looks tell of due messages. Should both fail, the dispatching thread looks itself,
+/// this often.
 const LOOK_ANYWAY: Duration = Duration::from_secs(30);
 /// The first pause before a new try to reach a database.
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
@@ -312,7 +313,12 @@ impl Dispatcher<'_> {
                 _ => POLL,
             };
             let until = deadline.min(Instant::now() + look);
-            if let Ok(event) = self.events.recv_deadline(until) {
+            let event = if self.holdings.is_empty() {
+                sleep_for(&self.events, until)
+            } else {
+                self.events.recv_deadline(until).ok()
+            };
+            if let Some(event) = event {
                 self.take(event);
                 for event in self.events.try_iter().take(2 * BATCH).collect::<Vec<_>>() {
                     self.take(event);
@@ -328,7 +334,9 @@ impl Dispatcher<'_> {
             }
             if Instant::now() >= deadline {
                 let can_look = self.link.is_some() && self.retry_at.is_none();
-                if self.looked.elapsed() > LOOK_ANYWAY && !full && can_look {
+                let nobody_looks =
+                    self.liveness.last_look.is_too_old() && self.looked.elapsed() > LOOK_ANYWAY;
+                if nobody_looks && !full && can_look {
                     self.look_for_due()?;
                 }
                 return Ok(());
