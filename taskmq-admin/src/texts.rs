@@ -217,6 +217,8 @@ texts! {
     checked_topics: "What the consumer reads is known of these topics, so the payload is checked:", "以下主题的消费者已知，将检查负载：";
     schema: "What its consumer reads (JSON schema)", "消费者可读取的内容（JSON Schema）";
     schema_unusable: "Payloads are not checked by it:", "不据此检查负载：";
+    schema_unread: "Payloads are not checked, for the schema of this topic cannot be read:", "无法读取该主题的 Schema，不检查负载：";
+    unchecked: "This message was produced, but its payload was not checked: the schema of its topic cannot be read, or cannot tell.", "消息已投递，但未检查其负载：该主题的 Schema 无法读取或无法用于检查。";
     misfit: "The consumer of this topic could not read this payload:", "该主题的消费者无法读取此负载：";
     whole_payload: "the payload", "整个负载";
     optional: "optional", "可选";
@@ -266,6 +268,12 @@ impl Texts {
             WorkflowState::Done => self.done,
             WorkflowState::Cancelled => self.cancelled,
         }
+    }
+
+    /// Of what is said elsewhere.
+    #[cfg(feature = "schema")]
+    pub(crate) fn choose<'a>(&self, english: &'a str, chinese: &'a str) -> &'a str {
+        if self.code == "en" { english } else { chinese }
     }
 
     pub(crate) fn messages_of(&self, number: &str) -> String {
