@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use taskmq_core::State;
 use taskmq_core::message::{FailedAttempt, LogLine, Message, log_by_failure};
 
+use crate::fields::Fields;
 use crate::page::Page;
 use crate::pages::messages::actions;
 use crate::pages::workflows;
@@ -17,8 +18,14 @@ use crate::view::visible::{visible, visible_lines};
 /// More of a payload is not shown.
 const CHARS: usize = 200_000;
 
-pub(crate) async fn show(page: Page, Path(id): Path<String>) -> Response {
-    let body = read(&page, &id).await;
+pub(crate) async fn show(page: Page, Path(id): Path<String>, fields: Fields) -> Response {
+    let unchecked = fields.get("unchecked").is_some();
+    let body = read(&page, &id).await.map(|body| {
+        html! {
+            @if unchecked { p.notice role="status" { (page.texts.unchecked) } }
+            (body)
+        }
+    });
     page.answer(&format!("{} #{}", page.texts.message, id.parse::<i64>().unwrap_or_default()), body)
 }
 

@@ -13,7 +13,7 @@ use taskmq_core::{NewMessage, Produced, Registry};
 use crate::database::On;
 use crate::fields::{Fields, Posted};
 use crate::page::Page;
-use crate::pages::schema;
+use crate::pages::schema::{self, Verdict};
 use crate::problem::Problem;
 
 pub(crate) async fn form(page: Page, fields: Fields) -> Response {
@@ -25,17 +25,17 @@ pub(crate) async fn form(page: Page, fields: Fields) -> Response {
 pub(crate) async fn produce(page: Page, Posted(fields): Posted) -> Response {
     let (topic, payload) =
         (fields.get("topic").unwrap_or_default(), fields.get("payload").unwrap_or_default());
-    let stored = match schema::misfits(&page, topic, payload).await {
-        Ok(None) => store(&page, &fields).await,
-        Ok(Some(misfits)) => {
+    let told = match schema::check(&page, topic, payload).await {
+        Verdict::Fits => "",
+        Verdict::Unchecked => "?unchecked=1",
+        Verdict::Misfits(misfits) => {
             let body = show(&page, &fields, Some(misfits)).await;
             let answer = page.answer(page.texts.produce_message, Ok(body));
             return (StatusCode::UNPROCESSABLE_ENTITY, answer).into_response();
         }
-        Err(problem) => Err(problem),
     };
-    match stored {
-        Ok(Produced::New(id)) => page.redirect(&format!("messages/{id}")),
+    match store(&page, &fields).await {
+        Ok(Produced::New(id)) => page.redirect(&format!("messages/{id}{told}")),
         Ok(Produced::Existing(id)) => {
             let words = html! { (page.texts.exists) " " (page.message_link(id)) };
             let body = show(&page, &fields, Some(words)).await;
@@ -128,15 +128,12 @@ async fn show(page: &Page, fields: &Fields, wrong: Option<Markup>) -> Markup {
     // To choose from; without them the form is as good.
     let topics = page.shared.sampler.latest(&page.shared.reading).await.ok();
     let consumed = Registry::discovered().map(|registry| registry.topics()).unwrap_or_default();
-    let schema = match schema::of(page, given("topic")).await {
-        Ok(Some((found, now))) => schema::details(page, &found, now).await,
-        _ => html! {},
-    };
+    let schema = schema::part(page, given("topic")).await;
     let optional = html! { small { (texts.optional) } };
     html! {
         div.heading { h1 { (texts.produce_message) } }
         @if let Some(wrong) = wrong { div.notice.bad role="alert" { (wrong) } }
-        (schema)
+        div data-schema { (schema) }
         form.panel.produce method="post" action=(page.to("produce")) {
             label { span { (texts.topic) } input name="topic" required maxlength="100" list="topics" value=(given("topic")) autocomplete="off" spellcheck="false"; }
             datalist id="topics" {

@@ -18,11 +18,7 @@ const SHOWN: usize = 10;
 pub(crate) async fn show(page: Page, fields: Fields) -> Response {
     let name = fields.get("name").unwrap_or_default().to_owned();
     let texts = page.texts;
-    let schema = match schema::of(&page, &name).await {
-        Ok(Some((found, now))) => schema::details(&page, &found, now).await,
-        // What is wrong with the database is told below.
-        _ => html! {},
-    };
+    let schema = schema::part(&page, &name).await;
     let body = look(&page, &name).await.map(|(part, paused, limited)| {
         let live = page.to(&format!("live{}", query(&[("of", "topic"), ("name", &name), ("root", &page.root)])));
         html! {

@@ -86,5 +86,5 @@ fn what_cannot_be_read_is_told_and_checks_nothing() {
     let out = host.run(&["produce", "yace", "17"]);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.success(), "{said}");
-    assert!(said.contains("note: payloads are not checked: ") && said.contains("taskmq_schemas"), "{said}");
+    assert!(said.contains("note: payloads are not checked: "), "{said}");
 }
