@@ -54,7 +54,12 @@ async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
                 p.crumb { a href=(page.to("messages")) { (texts.messages) } " / " (page.topic_link(&message.topic)) }
                 h1 { "#" (message.id) " " (page.state(message.state)) }
             }
-            @if !page.shared.read_only { (buttons(page, &message)) }
+            @if !page.shared.read_only {
+                @if !page.shared.hide_payloads {
+                    a.button href=(page.to(&format!("produce?like={id}"))) { (texts.produce_like) }
+                }
+                (buttons(page, &message))
+            }
         }
         @if let (State::Dead, Some(error)) = (message.state, &message.error) {
             div.notice.bad { b { (texts.error) } pre { (visible_lines(error)) } }
@@ -180,7 +185,7 @@ fn timeline(page: &Page, now: DateTime<Utc>, message: &Message, past: &Past, wor
                 li { b { (texts.created) } " " (time(message.created_at)) }
                 @for (failure, lines) in past.failures.iter().zip(&of_failures) {
                     li.bad {
-                        b { (texts.attempt) " " (failure.attempt) ": " (visible(&failure.kind)) } " " (time(failure.failed_at))
+                        b { (texts.attempt(failure.attempt)) ": " (visible(texts.failure(&failure.kind))) } " " (time(failure.failed_at))
                         span.muted { " · " (visible(&failure.worker)) }
                         (log(lines))
                         pre { (visible_lines(&failure.error)) }
