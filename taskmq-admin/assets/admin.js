@@ -100,6 +100,30 @@
   const here = document.querySelector(".side nav [aria-current]");
   if (here) document.querySelector(".side nav").scrollLeft = here.offsetLeft - 40;
 
+  // What the consumer of the topic reads that is typed or chosen.
+  const schema = document.querySelector("[data-schema]"), topic = document.querySelector(".produce [name=topic]");
+  if (schema && topic) {
+    let shown = topic.defaultValue, asked, timer;
+    const read = async () => {
+      const name = topic.value.trim();
+      if (name === shown) return;
+      shown = name;
+      asked?.abort();
+      asked = new AbortController();
+      try {
+        const answer = await fetch(`${root}produce?topic=${encodeURIComponent(name)}`, { signal: asked.signal });
+        const page = new DOMParser().parseFromString(await answer.text(), "text/html");
+        const open = schema.querySelector("details")?.open;
+        schema.replaceChildren(...(page.querySelector("[data-schema]")?.childNodes ?? []));
+        const details = schema.querySelector("details");
+        if (details && open) details.open = true;
+      } catch { /* Another is typed already, or nobody answers: the form is as good without. */ }
+    };
+    topic.addEventListener("input", () => { clearTimeout(timer); timer = setTimeout(read, 250); });
+    // Fields keep what was typed when one comes back.
+    addEventListener("pageshow", read);
+  }
+
   const places = { o: "overview", m: "messages", d: "dead", w: "workers", s: "schedules", f: "workflows", a: "audit", p: "produce" };
   let going = false;
   document.addEventListener("keydown", (event) => {

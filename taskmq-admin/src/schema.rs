@@ -16,6 +16,8 @@
 //! # Ok::<(), taskmq_admin::schema::Unusable>(())
 //! ```
 
+mod chinese;
+
 use std::fmt;
 use std::sync::mpsc::{Receiver, RecvTimeoutError, Sender, channel};
 use std::sync::{Condvar, Mutex, PoisonError};
@@ -47,11 +49,14 @@ const SHOWN_CHARS: usize = 300;
 
 /// What is wrong with a payload, and where.
 #[derive(Clone, Debug, PartialEq, Eq)]
+#[non_exhaustive]
 pub struct Misfit {
     /// A JSON pointer (RFC 6901); empty: the payload as a whole.
     pub pointer: String,
     /// What is wrong there, in English.
     pub problem: String,
+    /// The same in Chinese.
+    pub(crate) chinese: String,
 }
 
 impl fmt::Display for Misfit {
@@ -247,7 +252,11 @@ fn tell(error: &ValidationError<'_>, misfits: &mut Vec<Misfit>) {
     let problem = error.to_string();
     // A large value would hide what is wrong with it.
     let problem = if problem.chars().count() > SHOWN_CHARS { error.masked().to_string() } else { problem };
-    misfits.push(Misfit { pointer: cut(error.instance_path().to_string()), problem: cut(problem) });
+    misfits.push(Misfit {
+        pointer: cut(error.instance_path().to_string()),
+        problem: cut(problem),
+        chinese: cut(chinese::problem(error, SHOWN_CHARS)),
+    });
 }
 
 /// Of several choices the one that was meant, if all others are of another type: what an `Option` has inside.

@@ -27,6 +27,7 @@ texts! {
     schedules: "Schedules", "定时计划";
     audit: "Audit log", "审计日志";
     produce: "Produce", "投递";
+    produce_like: "Produce a copy", "投递副本";
     produce_message: "Produce a message", "投递一条消息";
     changes: "Changes", "批量操作";
     sign_in: "Sign in", "登录";
@@ -81,7 +82,6 @@ texts! {
     ordering_key: "Ordering key", "排序键";
     priority: "Priority", "优先级";
     attempts: "Attempts", "尝试次数";
-    attempt: "Attempt", "第几次尝试";
     crashes: "Crashes", "崩溃次数";
     max_attempts: "Attempts at most", "最多尝试次数";
     created: "Produced", "投递时间";
@@ -160,6 +160,7 @@ texts! {
     progress: "Progress", "进度";
     same_error: "Same error", "相同错误";
     last_seen: "Last", "最近一次";
+    first_seen: "First", "最早一次";
     show: "Show", "查看";
     retry_all: "Retry all", "全部重试";
     delete_all: "Delete all", "全部删除";
@@ -175,6 +176,8 @@ texts! {
     drain_about: "It takes no more messages, hands back what it has not begun, finishes what runs, and ends. Whatever keeps it running (systemd, Kubernetes) may start it again.", "它不再领取消息，交还尚未开始的消息，完成正在运行的消息，然后退出。负责守护它的程序（systemd、Kubernetes）可能会重新启动它。";
     draining: "draining", "正在停止";
     draining_about: "It was told to take no more messages and to end.", "已通知其不再领取消息并退出。";
+    unconsumed: "no worker", "无工作进程";
+    unconsumed_about: "No running worker consumes this topic.", "没有运行中的工作进程消费该主题。";
     no_workers: "No worker runs", "没有运行中的工作进程";
     no_workers_about: "Start one with", "启动命令";
     filter_schedules: "Filter by name or topic", "按名称或主题筛选";
@@ -217,6 +220,8 @@ texts! {
     checked_topics: "What the consumer reads is known of these topics, so the payload is checked:", "以下主题的消费者已知，将检查负载：";
     schema: "What its consumer reads (JSON schema)", "消费者可读取的内容（JSON Schema）";
     schema_unusable: "Payloads are not checked by it:", "不据此检查负载：";
+    schema_unread: "Payloads are not checked, for the schema of this topic cannot be read:", "无法读取该主题的 Schema，不检查负载：";
+    unchecked: "This message was produced, but its payload was not checked: the schema of its topic cannot be read, or cannot tell.", "消息已投递，但未检查其负载：该主题的 Schema 无法读取或无法用于检查。";
     misfit: "The consumer of this topic could not read this payload:", "该主题的消费者无法读取此负载：";
     whole_payload: "the payload", "整个负载";
     optional: "optional", "可选";
@@ -266,6 +271,28 @@ impl Texts {
             WorkflowState::Done => self.done,
             WorkflowState::Cancelled => self.cancelled,
         }
+    }
+
+    pub(crate) fn attempt(&self, number: i32) -> String {
+        if self.code == "en" { format!("Attempt {number}") } else { format!("第 {number} 次尝试") }
+    }
+
+    /// How an attempt failed.
+    pub(crate) fn failure<'a>(&self, kind: &'a str) -> &'a str {
+        let chinese = match kind {
+            "error" => "出错",
+            "panic" => "程序恐慌（panic）",
+            "timeout" => "超时",
+            "payload" => "负载无法读取",
+            "crash" => "进程崩溃",
+            other => other,
+        };
+        self.choose(kind, chinese)
+    }
+
+    /// Of what is said elsewhere.
+    pub(crate) fn choose<'a>(&self, english: &'a str, chinese: &'a str) -> &'a str {
+        if self.code == "en" { english } else { chinese }
     }
 
     pub(crate) fn messages_of(&self, number: &str) -> String {

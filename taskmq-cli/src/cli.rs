@@ -418,6 +418,10 @@ pub(crate) struct AddScheduleArgs {
     #[arg(value_name = "JSON", required = true, allow_negative_numbers = true)]
     pub(crate) payload: Option<String>,
 
+    /// Do not check the payload by the schema of the topic, for a consumer that is yet to come
+    #[arg(long)]
+    pub(crate) unchecked: bool,
+
     /// In which this is meant, for instance Europe/Berlin
     #[arg(long, default_value = "UTC")]
     pub(crate) time_zone: String,

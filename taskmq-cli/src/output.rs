@@ -24,6 +24,9 @@ pub(crate) fn write(text: &str) {
 
 /// However narrow the terminal is, so much of a cut column is shown.
 const NARROWEST: usize = 10;
+/// With less of it a last column says too little.
+const ENOUGH: usize = 24;
+const INDENT: &str = "    ";
 
 /// Text from a message as it may reach a terminal: control characters and those that turn the direction of writing
 /// are shown and not carried out.
@@ -41,7 +44,8 @@ pub(crate) fn cell(text: &str) -> String {
 }
 
 /// Rows under a heading, in columns as wide as their widest cell. On a terminal the column `cut` gives way, so that
-/// each row fits in one line; a file or another program gets it whole.
+/// each row fits in one line; the last one goes below the others where too little of it would be left. A file or another
+/// program gets it whole.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], cut: usize) {
     let terminal = Term::stdout();
     let width = if terminal.is_term() {
@@ -60,18 +64,27 @@ fn lines(heading: &[&str], rows: &[Vec<String>], cut: usize, width: Option<usize
     let mut widths: Vec<usize> = (0..heading.len())
         .map(|at| all().map(|row| measure_text_width(&row[at])).max().unwrap_or_default())
         .collect();
+    let mut below = None;
     if let Some(width) = width {
         let others = widths.iter().sum::<usize>() - widths[cut] + 2 * (widths.len() - 1);
-        widths[cut] = widths[cut].min(width.saturating_sub(others).max(NARROWEST));
+        let room = width.saturating_sub(others);
+        if cut + 1 == widths.len() && room < widths[cut].min(ENOUGH) {
+            below = widths.pop().map(|whole| whole.min(width.saturating_sub(INDENT.len()).max(NARROWEST)));
+        } else {
+            widths[cut] = widths[cut].min(room.max(NARROWEST));
+        }
     }
     let line = |row: &Vec<String>| {
         let cells = row.iter().zip(&widths).map(|(cell, &width)| {
             let cell = truncate_str(cell, width, "…");
             format!("{cell}{}", " ".repeat(width.saturating_sub(measure_text_width(&cell))))
         });
-        cells.collect::<Vec<_>>().join("  ").trim_end().to_owned()
+        let first = cells.collect::<Vec<_>>().join("  ").trim_end().to_owned();
+        let second = below.zip(row.last()).filter(|(_, cell)| !cell.is_empty());
+        let second = second.map(|(width, cell)| format!("{INDENT}{}", truncate_str(cell, width, "…")));
+        std::iter::once(first).chain(second)
     };
-    all().map(line).collect()
+    all().flat_map(line).collect()
 }
 
 /// Always an array, so that a program reads every answer the same way. What a terminal might carry out is escaped, as
@@ -108,6 +121,11 @@ mod tests {
         assert_eq!(cut[..2], ["ID   PAYLOAD".to_owned(), format!("1    {}…", "x".repeat(24))]);
         let whole = lines(&["ID", "PAYLOAD"], &rows, 1, None);
         assert_eq!(whole[1], format!("1    {}", "x".repeat(100)));
-        assert!(lines(&["ID", "PAYLOAD"], &rows, 1, Some(5))[1].ends_with("xxxxxxxxx…"));
+        let below = lines(&["ID", "PAYLOAD"], &rows, 1, Some(20));
+        assert_eq!(below[..4], ["ID", "    PAYLOAD", "1", &format!("    {}…", "x".repeat(15))]);
+        assert!(below.iter().all(|line| measure_text_width(line) <= 20) && below.len() == 6, "{below:?}");
+        assert!(lines(&["ID", "PAYLOAD"], &rows, 1, Some(5))[3].ends_with("xxxxxxxxx…"));
+        let short = [vec!["1".to_owned(), "{}".to_owned()], vec!["2".to_owned(), String::new()]];
+        assert_eq!(lines(&["ID", "PAYLOAD"], &short, 1, Some(11)), ["ID  PAYLOAD", "1   {}", "2"]);
     }
 }

@@ -1,6 +1,7 @@
 //! What a checkout of taskmq needs done: `cargo xtask test` and `cargo xtask ci`.
 #![allow(clippy::print_stdout, clippy::print_stderr, reason = "a command line program")]
 
+mod axe;
 mod bench;
 mod beside;
 mod ci;

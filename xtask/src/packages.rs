@@ -18,6 +18,7 @@ pub(crate) fn ensure() -> Result<(), String> {
         (answers("pkill", "--version"), "procps"),
         (answers("chromium", "--version"), "chromium"),
         (answers("chromedriver", "--version"), "chromium-driver"),
+        (answers("npm", "--version"), "npm"),
         (Path::new("/usr/share/fonts/truetype/wqy").is_dir(), "fonts-wqy-microhei"),
         (has_libfaketime(), "libfaketime"),
     ]

@@ -3,14 +3,14 @@
 use std::ffi::OsString;
 use std::io::{BufRead, BufReader};
 use std::num::NonZero;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
 use std::thread;
 
 use taskmq_test_servers::{Mariadb, Postgres};
 
 use crate::beside::{self, Job, Outcome};
-use crate::{packages, programs};
+use crate::{axe, packages, programs};
 
 /// Every feature but those that compile the C clients of the servers in.
 pub(crate) const ALL: &str = "taskmq-core/sqlite,taskmq-core/postgres,taskmq-core/mysql,taskmq-core/async,taskmq-core/schema,taskmq-cli/postgres,taskmq-cli/mysql,taskmq-admin/sqlite,taskmq-admin/postgres,taskmq-admin/mysql,taskmq-admin/schema";
@@ -81,6 +81,7 @@ struct Environment {
     postgres: Postgres,
     mariadb: Mariadb,
     path: OsString,
+    axe: PathBuf,
 }
 
 impl Environment {
@@ -88,6 +89,7 @@ impl Environment {
         packages::ensure()?;
         let tools = std::env::current_dir().map_err(|e| e.to_string())?.join("target/tools");
         install_diesel_cli(&tools)?;
+        let axe = axe::install(&tools)?;
         let path = std::env::var_os("PATH").unwrap_or_default();
         Ok(Self {
             postgres: Postgres::start().map_err(|e| format!("PostgreSQL: {e}"))?,
@@ -96,6 +98,7 @@ impl Environment {
                 std::iter::once(tools.join("bin")).chain(std::env::split_paths(&path)),
             )
             .map_err(|e| e.to_string())?,
+            axe,
         })
     }
 
@@ -103,6 +106,7 @@ impl Environment {
         command
             .env("TASKMQ_TEST_POSTGRES", self.postgres.server_url())
             .env("TASKMQ_TEST_MYSQL", self.mariadb.server_url())
+            .env("TASKMQ_TEST_AXE", &self.axe)
             .env("PATH", &self.path);
         command
     }

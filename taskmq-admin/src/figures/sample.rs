@@ -1,4 +1,4 @@
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashSet};
 use std::ops::AddAssign;
 use std::time::Duration;
 
@@ -58,6 +58,13 @@ pub(crate) struct Figures {
     pub(crate) error_share: Option<f64>,
     pub(crate) wait: Option<Quantiles>,
     pub(crate) run: Option<Quantiles>,
+}
+
+impl Figures {
+    /// For a worker, now or soon.
+    pub(crate) fn waits(&self) -> bool {
+        self.ready.number > 0 || self.retrying.number > 0
+    }
 }
 
 /// What is read at once.
@@ -167,6 +174,11 @@ impl Sample {
 
     pub(crate) fn limit_of(&self, topic: &str) -> Option<&LimitedTopic> {
         self.limited.iter().find(|limited| limited.topic == topic)
+    }
+
+    /// The topics that running workers consume.
+    pub(crate) fn consumed(&self) -> HashSet<&str> {
+        self.workers.iter().flat_map(|worker| worker.topics.split(',')).collect()
     }
 
     pub(crate) fn is_paused(&self, topic: &str) -> bool {

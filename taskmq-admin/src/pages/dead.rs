@@ -26,6 +26,7 @@ struct Group {
     number: i64,
     example: String,
     last: (MessageId, DateTime<Utc>),
+    first: DateTime<Utc>,
 }
 
 pub(crate) async fn show(page: Page, fields: Fields) -> Response {
@@ -55,11 +56,14 @@ async fn list(page: &Page, topic: Option<&str>) -> Result<Markup, Problem> {
                 let last = (message.id, message.finished_at);
                 let topic = message.topic;
                 let group = groups.entry((topic.clone(), shape.clone()));
-                group.or_insert(Group { topic, shape, number: 0, example, last }).number += 1;
+                let group = group.or_insert(Group { topic, shape, number: 0, example, last, first: last.1 });
+                group.number += 1;
+                group.first = group.first.min(last.1);
             }
             let mut groups: Vec<Group> = groups.into_values().collect();
             groups.sort_by_key(|group| std::cmp::Reverse((group.number, group.last.1)));
-            Ok((now, groups, Count::up_to(read, NEWEST)))
+            let number = groups.iter().map(|group| group.number).sum();
+            Ok((now, groups, Count { number, or_more: read >= NEWEST }))
         })
         .await?;
     Ok(html! {
@@ -93,7 +97,8 @@ fn group_panel(page: &Page, now: DateTime<Utc>, group: &Group) -> Markup {
             div.group-error {
                 @if group.example.trim().is_empty() { span.muted { (texts.no_error) } }
                 @else { code.error { (first_line(&group.example)) } }
-                p.muted { (texts.last_seen) " " (format::time(texts, now, group.last.1)) " · " (page.message_link(group.last.0)) }
+                p.muted { (texts.last_seen) " " (format::time(texts, now, group.last.1)) " · " (page.message_link(group.last.0))
+                    @if group.number > 1 { " · " (texts.first_seen) " " (format::time(texts, now, group.first)) } }
             }
             div.group-actions {
                 a.button href=(page.to(&format!("messages{list}"))) { (texts.show) }

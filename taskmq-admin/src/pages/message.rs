@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use taskmq_core::State;
 use taskmq_core::message::{FailedAttempt, LogLine, Message, log_by_failure};
 
+use crate::fields::Fields;
 use crate::page::Page;
 use crate::pages::messages::actions;
 use crate::pages::workflows;
@@ -17,8 +18,14 @@ use crate::view::visible::{visible, visible_lines};
 /// More of a payload is not shown.
 const CHARS: usize = 200_000;
 
-pub(crate) async fn show(page: Page, Path(id): Path<String>) -> Response {
-    let body = read(&page, &id).await;
+pub(crate) async fn show(page: Page, Path(id): Path<String>, fields: Fields) -> Response {
+    let unchecked = fields.get("unchecked").is_some();
+    let body = read(&page, &id).await.map(|body| {
+        html! {
+            @if unchecked { p.notice role="status" { (page.texts.unchecked) } }
+            (body)
+        }
+    });
     page.answer(&format!("{} #{}", page.texts.message, id.parse::<i64>().unwrap_or_default()), body)
 }
 
@@ -47,7 +54,12 @@ async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
                 p.crumb { a href=(page.to("messages")) { (texts.messages) } " / " (page.topic_link(&message.topic)) }
                 h1 { "#" (message.id) " " (page.state(message.state)) }
             }
-            @if !page.shared.read_only { (buttons(page, &message)) }
+            @if !page.shared.read_only {
+                @if !page.shared.hide_payloads {
+                    a.button href=(page.to(&format!("produce?like={id}"))) { (texts.produce_like) }
+                }
+                (buttons(page, &message))
+            }
         }
         @if let (State::Dead, Some(error)) = (message.state, &message.error) {
             div.notice.bad { b { (texts.error) } pre { (visible_lines(error)) } }
@@ -173,7 +185,7 @@ fn timeline(page: &Page, now: DateTime<Utc>, message: &Message, past: &Past, wor
                 li { b { (texts.created) } " " (time(message.created_at)) }
                 @for (failure, lines) in past.failures.iter().zip(&of_failures) {
                     li.bad {
-                        b { (texts.attempt) " " (failure.attempt) ": " (visible(&failure.kind)) } " " (time(failure.failed_at))
+                        b { (texts.attempt(failure.attempt)) ": " (visible(texts.failure(&failure.kind))) } " " (time(failure.failed_at))
                         span.muted { " · " (visible(&failure.worker)) }
                         (log(lines))
                         pre { (visible_lines(&failure.error)) }

@@ -58,8 +58,14 @@ pub(crate) fn selection(page: &Page, fields: &Fields) -> Result<Selection, Probl
 }
 
 pub(crate) async fn show(page: Page, fields: Fields) -> Response {
-    if let Some(id) = fields.get("id").and_then(|id| id.trim_start_matches('#').parse::<i64>().ok()) {
-        return page.redirect(&format!("messages/{id}"));
+    if let Some(id) = fields.get("id") {
+        return match id.trim_start_matches('#').parse::<i64>() {
+            Ok(number) => page.redirect(&format!("messages/{number}")),
+            Err(_) => {
+                let refused = Problem::Refused(format!("{} {id}", page.texts.bad_number));
+                page.answer(page.texts.messages, Err(refused))
+            }
+        };
     }
     let body = list(&page, &fields).await;
     page.answer(page.texts.messages, body)

@@ -35,12 +35,16 @@ pub(crate) async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem
     let sample = page.shared.sampler.latest(&page.shared.reading).await?;
     let texts = page.texts;
     let workers = format::number(i64::try_from(sample.workers.len()).unwrap_or(i64::MAX));
+    let at_once = sample.workers.iter().map(|worker| i64::from(worker.concurrency)).sum::<i64>();
     let empty = sample.topics.is_empty() && sample.produced.0.is_empty() && sample.finished.0.is_empty();
     Ok(html! {
         (old(page, &sample))
         div.cards {
             (cards(page, &sample.total, "", &sample))
-            a.card href=(page.to("workers")) { span.label { (texts.workers) } span.figure { (workers) } }
+            a.card href=(page.to("workers")) {
+                span.label { (texts.workers) } span.figure { (workers) }
+                @if at_once > 0 { span.about { (texts.concurrency) " " (format::number(at_once)) } }
+            }
         }
         @if empty {
             (page.empty(texts.nothing_yet, &html! {
@@ -131,6 +135,7 @@ fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
         topics.truncate(SHOWN);
         topics.sort_by_key(|(topic, _)| *topic);
     }
+    let consumed = sample.consumed();
     html! {
         section.panel {
             div.panel-head {
@@ -142,7 +147,7 @@ fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
                 }
             }
             div.scroll tabindex="0" role="region" aria-label=(texts.topics) {
-                table.list {
+                table.list.by-topic {
                     thead { tr {
                         th { (texts.topic) }
                         th.spark { (texts.backlog) }
@@ -155,7 +160,7 @@ fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
                         th.number { (texts.wait) small { (texts.p50_p99) } }
                         th.number { (texts.run_time) small { (texts.p50_p99) } }
                     } }
-                    tbody { @for (topic, figures) in topics { (row(page, sample, topic, figures)) } }
+                    tbody { @for (topic, figures) in topics { (row(page, sample, topic, figures, consumed.contains(&**topic))) } }
                 }
             }
             @if hidden > 0 { p.muted { (hidden) " " (texts.more_topics) } }
@@ -163,36 +168,47 @@ fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
     }
 }
 
-fn row(page: &Page, sample: &Sample, topic: &str, figures: &Figures) -> Markup {
+fn row(page: &Page, sample: &Sample, topic: &str, figures: &Figures, is_consumed: bool) -> Markup {
     let texts = page.texts;
     let target = page.to(&format!("topic{}", query(&[("name", topic)])));
     let oldest = figures.oldest_due.map(|at| sample.now - at).filter(|time| time.num_seconds() > 0);
     let looks = sample.backlog.get(&Some(topic.to_owned())).map_or(&[][..], |looks| looks);
-    let number = |count: String, class: &str| {
+    // On a phone each figure bears its own name, for there is no room for columns.
+    let number = |name: &str, count: String, class: &str| {
         let class = if count == "0" { "number zero".to_owned() } else { format!("number {class}") };
-        html! { td class=(class) { (count) } }
+        html! { td class=(class) data-name=(name) { (count) } }
     };
+    let figure = |name: &str, figure: Option<Markup>| {
+        html! {
+            @if let Some(figure) = figure { td.number data-name=(name) { (figure) } }
+            @else { td.number.none { span.muted { "–" } } }
+        }
+    };
+    let rate = |name: &str, rate| number(&format!("{name}{}", texts.per_second), format::rate(rate), "");
     html! {
         tr data-key=(visible_text(topic)) data-href=(target) {
             td {
                 (page.topic_link(topic))
                 @if sample.is_paused(topic) { " " span.badge.paused { (texts.paused) } }
+                @if !is_consumed && figures.waits() {
+                    " " span.badge.late title=(texts.unconsumed_about) { (texts.unconsumed) }
+                }
                 @if let Some(limited) = sample.limit_of(topic) {
                     " " span.badge.limited title=(limited.limit) { (texts.limited) }
                 }
             }
             td.spark { (chart::spark(texts.backlog, looks, 60)) }
-            (number(format::count(figures.ready), "ready"))
-            (number(format::number(figures.running), "running"))
-            (number(format::count(figures.scheduled), ""))
-            (number(format::count(figures.retrying), "retrying"))
-            (number(format::count(figures.dead), "dead"))
-            td.number { @if let Some(oldest) = oldest { (format::duration(texts, oldest)) } @else { span.muted { "–" } } }
-            (number(format::rate(figures.rate_in), ""))
-            (number(format::rate(figures.rate_out), ""))
-            td.number { @if let Some(share) = figures.error_share { (format::percent(share)) } @else { span.muted { "–" } } }
-            td.number { (format::quantiles(texts, figures.wait)) }
-            td.number { (format::quantiles(texts, figures.run)) }
+            (number(texts.ready, format::count(figures.ready), "ready"))
+            (number(texts.running, format::number(figures.running), "running"))
+            (number(texts.scheduled, format::count(figures.scheduled), ""))
+            (number(texts.retrying, format::count(figures.retrying), "retrying"))
+            (number(texts.dead, format::count(figures.dead), "dead"))
+            (figure(texts.oldest_short, oldest.map(|oldest| html! { (format::short(texts, oldest)) })))
+            (rate(texts.rate_in, figures.rate_in))
+            (rate(texts.rate_out, figures.rate_out))
+            (figure(texts.errors, figures.error_share.map(|share| html! { (format::percent(share)) })))
+            (figure(texts.wait, figures.wait.map(|wait| format::quantiles(texts, Some(wait)))))
+            (figure(texts.run_time, figures.run.map(|run| format::quantiles(texts, Some(run)))))
         }
     }
 }

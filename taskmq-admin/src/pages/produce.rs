@@ -8,34 +8,73 @@ use axum::response::{IntoResponse, Response};
 use maud::{Markup, html};
 use serde_json::value::RawValue;
 use taskmq_core::broker::Note;
-use taskmq_core::{NewMessage, Produced, Registry};
+use taskmq_core::{MessageId, NewMessage, Produced, Registry};
 
 use crate::database::On;
 use crate::fields::{Fields, Posted};
 use crate::page::Page;
-use crate::pages::schema;
+use crate::pages::message::pretty;
+use crate::pages::schema::{self, Verdict};
 use crate::problem::Problem;
 
+/// A longer payload is not indented.
+const PRETTY_BYTES: usize = 20_000;
+
 pub(crate) async fn form(page: Page, fields: Fields) -> Response {
+    let fields = match fields.parse("like") {
+        Some(id) if !page.shared.hide_payloads => match like(&page, id).await {
+            Ok(fields) => fields,
+            Err(problem) => return page.answer(page.texts.produce_message, Err(problem)),
+        },
+        _ => fields,
+    };
     let body = show(&page, &fields, None).await;
     page.answer(page.texts.produce_message, Ok(body))
+}
+
+/// The form as this message would fill it in: for one that must be run again otherwise than it was.
+async fn like(page: &Page, id: MessageId) -> Result<Fields, Problem> {
+    let message =
+        page.shared.reading.ask(move |broker| broker.message(id)).await?.ok_or(Problem::NotFound)?;
+    let payload = message.payload.get();
+    let payload = if payload.len() > PRETTY_BYTES { payload.to_owned() } else { pretty(payload) };
+    let headers = message.headers.map(|json| serde_json::from_str::<BTreeMap<String, String>>(json.get()));
+    // What taskmq wrote there itself is about the other message.
+    let headers = headers.and_then(Result::ok).map(|mut headers| {
+        headers.retain(|name, _| !name.starts_with("taskmq-"));
+        headers
+    });
+    let headers = headers
+        .filter(|headers| !headers.is_empty())
+        .and_then(|headers| serde_json::to_string(&headers).ok());
+    let number = |number: i32| (number != 0).then(|| number.to_string());
+    let given = [
+        ("topic", Some(message.topic)),
+        ("payload", Some(payload)),
+        ("priority", number(message.priority.into())),
+        ("max_attempts", message.max_attempts.map(|most| most.to_string())),
+        ("key", message.unique_key),
+        ("ordering_key", message.ordering_key),
+        ("headers", headers),
+    ];
+    Ok(Fields(given.into_iter().filter_map(|(name, value)| Some((name.to_owned(), value?))).collect()))
 }
 
 /// Shows what became of it: the message, or the form as it was filled in and what is wrong with it.
 pub(crate) async fn produce(page: Page, Posted(fields): Posted) -> Response {
     let (topic, payload) =
         (fields.get("topic").unwrap_or_default(), fields.get("payload").unwrap_or_default());
-    let stored = match schema::misfits(&page, topic, payload).await {
-        Ok(None) => store(&page, &fields).await,
-        Ok(Some(misfits)) => {
+    let told = match schema::check(&page, topic, payload).await {
+        Verdict::Fits => "",
+        Verdict::Unchecked => "?unchecked=1",
+        Verdict::Misfits(misfits) => {
             let body = show(&page, &fields, Some(misfits)).await;
             let answer = page.answer(page.texts.produce_message, Ok(body));
             return (StatusCode::UNPROCESSABLE_ENTITY, answer).into_response();
         }
-        Err(problem) => Err(problem),
     };
-    match stored {
-        Ok(Produced::New(id)) => page.redirect(&format!("messages/{id}")),
+    match store(&page, &fields).await {
+        Ok(Produced::New(id)) => page.redirect(&format!("messages/{id}{told}")),
         Ok(Produced::Existing(id)) => {
             let words = html! { (page.texts.exists) " " (page.message_link(id)) };
             let body = show(&page, &fields, Some(words)).await;
@@ -128,15 +167,12 @@ async fn show(page: &Page, fields: &Fields, wrong: Option<Markup>) -> Markup {
     // To choose from; without them the form is as good.
     let topics = page.shared.sampler.latest(&page.shared.reading).await.ok();
     let consumed = Registry::discovered().map(|registry| registry.topics()).unwrap_or_default();
-    let schema = match schema::of(page, given("topic")).await {
-        Ok(Some((found, now))) => schema::details(page, &found, now).await,
-        _ => html! {},
-    };
+    let schema = schema::part(page, given("topic")).await;
     let optional = html! { small { (texts.optional) } };
     html! {
         div.heading { h1 { (texts.produce_message) } }
         @if let Some(wrong) = wrong { div.notice.bad role="alert" { (wrong) } }
-        (schema)
+        div data-schema { (schema) }
         form.panel.produce method="post" action=(page.to("produce")) {
             label { span { (texts.topic) } input name="topic" required maxlength="100" list="topics" value=(given("topic")) autocomplete="off" spellcheck="false"; }
             datalist id="topics" {

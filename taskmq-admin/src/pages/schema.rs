@@ -9,12 +9,21 @@ use crate::page::Page;
 use crate::pages::message::pretty;
 use crate::problem::Problem;
 use crate::view::format;
-#[cfg(feature = "schema")]
-use crate::view::visible::visible;
-use crate::view::visible::visible_lines;
+use crate::view::visible::{visible, visible_lines};
+
+/// What the page of a topic has of it. Says so if nothing can be checked by it.
+pub(crate) async fn part(page: &Page, topic: &str) -> Markup {
+    match of(page, topic).await {
+        Ok(None) => html! {},
+        Ok(Some((schema, now))) => details(page, &schema, now).await,
+        Err(problem) => {
+            html! { p.notice { (page.texts.schema_unread) " " (visible(&page.words(&problem))) } }
+        }
+    }
+}
 
 /// And the time at which it was read.
-pub(crate) async fn of(page: &Page, topic: &str) -> Result<Option<(Schema, DateTime<Utc>)>, Problem> {
+async fn of(page: &Page, topic: &str) -> Result<Option<(Schema, DateTime<Utc>)>, Problem> {
     if check_topic(topic).is_err() {
         return Ok(None);
     }
@@ -24,8 +33,7 @@ pub(crate) async fn of(page: &Page, topic: &str) -> Result<Option<(Schema, DateT
     Ok(schema.map(|schema| (schema, now)))
 }
 
-/// Says so if nothing can be checked by it.
-pub(crate) async fn details(page: &Page, schema: &Schema, now: DateTime<Utc>) -> Markup {
+async fn details(page: &Page, schema: &Schema, now: DateTime<Utc>) -> Markup {
     html! {
         details.panel.schema {
             summary { (page.texts.schema) span.muted { (format::time(page.texts, now, schema.written_at)) } }
@@ -49,30 +57,45 @@ async fn unusable(_page: &Page, _schema: &Schema) -> Markup {
     html! {}
 }
 
-/// What is wrong with a payload, if anything is. What no schema can tell is not.
+/// What a schema says of a payload.
+#[cfg_attr(not(feature = "schema"), expect(dead_code, reason = "nothing is checked"))]
+pub(crate) enum Verdict {
+    /// Nothing, where there is none.
+    Fits,
+    /// There is one, perhaps, but it cannot tell: no reason to refuse, for the consumer has the last word anyway.
+    Unchecked,
+    /// What is wrong.
+    Misfits(Markup),
+}
+
 #[cfg(feature = "schema")]
-pub(crate) async fn misfits(page: &Page, topic: &str, payload: &str) -> Result<Option<Markup>, Problem> {
-    let Some((schema, _)) = of(page, topic).await? else { return Ok(None) };
+pub(crate) async fn check(page: &Page, topic: &str, payload: &str) -> Verdict {
+    let schema = match of(page, topic).await {
+        Ok(None) => return Verdict::Fits,
+        Ok(Some((schema, _))) => schema,
+        // What is wrong with the database, storing tells.
+        Err(_) => return Verdict::Unchecked,
+    };
     let payload = payload.to_owned();
     let check = move || crate::schema::Checker::new(&schema.definition)?.check(&payload);
-    let Ok(Ok(misfits)) = tokio::task::spawn_blocking(check).await else { return Ok(None) };
+    let Ok(Ok(misfits)) = tokio::task::spawn_blocking(check).await else { return Verdict::Unchecked };
     if misfits.is_empty() {
-        return Ok(None);
+        return Verdict::Fits;
     }
-    Ok(Some(html! {
+    Verdict::Misfits(html! {
         (page.texts.misfit)
         ul {
             @for misfit in &misfits {
                 li {
                     @if misfit.pointer.is_empty() { (page.texts.whole_payload) } @else { code { (visible(&misfit.pointer)) } }
-                    ": " (visible(&misfit.problem))
+                    ": " (visible(page.texts.choose(&misfit.problem, &misfit.chinese)))
                 }
             }
         }
-    }))
+    })
 }
 
 #[cfg(not(feature = "schema"))]
-pub(crate) async fn misfits(_page: &Page, _topic: &str, _payload: &str) -> Result<Option<Markup>, Problem> {
-    Ok(None)
+pub(crate) async fn check(_page: &Page, _topic: &str, _payload: &str) -> Verdict {
+    Verdict::Fits
 }

@@ -18,11 +18,7 @@ const SHOWN: usize = 10;
 pub(crate) async fn show(page: Page, fields: Fields) -> Response {
     let name = fields.get("name").unwrap_or_default().to_owned();
     let texts = page.texts;
-    let schema = match schema::of(&page, &name).await {
-        Ok(Some((found, now))) => schema::details(&page, &found, now).await,
-        // What is wrong with the database is told below.
-        _ => html! {},
-    };
+    let schema = schema::part(&page, &name).await;
     let body = look(&page, &name).await.map(|(part, paused, limited)| {
         let live = page.to(&format!("live{}", query(&[("of", "topic"), ("name", &name), ("root", &page.root)])));
         html! {
@@ -123,9 +119,9 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
             for state in [State::Running, State::Ready, State::Retrying, State::Dead] {
                 let mut walk = Selection { topic: Some(topic.clone()), ..Selection::of(state) }.walk();
                 let page = walk.next(broker, 100)?.unwrap_or_default();
-                found.extend(page.into_iter().take(SHOWN / 2).map(|found| found.id));
+                found.push(page.into_iter().take(SHOWN).map(|found| found.id).collect());
             }
-            found.truncate(SHOWN);
+            let found = share_out(found, SHOWN);
             let paused = broker.paused()?.into_iter().find(|paused| paused.topic == topic);
             let limited = broker.limits()?.into_iter().find(|limited| limited.topic == topic);
             Ok((broker.now()?, broker.summaries(&found, None)?, paused, limited))
@@ -137,6 +133,7 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
         sample.workers.iter().filter(|w| w.topics.split(',').any(|t| t == name)).collect();
     let part = html! {
         (overview::old(page, &sample))
+        @if consumers.is_empty() && figures.waits() { p.notice.bad { (texts.unconsumed_about) } }
         @if let Some(paused) = &paused {
             p.notice { (texts.paused_about) " " (visible(&paused.actor)) ", " (format::time(texts, now, paused.since)) }
         }
@@ -172,4 +169,29 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
         }
     };
     Ok((part, paused.is_some(), limited))
+}
+
+/// So many of all: none of the lists is left out for another that is longer.
+fn share_out<T>(mut lists: Vec<Vec<T>>, most: usize) -> Vec<T> {
+    while lists.iter().map(Vec::len).sum::<usize>() > most {
+        if let Some(longest) = lists.iter_mut().max_by_key(|list| list.len()) {
+            longest.pop();
+        }
+    }
+    lists.into_iter().flatten().collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::share_out;
+
+    #[test]
+    fn no_list_is_left_out() {
+        assert_eq!(
+            share_out(vec![vec![1; 10], vec![2; 10], vec![3], vec![4; 2]], 10),
+            [1, 1, 1, 1, 2, 2, 2, 3, 4, 4]
+        );
+        assert_eq!(share_out(vec![vec![], vec![2; 10]], 10), [2; 10]);
+        assert_eq!(share_out(vec![vec![1], vec![2]], 10), [1, 2]);
+    }
 }

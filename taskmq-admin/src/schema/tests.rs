@@ -131,6 +131,53 @@ fn what_is_wrong_is_told_with_its_place() {
 }
 
 #[test]
+fn what_is_wrong_is_told_in_chinese() {
+    let chinese = |schema: &Value, payload: &str| {
+        let mut checker = Checker::new(&schema.to_string()).expect("a schema");
+        let misfits = checker.check(payload).expect("a check");
+        misfits.into_iter().map(|misfit| misfit.chinese).collect::<Vec<_>>()
+    };
+    for (schema, payload, expected) in [
+        (json!({"type": "object"}), "17", "17 的类型不是 \"object\""),
+        (json!({"type": ["object", "null"]}), "17", "17 的类型不是 \"null\"、\"object\" 中的任何一种"),
+        (json!({"required": ["url"]}), "{}", "缺少必需的属性 \"url\""),
+        (
+            json!({"properties": {"c": true}, "additionalProperties": false}),
+            r#"{"a": 1, "b": 2}"#,
+            "不允许有这些属性：'a'、'b'",
+        ),
+        (json!({"unevaluatedProperties": false}), r#"{"a": 1}"#, "不允许有这些属性：'a'"),
+        (json!({"unevaluatedItems": false}), "[1]", "不允许有这些项：'1'"),
+        (json!({"prefixItems": [true], "items": false}), "[1, 2]", "此处不允许有值：2"),
+        (json!({"minimum": 0}), "-3", "-3 小于最小值 0"),
+        (json!({"maximum": 1}), "2", "2 大于最大值 1"),
+        (json!({"exclusiveMinimum": 0}), "0", "0 必须大于 0"),
+        (json!({"exclusiveMaximum": 0}), "0", "0 必须小于 0"),
+        (json!({"multipleOf": 2}), "3", "3 不是 2 的倍数"),
+        (json!({"minLength": 2}), "\"a\"", "\"a\" 少于 2 个字符"),
+        (json!({"maxLength": 0}), "\"a\"", "\"a\" 多于 0 个字符"),
+        (json!({"minItems": 2}), "[1]", "[1] 少于 2 项"),
+        (json!({"maxItems": 0}), "[1]", "[1] 多于 0 项"),
+        (json!({"minProperties": 1}), "{}", "{} 的属性少于 1 个"),
+        (json!({"maxProperties": 0}), r#"{"a":1}"#, r#"{"a":1} 的属性多于 0 个"#),
+        (json!({"uniqueItems": true}), "[1,1]", "[1,1] 中有重复的项"),
+        (json!({"contains": false}), "[1]", "[1] 中没有符合要求的项"),
+        (json!({"enum": ["a", 1]}), "2", "2 不是允许的值：\"a\"、1"),
+        (json!({"const": 1}), "2", "应为 1"),
+        (json!({"pattern": "^b"}), "\"a\"", "\"a\" 不匹配 \"^b\""),
+        (json!({"propertyNames": {"maxLength": 0}}), r#"{"a":1}"#, "属性名无效：\"a\" 多于 0 个字符"),
+        (json!({"anyOf": [{"minimum": 5}, {"minimum": 6}]}), "1", "1 不符合 'anyOf' 中的任何一项"),
+        (json!({"oneOf": [{"minimum": 5}, {"minimum": 6}]}), "1", "1 不符合 'oneOf' 中的任何一项"),
+        (json!({"oneOf": [{"minimum": 0}, {"minimum": 1}]}), "1", "1 同时符合 'oneOf' 中的多项"),
+        (json!({"not": {"minimum": 0}}), "1", "1 符合 'not' 所禁止的内容"),
+    ] {
+        assert_eq!(chinese(&schema, payload), [expected], "{schema}");
+    }
+    let long = format!("\"{}\"", "x".repeat(100_000));
+    assert_eq!(chinese(&json!({"type": "object"}), &long), ["该值 的类型不是 \"object\""]);
+}
+
+#[test]
 fn what_cannot_be_used_says_why() {
     assert!(unusable("{").contains("it is no JSON"));
     assert!(unusable("[1]").contains("is not of types"));

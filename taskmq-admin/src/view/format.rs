@@ -64,6 +64,19 @@ pub(crate) fn duration(texts: &Texts, time: TimeDelta) -> String {
     }
 }
 
+/// In one unit, where there is little room.
+pub(crate) fn short(texts: &Texts, time: TimeDelta) -> String {
+    let seconds = time.num_seconds();
+    let tenths = |unit: i64, name: &str| format!("{}.{} {name}", seconds / unit, seconds % unit * 10 / unit);
+    match seconds {
+        60..=599 => tenths(60, texts.unit_min),
+        3600..=86_399 => tenths(3600, texts.unit_h),
+        86_400..=863_999 => tenths(86_400, texts.unit_d),
+        864_000.. => format!("{} {}", seconds / 86_400, texts.unit_d),
+        _ => duration(texts, time),
+    }
+}
+
 pub(crate) fn exact(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S%.3f UTC").to_string()
 }
@@ -96,7 +109,7 @@ pub(crate) fn quantiles(texts: &Texts, quantiles: Option<Quantiles>) -> Markup {
     html! {
         @match quantiles {
             Some(q) => span title=(texts.quantiles_title) {
-                (duration(texts, q.p50)) span.muted { " / " } (duration(texts, q.p99))
+                (short(texts, q.p50)) span.muted { " / " } (short(texts, q.p99))
             },
             None => span.muted { "–" },
         }
@@ -126,6 +139,17 @@ mod tests {
             (90_000_000, "1 d 1 h"),
         ] {
             assert_eq!(duration(&ENGLISH, TimeDelta::milliseconds(millis)), text);
+        }
+        for (seconds, text) in [
+            (5, "5.0 s"),
+            (61, "1.0 min"),
+            (599, "9.9 min"),
+            (601, "10 min"),
+            (5400, "1.5 h"),
+            (90_000, "1.0 d"),
+            (864_001, "10 d"),
+        ] {
+            assert_eq!(short(&ENGLISH, TimeDelta::seconds(seconds)), text);
         }
         assert_eq!(duration(&CHINESE, TimeDelta::seconds(65)), "1 分 5 秒");
     }

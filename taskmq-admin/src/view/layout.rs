@@ -101,13 +101,17 @@ impl Page {
         }
     }
 
-    pub(crate) fn problem(&self, problem: &Problem) -> Markup {
-        let words = match problem {
+    pub(crate) fn words(&self, problem: &Problem) -> String {
+        match problem {
             Problem::Queue(error) => error.to_string(),
             Problem::NotFound => self.texts.not_found.to_owned(),
             Problem::Refused(words) => words.clone(),
             Problem::Busy => self.texts.busy.to_owned(),
-        };
+        }
+    }
+
+    pub(crate) fn problem(&self, problem: &Problem) -> Markup {
+        let words = self.words(problem);
         html! {
             h1 { (self.texts.problem) }
             p.notice.bad role="alert" { (visible_lines(&words)) }

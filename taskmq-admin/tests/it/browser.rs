@@ -1,27 +1,39 @@
-//! A real browser opens each page in each look, and keeps a picture of it in `target/screenshots`. With
-//! `TASKMQ_TEST_AXE=axe.min.js` (of the npm package axe-core) it looks for what keeps people from using them, too.
+//! A real browser opens each page in each look, and keeps a picture of it in `target/screenshots`.
+//! There axe-core looks for what keeps people from using them.
 
+use std::cell::RefCell;
 use std::path::{Path, PathBuf};
 
-use serde_json::json;
+use axum::Router;
+use serde_json::{Value, json};
+use taskmq_admin::{Access, Admin};
 use taskmq_core::broker::Limit;
 use taskmq_core::{Backend, BrokerConnection, NewMessage};
 use taskmq_tests::databases::fresh;
 
 use crate::driver::Browser;
-use crate::site::{Served, Site, produce, seed};
+use crate::site::{MOUNT, Served, Site, produce, seed};
 
 /// Wide or as a phone, in which colours and which language.
-const LOOKS: [(&str, (u32, u32), &str, &str); 4] = [
+const LOOKS: [(&str, (u32, u32), &str, &str); 5] = [
     ("light", (1360, 1000), "light", "en"),
     ("dark", (1360, 1000), "dark", "en"),
     ("phone", (390, 1200), "light", "en"),
     ("chinese", (1360, 1000), "light", "zh"),
+    ("chinese-phone", (390, 1200), "dark", "zh"),
 ];
 
 /// Nothing is wider than the page: what is, scrolls in a place of its own.
 pub(crate) const WIDER: &str =
     "return document.documentElement.scrollWidth - document.documentElement.clientWidth";
+
+/// Deletes what the page lists, past the script of the page.
+const CONFIRM: &str =
+    "const ticks = [...document.querySelectorAll('[type=checkbox][name=id]')], form = ticks[0].form;
+    for (const tick of ticks) tick.checked = true;
+    const field = document.createElement('input');
+    field.type = 'hidden'; field.name = 'action'; field.value = 'delete';
+    form.append(field); form.submit();";
 
 pub(crate) fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots");
@@ -55,13 +67,17 @@ fn every_page_is_pictured() {
     for n in 0..60 {
         produce(&mut conn, ["mail", "bill", "report"][n % 3], &format!("message {n}"));
     }
-    let axe =
-        std::env::var_os("TASKMQ_TEST_AXE").map(|file| std::fs::read_to_string(file).expect("axe-core"));
+    let axe = std::env::var_os("TASKMQ_TEST_AXE").expect("axe-core: `cargo xtask test` fetches it");
+    let axe = std::fs::read_to_string(axe).expect("axe-core");
     let served = Served::new(Site::new(db, |admin| admin));
     let change = [("all", "cancel"), ("state", "ready"), ("topic", "bill"), ("confirm", "yes")];
     assert_eq!(served.site.post("/change", &change).location, "./changes/1");
     served.site.wait("/changes/1", ">Finished<");
     let (workflow, step) = crate::workflows::nightly(&mut served.site.db.connect());
+    let mut door = Site::new(fresh(Backend::Sqlite), |admin| admin);
+    let access = Access::token(&"t".repeat(24)).expect("a token");
+    door.router = Router::new().nest(MOUNT, Admin::new(door.db.url()).router(access).expect("an admin"));
+    let locked = Served::new(door);
     let browser = Browser::start();
     let message = format!("/messages/{}", seeded.dead[0]);
     let waiting = format!("/messages/{}", seeded.scheduled);
@@ -86,6 +102,18 @@ fn every_page_is_pictured() {
         ("schema", "/produce?topic=bill"),
         ("nowhere", "/nowhere"),
     ];
+    let unusable = RefCell::new(Vec::new());
+    let examine = |name: &str, look: &str| {
+        let picture = folder().join(format!("{name}-{look}.png"));
+        _ = std::fs::remove_file(&picture);
+        browser.picture(&picture);
+        let bytes = std::fs::metadata(&picture).expect("a picture").len();
+        assert!(bytes > 5_000, "{name} {look}: {bytes} bytes");
+        browser.is_clean();
+        assert_eq!(browser.script(WIDER, &json!([])), json!(0), "{name} {look}");
+        let found = violations(&browser, &axe).map(|violation| format!("{name} {look}: {violation}"));
+        unusable.borrow_mut().extend(found);
+    };
     for (look, (width, height), scheme, language) in LOOKS {
         browser.resize(width, height);
         let feature = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
@@ -94,24 +122,32 @@ fn every_page_is_pictured() {
         browser.script("document.cookie = `taskmq_language=${arguments[0]}; path=/`", &json!([language]));
         for (name, path) in &pages {
             browser.open(&served.at(path));
-            let picture = folder().join(format!("{name}-{look}.png"));
-            _ = std::fs::remove_file(&picture);
-            browser.picture(&picture);
-            let bytes = std::fs::metadata(&picture).expect("a picture").len();
-            assert!(bytes > 10_000, "{name} {look}: {bytes} bytes");
-            browser.is_clean();
-            assert_eq!(browser.script(WIDER, &json!([])), json!(0), "{name} {look}");
-            if let Some(axe) = &axe {
-                is_usable(&browser, axe, &format!("{name} {look}"));
-            }
+            examine(name, look);
         }
+        // What comes of forms, and is asked without a script.
+        browser.open(&served.at("/messages?state=dead"));
+        browser.script(CONFIRM, &json!([]));
+        browser.until("it asks", || browser.url().ends_with("/change"));
+        examine("confirm", look);
+        browser.open(&served.at("/produce?topic=bill"));
+        browser.script("document.querySelector('details').open = true", &json!([]));
+        browser.fill("payload", r#"{"to": "kim@example.org", "amount": -3}"#);
+        browser.click("//main//form//button");
+        browser.until("it is refused", || browser.text().contains("/amount"));
+        examine("misfit", look);
+        browser.open(&locked.at("/overview"));
+        examine("sign-in", look);
     }
+    let unusable = unusable.take();
+    assert!(unusable.is_empty(), "{}", unusable.join("\n"));
 }
 
-fn is_usable(browser: &Browser, axe: &str, page: &str) {
+/// What keeps people from using the page.
+fn violations(browser: &Browser, axe: &str) -> impl Iterator<Item = String> {
     browser.script(axe, &json!([]));
     let run = "const done = arguments[arguments.length - 1];
-        axe.run(document).then(({ violations }) => done(violations.map((v) => `${v.id}: ${v.help}: ${v.nodes.map((n) => n.html.slice(0, 200)).join(' | ')}`)));";
-    let violations = browser.async_script(run, &json!([]));
-    assert_eq!(violations, json!([]), "{page}");
+        const shown = ({ id, help, nodes }) => `${id}: ${help}: ${nodes.map(({ html }) => html.slice(0, 200)).join(' | ')}`;
+        axe.run(document).then(({ violations }) => done(violations.map(shown)));";
+    let Value::Array(found) = browser.async_script(run, &json!([])) else { panic!("axe-core gave no list") };
+    found.into_iter().map(|violation| violation.to_string())
 }

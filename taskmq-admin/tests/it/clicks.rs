@@ -9,6 +9,34 @@ use crate::site::{Served, Site, dead, identity, produce, run, seed};
 
 each_database! {
     everything_can_be_clicked,
+    the_schema_of_the_topic_that_is_typed_is_shown,
+}
+
+fn the_schema_of_the_topic_that_is_typed_is_shown(db: TestDatabase) {
+    let mut conn = db.connect();
+    for (topic, title) in [("mail", "A letter <b>"), ("bill", "A bill")] {
+        conn.broker().store_schema(topic, &json!({ "title": title }).to_string()).expect("stores");
+    }
+    let served = Served::new(Site::new(db, |admin| admin));
+    let browser = Browser::start();
+    browser.open(&served.at("/produce"));
+    let schema = || {
+        let text = "const it = document.querySelector('details.schema'); return it ? it.textContent : ''";
+        browser.script(text, &json!([])).as_str().unwrap_or_default().to_owned()
+    };
+    assert_eq!(schema(), "");
+    browser.fill("topic", "mail");
+    browser.until("that of mail is shown", || schema().contains("A letter <b>"));
+    browser.click("//summary");
+    browser.fill("topic", "bill");
+    browser.until("that of bill takes its place", || {
+        schema().contains("A bill") && !schema().contains("letter")
+    });
+    browser.wait("A bill");
+    browser.fill("topic", "none");
+    browser.until("none is shown", || schema().is_empty());
+    assert!(browser.url().ends_with("/produce"), "{}", browser.url());
+    browser.is_clean();
 }
 
 fn everything_can_be_clicked(db: TestDatabase) {

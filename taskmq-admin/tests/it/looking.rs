@@ -204,6 +204,10 @@ fn messages_are_found(db: TestDatabase) {
         assert_eq!(ids(&site.page(&format!("/messages?{query}"))), expected, "{query}");
     }
     assert_eq!(site.get("/messages?id=%2317").location, "./messages/17");
+    // Not all messages instead of the one that was meant.
+    for id in ["abc", "99999999999999999999"] {
+        assert_eq!(site.get(&format!("/messages?id={id}")).status, StatusCode::UNPROCESSABLE_ENTITY, "{id}");
+    }
     for refused in ["json=user.id", "json=%24.a+%3E+1", "since=soon", "before=99999-01-01T00:00"] {
         let answer = site.get(&format!("/messages?{refused}"));
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");

@@ -18,6 +18,7 @@ macro_rules! each_database {
 
 mod access;
 mod actions;
+mod at_night;
 mod browser;
 mod clicks;
 mod driver;

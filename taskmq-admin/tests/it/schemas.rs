@@ -11,6 +11,7 @@ each_database! {
     a_payload_that_does_not_fit_is_refused_with_its_place,
     a_schema_of_others_is_a_text,
     what_cannot_be_used_is_told_and_checks_nothing,
+    what_cannot_be_read_is_told_and_checks_nothing,
 }
 
 fn site(db: TestDatabase, definition: &str) -> Site {
@@ -41,6 +42,8 @@ fn a_payload_that_does_not_fit_is_refused_with_its_place(db: TestDatabase) {
     assert_eq!(send(r#"{"url": "u", "users": 3}"#).status, StatusCode::SEE_OTHER);
     // Another topic's are not checked by it.
     assert_eq!(site.post("/produce", &[("topic", "mail"), ("payload", "1")]).status, StatusCode::SEE_OTHER);
+    let chinese = site.post_in("zh", "/produce", &[("topic", "yace"), ("payload", r#"{"users": -3}"#)]).body;
+    assert!(chinese.contains("<code>/users</code>: -3 小于最小值 0"), "{chinese}");
     let chinese = site.get_in("zh", "/produce?topic=yace").body;
     assert!(chinese.contains("消费者可读取的内容"), "{chinese}");
     for path in ["/produce?topic=yace", "/topic?name=yace"] {
@@ -79,7 +82,27 @@ fn what_cannot_be_used_is_told_and_checks_nothing(db: TestDatabase) {
             "{path}: {body}"
         );
     }
-    assert_eq!(site.post("/produce", &[("topic", "yace"), ("payload", "1")]).status, StatusCode::SEE_OTHER);
+    goes_unchecked(&site);
     // A producer's own code knows nothing of schemas.
     NewMessage::new("yace", &1).produce(&mut site.db.connect()).expect("produces");
+}
+
+fn what_cannot_be_read_is_told_and_checks_nothing(db: TestDatabase) {
+    let site = site(db, "{}");
+    site.db.execute("ALTER TABLE taskmq_schemas RENAME TO taskmq_elsewhere");
+    for path in ["/produce?topic=yace", "/topic?name=yace"] {
+        let body = site.page(path);
+        assert!(body.contains("the schema of this topic cannot be read"), "{path}: {body}");
+    }
+    goes_unchecked(&site);
+}
+
+/// It is produced, and its page says so.
+fn goes_unchecked(site: &Site) {
+    let answer = site.post("/produce", &[("topic", "yace"), ("payload", "1")]);
+    assert_eq!(answer.status, StatusCode::SEE_OTHER, "{}", answer.body);
+    let path = answer.location.strip_prefix('.').expect("a relative address");
+    assert!(site.page(path).contains("its payload was not checked"), "{path}");
+    let path = path.split('?').next().unwrap_or_default();
+    assert!(!site.page(path).contains("its payload was not checked"), "{path}");
 }

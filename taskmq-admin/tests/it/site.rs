@@ -56,12 +56,16 @@ impl Site {
     }
 
     pub(crate) fn post(&self, path: &str, fields: &[(&str, &str)]) -> Answer {
+        self.post_in("en", path, fields)
+    }
+
+    pub(crate) fn post_in(&self, language: &str, path: &str, fields: &[(&str, &str)]) -> Answer {
         let form = form_urlencoded::Serializer::new(String::new()).extend_pairs(fields).finish();
         let request = Request::post(format!("{MOUNT}{path}"))
             .header(header::HOST, HOST)
             .header("sec-fetch-site", "same-origin")
             .header(header::CONTENT_TYPE, "application/x-www-form-urlencoded")
-            .header(header::ACCEPT_LANGUAGE, "en");
+            .header(header::ACCEPT_LANGUAGE, language);
         self.ask(request.body(Body::from(form)).expect("a request"))
     }
 

@@ -23,7 +23,7 @@ pub(crate) fn run(args: &ProduceArgs, url: Option<&str>) -> Result<()> {
     }
     let payload = payload::read(args.payload.as_deref())?;
     let mut conn = database::connect(url)?;
-    Check::of(&mut conn, args)?.payload(&payload, || "this payload".to_owned())?;
+    Check::of(&mut conn, &args.topic, args.unchecked).payload(&payload, || "this payload".to_owned())?;
     let produced = message(args, &payload).produce(&mut conn)?;
     if args.json {
         output::json(conn.broker().message(produced.id())?.as_slice());
@@ -68,7 +68,7 @@ fn produce_file(args: &ProduceArgs, path: &Path, url: Option<&str>) -> Result<()
     let file = std::fs::File::open(path).map_err(Error::file(path))?;
     let size = file.metadata().map_err(Error::file(path))?.len();
     let mut conn = database::connect(url)?;
-    let mut check = Check::of(&mut conn, args)?;
+    let mut check = Check::of(&mut conn, &args.topic, args.unchecked);
     let bar = if std::io::stderr().is_terminal() { ProgressBar::new(size) } else { ProgressBar::hidden() };
     if let Ok(style) = ProgressStyle::with_template("{wide_bar} {bytes}/{total_bytes} {eta}") {
         bar.set_style(style);

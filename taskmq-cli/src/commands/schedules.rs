@@ -5,6 +5,7 @@ use taskmq_core::{AnyConnection, NewMessage, Produced};
 use super::ACTOR;
 use crate::cli::{AddScheduleArgs, ScheduleCommand, SchedulesArgs};
 use crate::error::Result;
+use crate::schema::Check;
 use crate::{database, output, payload};
 
 /// Later than this no worker lets it tick that runs.
@@ -16,7 +17,10 @@ pub(crate) fn run(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
     let mut message_id = None;
     let (name, done) = match command {
         ScheduleCommand::Add(add) => {
+            taskmq_core::limits::check_topic(&add.topic)?;
             let payload = payload::read(add.payload.as_deref())?;
+            let mut check = Check::of(&mut conn, &add.topic, add.unchecked);
+            check.payload(&payload, || "this payload".to_owned())?;
             let schedule = message(add, &payload).schedule(&*add.name, &*add.cron);
             schedule.time_zone(&*add.time_zone).store_noted(&mut conn, ACTOR)?;
             (&add.name, "is stored")

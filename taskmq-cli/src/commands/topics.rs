@@ -67,8 +67,7 @@ pub(crate) fn run(args: &ListArgs, url: Option<&str>) -> Result<()> {
             std::iter::once(output::cell(&t.topic)).chain(figures).chain([workers]).collect()
         })
         .collect();
-    let heading =
-        ["TOPIC", "READY", "SCHEDULED", "RUNNING", "RETRYING", "DONE", "DEAD", "CANCELLED", "WORKERS"];
+    let heading = ["TOPIC", "READY", "SCHED", "RUN", "RETRY", "DONE", "DEAD", "CANC", "WORKERS"];
     output::table(&heading, &rows, 0);
     for PausedTopic { topic, since, actor } in &paused {
         let (topic, actor) = (output::cell(topic), output::cell(actor));

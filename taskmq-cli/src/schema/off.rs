@@ -3,15 +3,13 @@
 use serde_json::value::RawValue;
 use taskmq_core::AnyConnection;
 
-use crate::cli::ProduceArgs;
 use crate::error::Result;
 
 pub(crate) struct Check;
 
 impl Check {
-    #[allow(clippy::unnecessary_wraps, reason = "it has the signature of the other")]
-    pub(crate) fn of(_conn: &mut AnyConnection, _args: &ProduceArgs) -> Result<Self> {
-        Ok(Self)
+    pub(crate) fn of(_conn: &mut AnyConnection, _topic: &str, _unchecked: bool) -> Self {
+        Self
     }
 
     #[allow(clippy::unnecessary_wraps, clippy::unused_self, reason = "it has the signature of the other")]

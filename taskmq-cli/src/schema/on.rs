@@ -1,10 +1,11 @@
 //! With the feature `schema`.
 
+use std::fmt::Display;
+
 use serde_json::value::RawValue;
-use taskmq_admin::schema::{Checker, Unusable};
+use taskmq_admin::schema::Checker;
 use taskmq_core::{AnyConnection, BrokerConnection};
 
-use crate::cli::ProduceArgs;
 use crate::error::{Error, Result};
 use crate::output::cell;
 
@@ -16,10 +17,13 @@ pub(crate) struct Check {
 }
 
 impl Check {
-    pub(crate) fn of(conn: &mut AnyConnection, args: &ProduceArgs) -> Result<Self> {
-        let schema = if args.unchecked { None } else { conn.broker().schemas(&[&args.topic])?.pop() };
+    /// `unchecked` is the user's wish.
+    pub(crate) fn of(conn: &mut AnyConnection, topic: &str, unchecked: bool) -> Self {
+        // One that may not be read is like one that cannot be used: what is wrong with the database, producing tells.
+        let read = if unchecked { Ok(Vec::new()) } else { conn.broker().schemas(&[topic]) };
+        let schema = read.map_err(note).ok().and_then(|mut schemas| schemas.pop());
         let checker = schema.and_then(|schema| Checker::new(&schema.definition).map_err(note).ok());
-        Ok(Self { topic: args.topic.clone(), checker })
+        Self { topic: topic.to_owned(), checker }
     }
 
     /// `place` is where the payload stands, for people.
@@ -39,13 +43,13 @@ impl Check {
         let misfits: String =
             misfits.iter().map(|misfit| format!("\n  {}", cell(&misfit.to_string()))).collect();
         Err(Error::Refused(format!(
-            "the consumer of {} could not read {}:{misfits}\nnothing was produced (--unchecked does not look)",
+            "the consumer of {} could not read {}:{misfits}\nnothing was stored (--unchecked does not look)",
             self.topic,
             place()
         )))
     }
 }
 
-fn note(unusable: Unusable) {
-    eprintln!("note: payloads are not checked: {}", cell(&unusable.to_string()));
+fn note(why: impl Display) {
+    eprintln!("note: payloads are not checked: {}", cell(&why.to_string()));
 }

@@ -1,4 +1,4 @@
-//! `produce` refuses what the consumer of the topic could not read.
+//! `produce` and `schedules add` refuse what the consumer of the topic could not read.
 #![cfg(feature = "schema")]
 
 use std::fs;
@@ -51,10 +51,40 @@ fn what_does_not_fit_is_refused_with_its_place() {
 }
 
 #[test]
+fn a_schedule_whose_payload_does_not_fit_is_refused() {
+    let host = has_schema(r#"{"type": "object"}"#);
+    let add = |payload: &'static str| ["schedules", "add", "hourly", "@hourly", "yace", payload];
+    let out = host.run(&add("17"));
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert_eq!(out.status.code(), Some(2), "{said}");
+    for words in [
+        "the consumer of yace could not read this payload:\n",
+        "17 is not of type \"object\"\n",
+        "--unchecked",
+    ] {
+        assert!(said.contains(words), "{said}");
+    }
+    assert_eq!(host.json(&["schedules", "--json"]), serde_json::json!([]), "nothing is stored");
+    assert!(host.run(&[&add("17")[..], &["--unchecked"]].concat()).status.success());
+    assert!(host.run(&add("{}")).status.success());
+    assert_eq!(host.json(&["schedules", "--json"])[0]["payload"], serde_json::json!({}));
+}
+
+#[test]
 fn what_cannot_be_used_is_told_and_checks_nothing() {
     let host = has_schema(r#"{"$ref": "file:///etc/passwd"}"#);
     let out = host.run(&["produce", "yace", "17"]);
     let said = String::from_utf8_lossy(&out.stderr).into_owned();
     assert!(out.status.success(), "{said}");
     assert!(said.contains("note: payloads are not checked: the schema cannot be used: "), "{said}");
+}
+
+#[test]
+fn what_cannot_be_read_is_told_and_checks_nothing() {
+    let host = has_schema("{}");
+    execute(&host, "ALTER TABLE taskmq_schemas RENAME TO taskmq_elsewhere");
+    let out = host.run(&["produce", "yace", "17"]);
+    let said = String::from_utf8_lossy(&out.stderr).into_owned();
+    assert!(out.status.success(), "{said}");
+    assert!(said.contains("note: payloads are not checked: "), "{said}");
 }

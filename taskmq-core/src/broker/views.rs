@@ -176,7 +176,7 @@ pub struct Summary {
     pub ordering_key: Option<String>,
     /// The beginning of its payload.
     pub payload: String,
-    /// The beginning of its error.
+    /// The beginning of its error; of one that is not finished, of its last failed attempt.
     pub error: Option<String>,
 }
 

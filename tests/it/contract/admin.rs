@@ -26,6 +26,7 @@ each_database! {
     what_finished_last_comes_first_whatever_its_retention,
     finished_messages_are_counted_by_topic,
     summaries_are_cut_and_searched,
+    a_summary_of_what_failed_has_its_last_error,
     a_row_that_is_no_text_spoils_no_list,
     workers_are_listed,
     each_action_is_done_to_messages_that_allow_it,
@@ -310,6 +311,26 @@ fn summaries_are_cut_and_searched(db: &TestDatabase) {
             (id == failed, id == failed, id == failed)
         );
         assert!(payload.chars().count() <= usize::try_from(Summary::PAYLOAD_CHARS).expect("is small"));
+    }
+}
+
+fn a_summary_of_what_failed_has_its_last_error(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let id = produce(&mut conn, "t", &1).expect("produces");
+    let error =
+        |conn: &mut AnyConnection| conn.broker().summaries(&[id], None).expect("reads").remove(0).error;
+    assert_eq!(error(&mut conn), None);
+    for n in 1..=2 {
+        let claimed = claim(conn.broker(), &w, &["t"], 1).remove(0);
+        let failed = Outcome::Retry {
+            kind: "error",
+            error: format!("attempt {n} {}", "x".repeat(1000)),
+            delay: Duration::ZERO,
+        };
+        conn.broker().settle(&w, &[end(&claimed, failed)]).expect("settles");
+        let told = error(&mut conn).expect("an error");
+        assert!(told.starts_with(&format!("attempt {n} x")) && told.len() == 300, "{told}");
     }
 }
 

@@ -281,7 +281,8 @@ impl Administration for SqliteConnection {
             self, Sqlite => SummarySql,
             concat!("WITH wanted AS (SELECT value AS id FROM json_each(?)), sought AS (SELECT ? AS text)
              SELECT m.id, m.topic, ", state!(), ", m.priority, m.attempts + (leased.id IS NOT NULL), ", micros!("m.created_at"), ",
-                ", micros!("m.run_at"), ", NULL, m.unique_key, m.ordering_key, CAST(substr(", payload!("m"), ", 1, ?) AS BLOB), NULL
+                ", micros!("m.run_at"), ", NULL, m.unique_key, m.ordering_key, CAST(substr(", payload!("m"), ", 1, ?) AS BLOB), CASE WHEN m.attempts > 0 THEN (SELECT substr(f.error, 1, ?) FROM taskmq_failures f
+                WHERE f.message_id = m.id ORDER BY f.id DESC LIMIT 1) END
              FROM wanted CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.id CROSS JOIN sought
              LEFT JOIN ", leased!(), " ON leased.id = m.id
              WHERE sought.text IS NULL OR instr(", payload!("m"), ", sought.text) OR instr(coalesce(m.headers, ''), sought.text)
@@ -296,6 +297,7 @@ impl Administration for SqliteConnection {
             Text = &ids,
             Nullable<Text> = text,
             Integer = Summary::PAYLOAD_CHARS,
+            Integer = FinishedMessage::ERROR_CHARS,
             Integer = Summary::PAYLOAD_CHARS,
             Integer = FinishedMessage::ERROR_CHARS,
         )?;
