@@ -337,7 +337,8 @@ impl Server {
             return;
         }
         entry.registered = false;
-        let alone_with = entry.alone_with.take().filter(|_| registered);
+        let unproven = std::mem::take(&mut entry.unproven);
+        let alone_with = entry.alone_with.take().filter(|_| registered && !unproven);
         self.reach_disk();
         if bug == Some(Bug::WorkerPrunedFirst) && registered {
             return;
@@ -351,7 +352,7 @@ impl Server {
         // Whoever has no row was given up or left before: nothing is known of its end.
         let blames = registered || bug == Some(Bug::OrphanBlamed);
         let culprits = match alone_with {
-            _ if !blames => Ids::NONE,
+            _ if !blames || unproven => Ids::NONE,
             _ if bug == Some(Bug::WholeBatchBlamed) => held,
             Some(message) => held.and(Ids::NONE.with_one(message)),
             None if held.len() == 1 => held,

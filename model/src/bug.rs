@@ -51,6 +51,7 @@ pub enum Bug {
     OrphanBlamed,
     /// A session that is stopped in the middle of a claim keeps its locks for as long as it likes.
     NoTransactionTimeout,
-    /// A process whose worker was given up begins anew while handlers of before still run.
+    /// A process whose worker was given up begins anew while handlers of before still run, and does not note that its
+    /// death proves nothing meanwhile.
     HandlersOutliveWorker,
 }

@@ -15,6 +15,7 @@ pub mod server;
 pub mod sets;
 pub mod state;
 pub mod story;
+pub mod turns;
 mod words;
 pub mod worker;
 

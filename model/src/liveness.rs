@@ -90,9 +90,12 @@ impl State {
         }
         self.end(number, End::NotYet);
         self.begin(number);
-        if protocol.bug == Some(Bug::HandlersOutliveWorker) {
-            let poison = protocol.poison.filter(|message| process.running().contains(*message));
-            self.processes[number].stray = poison.or(process.stray);
+        // What it ran runs on, and may still end the process.
+        let poison = protocol.poison.filter(|message| process.running().contains(*message));
+        self.processes[number].stray = poison.or(process.stray);
+        let stray = self.processes[number].stray.is_some();
+        if let Some(entry) = self.own_entry(number) {
+            entry.unproven = stray && protocol.bug != Some(Bug::HandlersOutliveWorker);
         }
     }
 

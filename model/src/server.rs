@@ -139,6 +139,8 @@ pub struct Entry {
     pub lock: Lock,
     /// The set-aside message that is all it runs.
     pub alone_with: Option<MessageId>,
+    /// Its death proves nothing, for a handler of a former worker runs in its process (`alone_with = 0`).
+    pub unproven: bool,
     /// How it ended.
     pub end: End,
     /// What each process has seen of it.
@@ -149,7 +151,15 @@ impl Entry {
     /// A worker that begins.
     pub fn new(id: WorkerId) -> Self {
         let seen_by = [Sighting::Well; PROCESSES];
-        Self { id, registered: true, lock: Lock::Held, alone_with: None, end: End::NotYet, seen_by }
+        Self {
+            id,
+            registered: true,
+            lock: Lock::Held,
+            alone_with: None,
+            unproven: false,
+            end: End::NotYet,
+            seen_by,
+        }
     }
 
     /// This process connects anew: what it saw of the worker is to be seen for a whole grace again.

@@ -46,6 +46,9 @@ fn tables(server: &Server) -> String {
         if let Some(message) = entry.alone_with {
             told.push(format!("{} alone with #{message}", entry.id));
         }
+        if entry.unproven {
+            told.push(format!("the death of {} would prove nothing", entry.id));
+        }
     }
     told.join("; ")
 }

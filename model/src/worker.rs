@@ -51,9 +51,7 @@ pub struct Process {
     pub failed_before: bool,
     /// The liveness thread is connected.
     pub watching: bool,
-    /// A handler of a worker that was given up runs on, with this message. Only with [`Bug::HandlersOutliveWorker`].
-    ///
-    /// [`Bug::HandlersOutliveWorker`]: crate::Bug::HandlersOutliveWorker
+    /// A handler of a worker that was given up runs on, with this message.
     pub stray: Option<MessageId>,
 }
 

@@ -5,6 +5,7 @@ mod bugs;
 mod endings;
 mod limits;
 mod rules;
+mod turns;
 
 use std::time::Instant;
 

@@ -7,6 +7,7 @@ use diesel::connection::SimpleConnection;
 use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, migration, produce_many};
 use taskmq_tests::servers::{Pgbouncer, Postgres};
 
+use crate::outages::say;
 use crate::workers::Workers;
 
 const LONG: Duration = Duration::from_secs(60);
@@ -55,6 +56,7 @@ fn a_worker_is_killed_behind_pgbouncer() {
         let journal = workers.journal();
         unfinished.iter().all(|n| journal.iter().any(|e| e.number == *n && e.pid != pid))
     });
+    say(&format!("pgbouncer: what a killed worker ran had begun elsewhere after {taken:.1?}"));
     assert!(taken < Duration::from_secs(10), "{taken:?}");
     workers.wait("all are done", LONG, || {
         let stats = conn.broker().topics().expect("reads");
@@ -75,6 +77,61 @@ fn a_worker_is_killed_behind_pgbouncer() {
     drop(workers);
     nothing_is_left_on_sessions(&url);
     assert!(idle.broker().restrict(Duration::from_secs(2), true).is_err(), "it would restrict others");
+}
+
+/// Processes that take all the processor time that they get.
+struct Hogs(Vec<std::process::Child>);
+
+impl Hogs {
+    fn start(number: usize) -> Self {
+        let hog = || std::process::Command::new("sh").args(["-c", "while :; do :; done"]).spawn();
+        Self((0..number).map(|_| hog().expect("starts")).collect())
+    }
+}
+
+impl Drop for Hogs {
+    fn drop(&mut self) {
+        for hog in &mut self.0 {
+            let _ = hog.kill();
+            let _ = hog.wait();
+        }
+    }
+}
+
+/// Six workers that cannot see each other's lock files, and far more to do than the machine can.
+#[test]
+fn nobody_is_taken_for_dead_behind_pgbouncer_because_it_is_slow() {
+    let Some(seconds) = std::env::var_os("TASKMQ_TEST_LONG").map(|_| 60) else {
+        say("SKIPPED, no machine was overloaded: TASKMQ_TEST_LONG=1 does it");
+        return;
+    };
+    let server = Postgres::start().expect("PostgreSQL starts");
+    server.create_database("app").expect("makes a database");
+    let pooler = Pgbouncer::before(&server).expect("pgbouncer starts");
+    let url = pooler.url("app");
+    let mut conn = AnyConnection::establish(&url).expect("connects");
+    execute(&mut conn, migration::up(taskmq_core::Backend::Postgres));
+    let mut workers = Workers::new(&url);
+    for _ in 0..6 {
+        workers.start_elsewhere(&["--concurrency", "4"]);
+    }
+    workers.wait("all are ready", LONG, || workers.log().matches("worker ready").count() == 6);
+    let hogs = Hogs::start(40);
+    let began = std::time::Instant::now();
+    let mut produced = 0;
+    while began.elapsed() < Duration::from_secs(seconds) {
+        produced += 500;
+        produce_many(&mut conn, (produced - 500..produced).map(|n| NewMessage::new("note", &n)))
+            .expect("produces");
+        std::thread::sleep(Duration::from_millis(500));
+    }
+    drop(hogs);
+    let log = workers.log();
+    let died = log.matches(" died;").count();
+    say(&format!(
+        "pgbouncer: {died} of 6 workers were taken for dead within {seconds} s beside 40 busy processes, {produced} messages"
+    ));
+    assert_eq!(died, 0, "{log}");
 }
 
 /// The sessions that the pooler lends to everybody, held all at once so that each is looked at.

@@ -57,7 +57,8 @@ impl Workers {
         self.spawn(url, command)
     }
 
-    fn spawn(&mut self, url: &str, mut command: Command) -> usize {
+    /// Another program, in whose environment is what a worker needs.
+    pub(crate) fn spawn(&mut self, url: &str, mut command: Command) -> usize {
         let log = std::fs::OpenOptions::new()
             .create(true)
             .append(true)

@@ -290,6 +290,11 @@ pub(super) fn within<C: Limiting, T: Default>(
     let running = conn.count_leased(topic)?;
     let room = standing.room(wanted, running);
     if room == 0 {
+        let at_most = standing.spent(0).spent_until;
+        if at_most < standing.spent_until {
+            // Or it would be as far ahead at every look until the clock has caught up.
+            conn.note_begun(topic, at_most, 0)?;
+        }
         let reached = Some(standing.reached(running));
         return Ok((Within { reached, ..Within::default() }, T::default()));
     }

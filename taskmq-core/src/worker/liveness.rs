@@ -12,17 +12,14 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::executors::Event;
 use super::lock_file::{LockFile, LockFiles, Sign};
 use super::meters::Meters;
-use super::patience::Patient;
-use super::sighting::{LEASE, Sighting};
+use super::patience::{self, Patient};
+use super::sighting::{Rhythm, Sighting};
 use super::ticks::NextTick;
 use super::wake::sleep_for;
 use super::{Setup, sessions, stop::Stop, supervised};
 use crate::broker::{Lock, Look, Peer, ScheduleRecord, WorkerIdentity};
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Result, schedule};
 
-/// A worker looks around this often. It is all that an idle worker asks of its database, but for the housekeeping and a wait
-/// now and then, and together they come to less than one query a second.
-const LOOK: Duration = Duration::from_millis(1300);
 /// Once a lock is seen free, the next look comes sooner.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
 /// The lock files of the machine are looked at this often, which asks no database anything;
@@ -33,15 +30,12 @@ const NEIGHBOURS: usize = 8;
 const SOON: Duration = Duration::from_millis(30);
 /// for so long: its server may not have noticed yet.
 const SOON_FOR: Duration = Duration::from_secs(1);
-/// A server frees the lock of a session that is silent for so long. A lock needs less time than a lease without one,
-/// for a worker that was only slow takes it again.
-const SESSION: Duration = Duration::from_secs(3);
 /// Who has not looked for so long does not know how long the others were silent: the whole machine may have slept.
 const OVERSLEPT: Duration = Duration::from_secs(4);
-/// So many looks lie between two beats of a worker whose lock tells that it lives,
-const BEAT: u32 = 30;
+/// So long lies between two beats of a worker whose lock tells that it lives,
+const BEAT: Duration = Duration::from_secs(39);
 /// and between two rounds of housekeeping.
-const HOUSEKEEPING: u32 = 60;
+const HOUSEKEEPING: Duration = Duration::from_secs(78);
 /// A worker that ends takes this long at most to say so to its database.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -69,11 +63,12 @@ pub(super) struct Doubts {
 pub(super) struct LastLook {
     first: Instant,
     millis: AtomicU64,
+    too_old: Duration,
 }
 
 impl LastLook {
-    fn first() -> Self {
-        Self { first: Instant::now(), millis: AtomicU64::new(0) }
+    fn first(too_old: Duration) -> Self {
+        Self { first: Instant::now(), millis: AtomicU64::new(0), too_old }
     }
 
     fn is_now(&self) {
@@ -87,7 +82,7 @@ impl LastLook {
 
     /// Whether it is so long ago that others may have taken over what this worker holds.
     pub(super) fn is_too_old(&self) -> bool {
-        self.elapsed() > LEASE.mul_f64(0.8)
+        self.elapsed() > self.too_old
     }
 }
 
@@ -113,7 +108,8 @@ impl Liveness {
         let (over, ended) = bounded(1);
         let lost = Arc::new(AtomicBool::new(false));
         let doubts = Arc::<Doubts>::default();
-        let last_look = Arc::new(LastLook::first());
+        let rhythm = if setup.own_session && setup.locks_of_all { Rhythm::LOCKED } else { Rhythm::COUNTED };
+        let last_look = Arc::new(LastLook::first(rhythm.too_old));
         let next_tick = Arc::<NextTick>::default();
         let mut keeper = Keeper {
             url: setup.database_url.to_string(),
@@ -132,7 +128,10 @@ impl Liveness {
             session: None,
             file: None,
             sightings: BTreeMap::new(),
-            looks: 0,
+            rhythm,
+            patience: rhythm.patience,
+            next_beat: Instant::now() + BEAT,
+            next_housekeeping: Instant::now() + HOUSEKEEPING,
             last_look: Arc::clone(&last_look),
             failures: 0,
             silent: false,
@@ -181,7 +180,11 @@ struct Keeper {
     session: Option<Session>,
     file: Option<(LockFiles, LockFile)>,
     sightings: BTreeMap<i64, Sighting>,
-    looks: u32,
+    rhythm: Rhythm,
+    /// How long the server may take for an answer.
+    patience: Duration,
+    next_beat: Instant,
+    next_housekeeping: Instant,
     last_look: Arc<LastLook>,
     /// In a row.
     failures: u32,
@@ -196,7 +199,7 @@ struct Session {
 
 impl Keeper {
     fn enter(&mut self) -> Result<()> {
-        let mut conn = Patient::establish(&self.url, SESSION)?;
+        let mut conn = Patient::establish(&self.url, self.patience)?;
         // Before the worker is entered: from then on the others look for it.
         let files = self.lock_files(&mut conn)?;
         self.file = match files.hold(self.worker.id) {
@@ -247,7 +250,7 @@ impl Keeper {
     }
 
     fn live(mut self, ends: &Receiver<()>) {
-        let mut pause = LOOK.mul_f64(0.5 + fastrand::f64());
+        let mut pause = self.rhythm.look.mul_f64(0.5 + fastrand::f64());
         loop {
             let next = Instant::now() + pause;
             loop {
@@ -264,6 +267,7 @@ impl Keeper {
                         tracing::info!("this worker can be seen by the others again");
                     }
                     self.failures = 0;
+                    self.patience = self.rhythm.patience;
                     self.last_look.is_now();
                     pause = next;
                 }
@@ -274,8 +278,11 @@ impl Keeper {
                 }
                 Err(error) => {
                     self.session = None;
+                    if matches!(error, Error::Silent(_)) {
+                        self.patience = patience::more(self.patience).min(self.rhythm.most_patience);
+                    }
                     // At once, while the others still wait for this worker to come back.
-                    let wait = if self.failures == 0 { SOON } else { LOOK / 2 };
+                    let wait = if self.failures == 0 { SOON } else { self.rhythm.look / 2 };
                     pause = wait.mul_f64(1.0 + fastrand::f64());
                     self.failures += 1;
                     self.meters.liveness.errors.increment(1);
@@ -340,19 +347,18 @@ impl Keeper {
         let mut session = match self.session.take() {
             Some(session) => session,
             None => {
-                let session = self.session_on(Patient::establish(&self.url, SESSION)?)?;
+                let session = self.session_on(Patient::establish(&self.url, self.patience)?)?;
                 self.meters.liveness.reconnects.increment(1);
                 session
             }
         };
-        self.looks = self.looks.wrapping_add(1);
-        let beats = self.looks.is_multiple_of(BEAT);
-        let keep_house = self.looks.is_multiple_of(HOUSEKEEPING) && !self.stop.is_stopping();
+        // Where a lock tells that this worker lives, its counter need not.
+        let beats = session.lock != Lock::Held || Instant::now() >= self.next_beat;
+        let keep_house = Instant::now() >= self.next_housekeeping && !self.stop.is_stopping();
         let (worker_id, topics, mut lock) = (self.worker.id, self.topics.clone(), session.lock);
         let (lock, look) = session.conn.call(move |conn| {
             let broker = conn.broker();
-            // Where a lock tells that this worker lives, its counter need not.
-            if (lock != Lock::Held || beats) && !broker.beat(worker_id)? {
+            if beats && !broker.beat(worker_id)? {
                 return Err(Error::WorkerLost);
             }
             if lock == Lock::Busy {
@@ -361,6 +367,9 @@ impl Keeper {
             Ok((lock, broker.look(worker_id, &topics)?))
         })?;
         session.lock = lock;
+        if beats {
+            self.next_beat = Instant::now() + BEAT;
+        }
         if !look.alive {
             return Err(Error::WorkerLost);
         }
@@ -368,38 +377,57 @@ impl Keeper {
         if look.due {
             let _ = self.events.send(Event::Due);
         }
-        let next = self.watch(&mut session, look.peers)?;
+        let mut next = self.watch(&mut session, look.peers)?;
         if keep_house {
-            let (topics, schedules) = (self.topics.clone(), Arc::clone(&self.schedules));
-            session
-                .conn
-                .call(move |conn| schedule::declare(conn.broker(), worker_id, &topics, &schedules, false))?;
-            let mended = session.conn.call(|conn| conn.broker().mend_lines())?;
-            if mended > 0 {
-                tracing::warn!(
-                    "{mended} messages were called up whose ordering keys waited for messages that are gone"
-                );
-                let _ = self.events.send(Event::Due);
+            // Even if it fails: the looks go on.
+            self.next_housekeeping = Instant::now() + HOUSEKEEPING;
+            if self.keep_house(&mut session)? {
+                self.next_housekeeping = Instant::now();
+                next = SOON;
             }
-            while session.conn.call(|conn| conn.broker().purge(1000))? == 1000 && !self.stop.is_stopping() {}
-            while session.conn.call(|conn| conn.broker().purge_workflows(100))? == 100
-                && !self.stop.is_stopping()
-            {}
         }
         self.session = Some(session);
         Ok(next)
     }
 
+    /// Whether there is more to do than may be done between two looks.
+    fn keep_house(&self, session: &mut Session) -> Result<bool> {
+        let began = Instant::now();
+        let (worker_id, topics, schedules) =
+            (self.worker.id, self.topics.clone(), Arc::clone(&self.schedules));
+        session
+            .conn
+            .call(move |conn| schedule::declare(conn.broker(), worker_id, &topics, &schedules, false))?;
+        let mended = session.conn.call(|conn| conn.broker().mend_lines())?;
+        if mended > 0 {
+            tracing::warn!(
+                "{mended} messages were called up whose ordering keys waited for messages that are gone"
+            );
+            let _ = self.events.send(Event::Due);
+        }
+        while session.conn.call(|conn| conn.broker().purge(1000))? == 1000
+            || session.conn.call(|conn| conn.broker().purge_workflows(100))? == 100
+        {
+            if began.elapsed() >= self.rhythm.look || self.stop.is_stopping() {
+                return Ok(true);
+            }
+        }
+        Ok(false)
+    }
+
     /// Looks at the other workers and rescues the messages of dead ones; gives the pause before the next look.
     fn watch(&mut self, session: &mut Session, peers: Vec<Peer>) -> Result<Duration> {
         if self.last_look.elapsed() > OVERSLEPT {
-            self.sightings.clear();
+            self.sightings.values_mut().for_each(Sighting::begin_anew);
         }
         self.sightings.retain(|id, _| peers.iter().any(|p| p.id == *id));
-        let mut next = LOOK;
+        let mut next = self.rhythm.look;
         for mut peer in peers {
             let now = Instant::now();
-            let sighting = self.sightings.entry(peer.id).or_insert_with(|| Sighting::first(peer.beat, now));
+            let sighting = self
+                .sightings
+                .entry(peer.id)
+                .or_insert_with(|| Sighting::first(self.backend, peer.beat, now));
             if let Some((files, _)) = &self.file
                 && peer.beat.is_some()
             {
@@ -414,6 +442,8 @@ impl Keeper {
                 next = next.min(SOON);
             } else if sighting.is_doubtful() {
                 next = next.min(SECOND_LOOK);
+            } else if peer.lock_free.is_none() {
+                next = next.min(sighting.left().max(SOON));
             }
             if !dead {
                 continue;
@@ -450,12 +480,12 @@ fn end_when_silent(conn: &mut AnyConnection) -> Result<()> {
         #[cfg(feature = "postgres")]
         AnyConnection::Postgres(conn) => {
             // Before version 14 there is no such setting; a vanished client is then noticed by keepalives only.
-            if let Err(error) = crate::broker::postgres::drop_when_silent(conn, SESSION) {
+            if let Err(error) = crate::broker::postgres::drop_when_silent(conn, Rhythm::LOCKED.patience) {
                 tracing::debug!("the server will not end silent sessions: {error}");
             }
             Ok(())
         }
         #[cfg(feature = "mysql")]
-        AnyConnection::Mysql(conn) => crate::broker::mysql::drop_when_silent(conn, SESSION),
+        AnyConnection::Mysql(conn) => crate::broker::mysql::drop_when_silent(conn, Rhythm::LOCKED.patience),
     }
 }

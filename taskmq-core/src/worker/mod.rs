@@ -252,11 +252,12 @@ impl Worker {
             return Err(Error::SchemaVersion { found, needed: migration::SCHEMA_VERSION });
         }
         warn_of_old_sqlite(&mut conn)?;
-        if !conn.has_own_session()? {
+        let own_session = conn.has_own_session()?;
+        if !own_session {
             tracing::warn!(
                 "between this worker and PostgreSQL is a pooler (such as pgbouncer), so it does without a session of its own: \
                  it looks for new messages itself, up to a second apart when it is idle; the death of a worker on another \
-                 machine is seen after some 6 s; no statement is prepared. A DATABASE_URL that leads to PostgreSQL itself \
+                 machine is seen after some 4 s; no statement is prepared. A DATABASE_URL that leads to PostgreSQL itself \
                  has none of this"
             );
         }
@@ -264,7 +265,7 @@ impl Worker {
         if !locks_of_all {
             tracing::warn!(
                 "this server is a node of a Galera cluster, whose nodes share no locks: messages are leased one by one and \
-                 not in batches, which takes longer, and the death of a worker on another machine is seen after some 6 s"
+                 not in batches, which takes longer, and the death of a worker on another machine is seen after some 4 s"
             );
         }
         if self.handle_signals {
@@ -276,6 +277,7 @@ impl Worker {
         let setup = Arc::new(Setup {
             schedules,
             backend: conn.backend(),
+            own_session,
             locks_of_all,
             database_url: self.database_url,
             meters: meters::Meters::new(self.concurrency, supervised::restarts()),
@@ -339,6 +341,8 @@ const BEGIN_AGAIN: Duration = Duration::from_secs(2);
 #[derive(Debug)]
 struct Setup {
     backend: Backend,
+    /// See [`AnyConnection::has_own_session`].
+    own_session: bool,
     /// See [`AnyConnection::has_locks_of_all`]. Batches need them: nothing that two claims of the same messages write
     /// is the same row.
     locks_of_all: bool,

@@ -36,6 +36,9 @@ impl ManageConnection for Manager {
         let mut conn = Patient::establish_for_handlers(&self.url, PATIENCE)?.belong_to(&self.sessions)?;
         // It may take the place of one that was lost, whose session still has the locks that this one will wait for.
         self.sessions.end_abandoned(&mut conn)?;
+        // A server that takes connections and no statements (a node of Galera that lost the others) would be asked without
+        // a pause: between connections that fail the pool makes one, between those that turn out to be of no use it does not.
+        self.is_valid(&mut conn)?;
         Ok(conn)
     }
 

@@ -125,6 +125,72 @@ fn a_full_disk_under_postgres() {
     drop(server);
 }
 
+/// The disk of its log: the server ends itself, and whoever starts it otherwise starts it again when there is room.
+#[test]
+fn a_full_disk_under_the_log_of_postgres() {
+    let mut server = Postgres::start_set(&["-c", "max_wal_size=32MB", "-c", "min_wal_size=32MB"])
+        .expect("the server starts");
+    server.stop().expect("stops");
+    let Some(disk) = small_disk(&server.folder().join("small"), 64 * MIB) else { return };
+    let (log, moved) = (server.folder().join("data/pg_wal"), disk.path().join("pg_wal"));
+    let mut copy = std::process::Command::new("cp");
+    assert!(copy.arg("-a").args([&log, &moved]).status().expect("cp runs").success());
+    std::fs::remove_dir_all(&log).expect("is moved");
+    std::os::unix::fs::symlink(&moved, &log).expect("a link");
+    server.restart().expect("the server starts");
+    server.create_database("app").expect("makes a database");
+    let url = server.url("app");
+    execute(&mut connect(&url), migration::up(Backend::Postgres));
+
+    let mut workers = Workers::new(&url);
+    let mut conn = connect(&url);
+    produce_many(&mut conn, (0..PATIENT).map(|n| NewMessage::new("patient", &n))).expect("produces");
+    workers.start(&["--concurrency", "2"]);
+    workers.start(&["--concurrency", "2"]);
+    workers.wait("all places are taken", LONG, || counts(&workers, "begin").len() == 4);
+    disk.fill().expect("fills the disk");
+    let mut stored = 0;
+    let error = loop {
+        match produce_many(&mut conn, (stored..stored + 100).map(|n| note(100 + n))) {
+            Ok(_) => stored += 100,
+            Err(error) => break error,
+        }
+        assert!(stored < 200_000, "the disk is never full");
+    };
+    say(&format!("PostgreSQL, full disk of its log: a producer of {stored} was told: {error}"));
+    workers.wait("the handlers end", LONG, || {
+        counts(&workers, "end").keys().filter(|n| **n < PATIENT).count() == 4
+    });
+    let complaints = || workers.log().matches("the database cannot be used").count();
+    workers.wait("both workers say so", LONG, || complaints() >= 2);
+    let (before, began) = (ticks(&workers), Instant::now());
+    std::thread::sleep(Duration::from_secs(3));
+    let used = (ticks(&workers) - before) as f64 / 100.0 / began.elapsed().as_secs_f64();
+    assert!(used < 0.2, "the two workers use {used} of a processor while they can do nothing");
+
+    disk.free().expect("makes room");
+    server.restart().expect("the server starts again");
+    // Whether the last ones were stored is not known: all of them, or none.
+    let all =
+        |url: &str| [stored, stored + 100].contains(&done(url, "note")) && done(url, "patient") == PATIENT;
+    let took = workers.wait("they go on by themselves, and all is done", LONG, || all(&url));
+    let complained = complaints();
+    say(&format!(
+        "PostgreSQL, full disk of its log: {used:.3} of a processor, all done {took:.1?} after the restart, {complained} complaints"
+    ));
+    assert!(took < Duration::from_secs(20), "{took:?}");
+    let begun = counts(&workers, "begin");
+    assert!(begun.len() == 4 && begun.values().all(|times| *times == 1), "{begun:?}");
+    let log = workers.log();
+    assert!(
+        log.matches(" ERROR ").count() <= 4,
+        "each says it once, or once more when the server tried again: {log}"
+    );
+    let stats = connect(&url).broker().topics().expect("reads");
+    assert!(stats.iter().all(|topic| (topic.running, topic.ready, topic.dead) == (0, 0, 0)), "{stats:?}");
+    drop(server);
+}
+
 #[test]
 fn a_full_disk_under_mariadb() {
     let server = Mariadb::start().expect("the server starts");

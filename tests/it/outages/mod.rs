@@ -87,7 +87,7 @@ fn complaints(log: &str) -> BTreeMap<String, Vec<&str>> {
 }
 
 /// In the test's output, though the test passes.
-fn say(what: &str) {
+pub(crate) fn say(what: &str) {
     use std::io::Write;
     let _ = writeln!(std::io::stderr(), "{what}");
 }

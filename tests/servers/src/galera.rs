@@ -1,6 +1,8 @@
 use std::path::Path;
 use std::process::Command;
 
+use rustix::process::Signal;
+
 use crate::program::output;
 use crate::{Durability, Error, Mariadb, Result};
 
@@ -10,6 +12,7 @@ const PROVIDER: &str = "/usr/lib/galera/libgalera_smm.so";
 #[derive(Debug)]
 pub struct Galera {
     nodes: Vec<Mariadb>,
+    options: String,
 }
 
 impl Galera {
@@ -18,11 +21,19 @@ impl Galera {
     /// # Errors
     /// When MariaDB or Galera is not installed, or a node does not start; the error has the end of its log.
     pub fn start(nodes: usize) -> Result<Self> {
+        Self::start_with(nodes, "")
+    }
+
+    /// As [`start`](Self::start), with options of the provider, as `wsrep_provider_options` has them.
+    ///
+    /// # Errors
+    /// As [`start`](Self::start).
+    pub fn start_with(nodes: usize, options: &str) -> Result<Self> {
         if !Self::is_installed() {
             return Err(Error::Missing { program: PROVIDER, package: "galera-4" });
         }
         let nodes = (0..nodes).map(|_| Mariadb::prepare(Durability::default())).collect::<Result<_>>()?;
-        let mut cluster = Self { nodes };
+        let mut cluster = Self { nodes, options: options.to_owned() };
         let Some(first) = cluster.nodes.first() else { return Ok(cluster) };
         first.initialize()?;
         // Stopped in order, it knows where it is; copies of it need nothing from it when they join.
@@ -61,6 +72,24 @@ impl Galera {
         self.nodes[at].kill9()
     }
 
+    /// Stops a node's process, as a host does that is frozen: connections to it stay open, and it says nothing; or lets it
+    /// go on.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn pause(&self, at: usize, paused: bool) -> Result<()> {
+        self.nodes[at].signal(if paused { Signal::STOP } else { Signal::CONT })
+    }
+
+    /// Cuts a node off from the other nodes, though not from its clients, or lets it be one of them again.
+    ///
+    /// # Errors
+    /// What the client wrote.
+    pub fn isolate(&self, at: usize, isolated: bool) -> Result<()> {
+        let set = format!("SET GLOBAL wsrep_provider_options = 'gmcast.isolate={}'", i32::from(isolated));
+        self.nodes[at].sql("mysql", &set).map(drop)
+    }
+
     /// Starts a node again that was killed; the others give it what it has missed.
     ///
     /// # Errors
@@ -77,7 +106,8 @@ impl Galera {
         let cluster = ports.collect::<Vec<_>>().join(",");
         let port = self.nodes[at].port();
         let provider = format!(
-            "gmcast.listen_addr=tcp://127.0.0.2:{port};ist.recv_addr=127.0.0.3:{port};gcache.size=64M"
+            "gmcast.listen_addr=tcp://127.0.0.2:{port};ist.recv_addr=127.0.0.3:{port};gcache.size=64M;{}",
+            self.options
         );
         let options = [
             "--wsrep-on=ON".to_owned(),

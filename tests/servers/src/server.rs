@@ -22,6 +22,7 @@ pub struct Server<K: Kind> {
     kind: K,
     account: Option<Account>,
     options: Vec<String>,
+    environment: Vec<(String, String)>,
     process: Option<Child>,
     folder: Folder,
 }
@@ -66,7 +67,7 @@ impl<K: Kind> Server<K> {
         if let Some(account) = account {
             account.own(folder.path())?;
         }
-        Ok(Self { kind, account, options: Vec::new(), process: None, folder })
+        Ok(Self { kind, account, options: Vec::new(), environment: Vec::new(), process: None, folder })
     }
 
     pub(crate) fn initialize(&self) -> Result<()> {
@@ -76,6 +77,12 @@ impl<K: Kind> Server<K> {
     /// What its command line has beyond the usual from the next start on, in place of what was set before.
     pub fn set(&mut self, options: &[&str]) {
         self.options = options.iter().map(|&option| option.to_owned()).collect();
+    }
+
+    /// What its environment has besides from the next start on.
+    pub fn set_environment(&mut self, variables: &[(&str, &str)]) {
+        let owned = |&(name, value): &(&str, &str)| (name.to_owned(), value.to_owned());
+        self.environment = variables.iter().map(owned).collect();
     }
 
     /// Gives the server's user a file or folder.
@@ -227,11 +234,11 @@ impl<K: Kind> Server<K> {
     /// The server's command line.
     pub(crate) fn serve_command(&self) -> Command {
         let mut command = self.kind.serve(self.site());
-        command.args(&self.options);
+        command.args(&self.options).envs(self.environment.iter().map(|(name, value)| (name, value)));
         command
     }
 
-    fn signal(&self, signal: Signal) -> Result<()> {
+    pub(crate) fn signal(&self, signal: Signal) -> Result<()> {
         match self.process.as_ref().map(Pid::from_child) {
             Some(pid) => {
                 kill_process(pid, signal).map_err(|errno| Error::os("signal the server")(errno.into()))

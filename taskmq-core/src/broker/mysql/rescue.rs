@@ -126,22 +126,33 @@ pub(super) fn claim_suspects_in(
     limit: i64,
 ) -> Result<Vec<Claimed>> {
     let topics = json(topics)?;
-    // Not by locks on the rows: a locking read that sorts locks all that it reads, and others would find none.
+    // Not by locks on the rows alone: a locking read that sorts locks all that it reads, and others would find none.
     claim_lock(conn, true)?;
     if !worker_exists(conn, worker_id)? {
         return Ok(Vec::new());
     }
-    let rows: Vec<ClaimedRow> = load!(
-        conn, Mysql => ClaimedSql,
-        "SELECT id, topic, attempts, crashes, max_attempts, ordering_key, headers, payload,
-                TIMESTAMPDIFF(MICROSECOND, run_at, CURRENT_TIMESTAMP(6))
-         FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
+    let found: Vec<MessageId> = load!(
+        conn, Mysql => BigInt,
+        "SELECT id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
          WHERE worker_id = -2 AND JSON_CONTAINS(?, JSON_QUOTE(topic)) AND run_at <= CURRENT_TIMESTAMP(6)
          ORDER BY priority DESC, run_at, id LIMIT ?",
         Text = &topics,
         BigInt = limit,
     )?;
-    lease(conn, worker_id, rows.into_iter().map(claimed_row).collect())
+    if found.is_empty() {
+        return Ok(Vec::new());
+    }
+    // On a Galera cluster a claim on another node is not excluded, and may have come in since. What is locked it cannot take.
+    let mut rows: Vec<(i64, ClaimedRow)> = load!(
+        conn, Mysql => (BigInt, ClaimedSql),
+        "SELECT found.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload,
+                TIMESTAMPDIFF(MICROSECOND, m.run_at, CURRENT_TIMESTAMP(6))
+         FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, id BIGINT PATH '$')) found
+         STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = found.id WHERE m.worker_id = -2 FOR UPDATE SKIP LOCKED",
+        Text = json(&found)?,
+    )?;
+    rows.sort_unstable_by_key(|row| row.0);
+    lease(conn, worker_id, rows.into_iter().map(|row| claimed_row(row.1)).collect())
 }
 
 pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {

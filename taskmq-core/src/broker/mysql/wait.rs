@@ -30,7 +30,8 @@ pub(crate) fn has_newer(conn: &mut MysqlConnection, seen: MessageId, topics: &[&
 /// and says whether there is one. Each look is a statement of its own and sees what was committed before it. It takes no locks:
 /// a locking read goes past a locked row with a lock that it keeps to its end, and thousands of rows may be locked and each
 /// looked at a thousand times; a server has run out of memory. Where deleted rows have not been purged yet a look is long, and
-/// so are the pauses then: many workers that look all the time would keep the server from purging them.
+/// so are the pauses then: many workers that look all the time would keep the server from purging them. A clock that is set back
+/// ends it too.
 pub(crate) fn wait_for_newer(conn: &mut MysqlConnection, seen: MessageId) -> Result<bool> {
     // It gives no rows, which only a second statement could ask for; that there is one it says as an error.
     let waited = execute!(
@@ -39,9 +40,9 @@ pub(crate) fn wait_for_newer(conn: &mut MysqlConnection, seen: MessageId) -> Res
         "BEGIN NOT ATOMIC
             DECLARE newer BIGINT DEFAULT NULL;
             DECLARE looked TIMESTAMP(6) DEFAULT SYSDATE(6);
-            DECLARE ends TIMESTAMP(6) DEFAULT looked + INTERVAL 10 SECOND;
+            DECLARE began TIMESTAMP(6) DEFAULT looked;
             DECLARE pause DOUBLE DEFAULT 0.005;
-            WHILE looked < ends DO
+            WHILE looked BETWEEN began AND began + INTERVAL 10 SECOND DO
                 DO SLEEP(pause);
                 SET looked = SYSDATE(6);
                 SELECT id INTO newer FROM taskmq_messages WHERE id > ? ORDER BY id LIMIT 1;
