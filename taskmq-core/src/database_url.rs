@@ -34,9 +34,16 @@ pub(crate) fn without_password(url: &str) -> String {
         return if scheme.is_empty() { url.to_owned() } else { format!("{scheme}{}", shown_host(rest)) };
     };
     match user.split_once(':') {
+        // What no database is called may be a user, and what follows the password.
+        _ if !scheme.is_empty() && !is_known(scheme) => format!("{scheme}***@{}", shown_host(host)),
         Some((name, _)) => format!("{scheme}{name}:***@{}", shown_host(host)),
         None => format!("{scheme}{user}@{}", shown_host(host)),
     }
+}
+
+fn is_known(scheme: &str) -> bool {
+    let name = scheme.trim_end_matches("://").to_ascii_lowercase();
+    ["postgres", "postgresql", "mysql", "mariadb", "sqlite", "file"].contains(&&*name)
 }
 
 /// The scheme with its `://`, and what follows but for parameters among which a password is.
@@ -143,6 +150,9 @@ mod tests {
             ("sqlite://u:secret@h/db", "sqlite://u:***@h/db"),
             ("u:secret@h://db", "u:***@h://db"),
             ("//u.v:secret@h/db", "//u.v:***@h/db"),
+            ("u://secret@h/db", "u://***@h/db"),
+            ("u://secret:@h/db", "u://***@h/db"),
+            ("MariaDB://u:secret@h/db", "MariaDB://u:***@h/db"),
         ] {
             assert_eq!(without_password(url), shown);
         }
