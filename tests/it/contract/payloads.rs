@@ -96,6 +96,14 @@ fn many_are_stored_in_their_order(db: &TestDatabase) {
     let seen: Vec<String> = run(db, note::consumer()).into_iter().map(|(_, payload)| payload).collect();
     assert_eq!(seen, payloads.into_iter().map(|(_, payload)| payload).collect::<Vec<_>>());
 
+    // More than PostgreSQL is given with one statement.
+    let wide = "w".repeat(3 * 1024 * 1024);
+    let messages = (0..8).map(|_| NewMessage::new("t", &(url, &wide)));
+    assert_eq!(produce_many(&mut conn, messages).expect("produces"), 8);
+    assert!(
+        run(db, note::consumer()).into_iter().map(|(_, payload)| payload).eq([&wide; 8].map(String::clone))
+    );
+
     // Of two with the same key only the first is stored, with its payload.
     let before = stored(&mut conn);
     let keyed = ["a", "b", "a"]

@@ -27,14 +27,27 @@ macro_rules! payload {
 }
 pub(super) use payload;
 
+/// So much of payloads goes into one statement: a server takes a gibibyte at most, and holds it all in its memory.
+const STATEMENT_BYTES: usize = 16 * 1024 * 1024;
+
 pub(super) fn insert(conn: &mut PgConnection, payloads: &[(MessageId, &str)]) -> Result<()> {
-    let (ids, texts): (Vec<MessageId>, Vec<&str>) = payloads.iter().copied().unzip();
-    execute!(
-        conn, Pg,
-        "INSERT INTO taskmq_payloads (id, payload) SELECT id, payload::json FROM unnest(?, ?) AS p (id, payload)",
-        Array<BigInt> = ids,
-        Array<Text> = texts,
-    )?;
+    let mut rest = payloads;
+    while !rest.is_empty() {
+        let mut bytes = 0;
+        let fits = |(_, payload): &&(MessageId, &str)| {
+            bytes += payload.len();
+            bytes <= STATEMENT_BYTES
+        };
+        let (piece, later) = rest.split_at(rest.iter().take_while(fits).count().max(1));
+        let (ids, texts): (Vec<MessageId>, Vec<&str>) = piece.iter().copied().unzip();
+        execute!(
+            conn, Pg,
+            "INSERT INTO taskmq_payloads (id, payload) SELECT id, payload::json FROM unnest(?, ?) AS p (id, payload)",
+            Array<BigInt> = ids,
+            Array<Text> = texts,
+        )?;
+        rest = later;
+    }
     Ok(())
 }
 
