@@ -29,8 +29,8 @@ fn good(_number: i64) {
     tracing::info!("in the handler");
 }
 
-#[task_consumer(topic = "awaited")]
-async fn awaited(_number: i64) {}
+#[task_consumer(topic = "tied")]
+async fn tied(_number: i64) {}
 
 #[task_consumer(topic = "bad", max_attempts = 2, backoff = "1ms")]
 fn bad(_number: i64) -> Result<(), String> {
@@ -60,7 +60,7 @@ fn a_trace_goes_from_the_producer_to_the_handler() {
         let trace = request.context().span().span_context().trace_id();
         request.in_scope(|| {
             good::message(&1).produce(&mut conn).expect("produces");
-            awaited::message(&2).produce(&mut conn).expect("produces");
+            tied::message(&2).produce(&mut conn).expect("produces");
             produce_many(&mut conn, [NewMessage::new("bad", &3)]).expect("produces");
             let own = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01";
             let own = NewMessage::new("good", &4).header("traceparent", own).header("tenant", "acme");
@@ -91,7 +91,7 @@ fn a_trace_goes_from_the_producer_to_the_handler() {
         let span = producing.iter().find(|span| span.name == name);
         span.unwrap_or_else(|| panic!("no {name:?} in {producing:#?}"))
     };
-    for (name, topic) in [("send good", "good"), ("send awaited", "awaited"), ("send messages", "bad")] {
+    for (name, topic) in [("send good", "good"), ("send tied", "tied"), ("send messages", "bad")] {
         let sent = sent(name);
         assert_eq!(sent.span_kind, SpanKind::Producer);
         assert_eq!(sent.span_context.trace_id(), request, "it is in the trace of the request");

@@ -3,6 +3,7 @@
 
 pub mod databases;
 pub mod inputs;
+pub mod journal;
 pub mod proxy;
 pub mod scrape;
 pub use taskmq_test_servers as servers;

@@ -147,7 +147,7 @@ pub(crate) fn run(
             _ => Vec::new(),
         };
         let (id, attempt) = (claimed.id, claimed.attempt);
-        let settlement = Settlement { id, attempt, batch: None, awaited: claimed.awaited(), outcome, log };
+        let settlement = Settlement { id, attempt, batch: None, tied: claimed.tied(), outcome, log };
         assert!(conn.broker().settle(worker, &[settlement]).expect("settles").is_empty());
     }
     claimed.id

@@ -163,7 +163,7 @@ impl Claimed {
 impl Settlement {
     /// The message is done and not kept, so its payload is not either.
     pub(super) fn forgets_payload(&self) -> bool {
-        self.awaited.payload && matches!(self.outcome, Outcome::Done { retention: Retention::None, .. })
+        self.tied.payload && matches!(self.outcome, Outcome::Done { retention: Retention::None, .. })
     }
 }
 

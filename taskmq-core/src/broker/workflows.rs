@@ -166,7 +166,7 @@ impl Settlement {
     /// What its consumer returned, if it is a step that is done and others may have waited for that.
     fn ended_step(&self) -> Option<(MessageId, Option<&str>)> {
         match &self.outcome {
-            Outcome::Done { result, .. } if self.awaited.step => Some((self.id, result.as_deref())),
+            Outcome::Done { result, .. } if self.tied.step => Some((self.id, result.as_deref())),
             _ => None,
         }
     }

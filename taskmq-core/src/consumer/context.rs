@@ -6,7 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use super::log::{Log, LogLevel};
 use crate::MessageId;
 #[cfg(feature = "worker")]
-use crate::broker::Awaited;
+use crate::broker::Tied;
 
 /// What a handler may ask about the message it handles.
 ///
@@ -69,8 +69,8 @@ impl Context {
 
     /// What ends with the message.
     #[cfg(feature = "worker")]
-    pub(crate) fn awaited(&self) -> Awaited {
-        Awaited {
+    pub(crate) fn tied(&self) -> Tied {
+        Tied {
             turn: self.ordering_key.is_some(),
             step: self.workflow().is_some(),
             payload: self.has_large_payload,

@@ -101,12 +101,12 @@ fn transactional(
 ) -> Result<(), Failure> {
     let ended = guarded(|| run(call, conn.local()?)).and_then(|result| {
         let outcome = Outcome::Done { result, retention: consumer.retention };
-        let awaited = claimed.awaited();
+        let tied = claimed.tied();
         let settlement = Settlement {
             id: claimed.id,
             attempt: claimed.attempt,
             batch: claimed.batch,
-            awaited,
+            tied,
             outcome,
             log: call.context.logged(),
         };

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::MessageId;
-use crate::broker::{Awaited, BatchId, Claimed, Leases, Outcome, Settlement};
+use crate::broker::{BatchId, Claimed, Leases, Outcome, Settlement, Tied};
 
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
@@ -21,7 +21,7 @@ struct Held {
     attempt: i32,
     batch: Option<BatchId>,
     /// What others may wait for.
-    awaited: Awaited,
+    tied: Tied,
 }
 
 #[derive(Debug)]
@@ -71,7 +71,7 @@ impl Holdings {
 
     pub(super) fn add(&mut self, claimed: &Claimed, topic: &'static str) {
         let Claimed { id, attempt, batch, .. } = *claimed;
-        self.messages.insert(id, Held { topic, attempt, batch, awaited: claimed.awaited() });
+        self.messages.insert(id, Held { topic, attempt, batch, tied: claimed.tied() });
         *self.topics.entry(topic).or_default() += 1;
         if let Some(batch) = claimed.batch {
             self.batches.entry(batch).or_insert_with(|| Batch { left: 0, since: Instant::now() }).left += 1;
@@ -91,8 +91,8 @@ impl Holdings {
     /// The settlement that gives a message back unused.
     pub(super) fn hand_back(&self, id: MessageId) -> Option<Settlement> {
         let held = self.messages.get(&id)?;
-        let Held { attempt, batch, awaited, .. } = *held;
-        Some(Settlement { id, attempt, batch, awaited, outcome: Outcome::HandBack, log: Vec::new() })
+        let Held { attempt, batch, tied, .. } = *held;
+        Some(Settlement { id, attempt, batch, tied, outcome: Outcome::HandBack, log: Vec::new() })
     }
 
     pub(super) fn topic_of(&self, id: MessageId) -> Option<&'static str> {

@@ -73,12 +73,12 @@ fn done(claimed: &Claimed) -> Settlement {
 }
 
 fn end(claimed: &Claimed, outcome: Outcome) -> Settlement {
-    let awaited = claimed.awaited();
+    let tied = claimed.tied();
     Settlement {
         id: claimed.id,
         attempt: claimed.attempt,
         batch: claimed.batch,
-        awaited,
+        tied,
         outcome,
         log: Vec::new(),
     }

@@ -4,7 +4,7 @@ use std::sync::Mutex;
 use std::time::Duration;
 
 use diesel::sql_types::BigInt;
-use diesel::{Connection, QueryableByName, RunQueryDsl};
+use diesel::{Connection, MysqlConnection, PgConnection, QueryableByName, RunQueryDsl, SqliteConnection};
 use taskmq_core::broker::{Action, Claim, Condition, Limit, Noted, Outcome, Selection, Share};
 use taskmq_core::worker::Ended;
 use taskmq_core::{
@@ -20,6 +20,7 @@ each_database! {
     many_are_stored_in_their_order,
     every_way_to_claim_brings_the_payload,
     a_large_payload_lives_as_long_as_its_message,
+    a_transactional_consumer_takes_the_payload_along,
     people_see_large_payloads,
     what_is_rolled_back_leaves_no_payload,
     the_words_that_stand_for_one_are_a_payload_too,
@@ -178,6 +179,28 @@ fn a_large_payload_lives_as_long_as_its_message(db: &TestDatabase) {
     }
     assert_eq!(run(db, note::consumer().retention(Retention::None)).len(), 50);
     assert_eq!((count(&mut conn, "taskmq_archive"), stored(&mut conn)), (0, 0));
+}
+
+#[task_consumer(topic = "t", retention = "0s")]
+fn with_sqlite(_payload: (String, String), _conn: &mut SqliteConnection) {}
+
+#[task_consumer(topic = "t", retention = "0s")]
+fn with_postgres(_payload: (String, String), _conn: &mut PgConnection) {}
+
+#[task_consumer(topic = "t", retention = "0s")]
+fn with_mysql(_payload: (String, String), _conn: &mut MysqlConnection) {}
+
+fn a_transactional_consumer_takes_the_payload_along(db: &TestDatabase) {
+    let mut conn = db.connect();
+    produce(&mut conn, "t", &(db.url(), large(1))).expect("produces");
+    assert_eq!(stored(&mut conn), 1);
+    let transactional = match db.backend() {
+        Backend::Sqlite => with_sqlite::consumer(),
+        Backend::Postgres => with_postgres::consumer(),
+        Backend::Mysql => with_mysql::consumer(),
+    };
+    run(db, transactional);
+    assert_eq!((count(&mut conn, "taskmq_messages"), stored(&mut conn)), (0, 0));
 }
 
 fn people_see_large_payloads(db: &TestDatabase) {

@@ -95,7 +95,7 @@ fn a_step_begins_when_all_before_it_are_done(db: &TestDatabase) {
         assert_eq!([a.after, b.after, c.after, d.after], [vec![], vec![1], vec![1], vec![2, 3]]);
         let claimed = claim_as(&mut conn, &w, as_batch);
         assert_eq!(payloads(&claimed), ["a"]);
-        assert!(claimed[0].awaited().step);
+        assert!(claimed[0].tied().step);
         assert_eq!(states(&mut conn, id), ["running", "waiting", "waiting", "waiting"]);
         settle(&mut conn, &w, &claimed);
         let claimed = claim_as(&mut conn, &w, as_batch);

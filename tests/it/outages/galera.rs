@@ -27,7 +27,7 @@ fn start(workers: &mut Workers, program: &str, url: &str) -> u32 {
 
 /// A cluster of three with the tables, and the URLs of its nodes.
 fn cluster(options: &str) -> (Galera, Vec<String>) {
-    let cluster = Galera::start_with(3, options).expect("the cluster starts");
+    let cluster = Galera::start(3, options).expect("the cluster starts");
     cluster.node(0).create_database("app").expect("makes a database");
     let urls: Vec<String> = (0..3).map(|at| cluster.node(at).url("app")).collect();
     execute(&mut connect(&urls[0]), migration::up(Backend::Mysql));

@@ -16,19 +16,12 @@ pub struct Galera {
 }
 
 impl Galera {
-    /// Starts a cluster of so many nodes, and waits until each takes connections and has what the others have.
+    /// Starts a cluster of so many nodes, with options of the provider besides, as `wsrep_provider_options` has them, and
+    /// waits until each takes connections and has what the others have.
     ///
     /// # Errors
     /// When MariaDB or Galera is not installed, or a node does not start; the error has the end of its log.
-    pub fn start(nodes: usize) -> Result<Self> {
-        Self::start_with(nodes, "")
-    }
-
-    /// As [`start`](Self::start), with options of the provider, as `wsrep_provider_options` has them.
-    ///
-    /// # Errors
-    /// As [`start`](Self::start).
-    pub fn start_with(nodes: usize, options: &str) -> Result<Self> {
+    pub fn start(nodes: usize, options: &str) -> Result<Self> {
         if !Self::is_installed() {
             return Err(Error::Missing { program: PROVIDER, package: "galera-4" });
         }

@@ -1,13 +1,12 @@
 //! A worker binary with one consumer, which is transactional: it leaves a row on MariaDB, and lines in the file that
 //! `TEST_JOURNAL` names, as test-worker does.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::process::ExitCode;
 use std::time::Duration;
 
 use diesel::{MysqlConnection, RunQueryDsl, sql_query, sql_types::BigInt};
 use taskmq_core::{Context, Failure, task_consumer};
+use taskmq_tests::journal::journal;
 
 #[task_consumer(topic = "effect", max_attempts = 3)]
 fn effect(number: i64, ctx: &Context, conn: &mut MysqlConnection) -> Result<(), Failure> {
@@ -16,14 +15,6 @@ fn effect(number: i64, ctx: &Context, conn: &mut MysqlConnection) -> Result<(), 
     std::thread::sleep(Duration::from_millis(200));
     journal("end", number, ctx);
     Ok(())
-}
-
-fn journal(what: &str, number: i64, ctx: &Context) {
-    let Ok(path) = std::env::var("TEST_JOURNAL") else { return };
-    let line = format!("{what} {number} {} {}\n", ctx.attempt(), std::process::id());
-    if let Ok(mut file) = OpenOptions::new().create(true).append(true).open(path) {
-        let _ = file.write_all(line.as_bytes());
-    }
 }
 
 fn main() -> ExitCode {

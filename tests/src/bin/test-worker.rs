@@ -1,8 +1,6 @@
 //! A worker binary for tests that need real processes. Each handler appends a line to the file that `TEST_JOURNAL`
 //! names: begin or end, the message, the worker's process.
 
-use std::fs::OpenOptions;
-use std::io::Write;
 use std::process::ExitCode;
 use std::sync::LazyLock;
 use std::time::Duration;
@@ -12,6 +10,7 @@ use diesel::r2d2;
 // The flag --admin.
 use taskmq_admin as _;
 use taskmq_core::{AnyConnection, BrokerConnection, Context, Failure, task_consumer};
+use taskmq_tests::journal::journal;
 
 #[task_consumer(topic = "note")]
 fn note(number: i64, ctx: &Context) {
@@ -198,15 +197,6 @@ fn pooled(number: i64, ctx: &Context) -> Result<(), Failure> {
     }
     journal("end", number, ctx);
     Ok(())
-}
-
-fn journal(what: &str, number: i64, ctx: &Context) {
-    let Ok(path) = std::env::var("TEST_JOURNAL") else { return };
-    let line = format!("{what} {number} {} {}\n", ctx.attempt(), std::process::id());
-    let file = OpenOptions::new().create(true).append(true).open(path);
-    if let Ok(mut file) = file {
-        let _ = file.write_all(line.as_bytes());
-    }
 }
 
 fn main() -> ExitCode {

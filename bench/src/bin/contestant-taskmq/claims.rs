@@ -6,7 +6,7 @@ use std::time::{Duration, Instant};
 
 use clap::{Parser, ValueEnum};
 use taskmq_bench_contestant::Result;
-use taskmq_core::broker::{Awaited, BatchId, Claim, Outcome, Settlement, Share, WorkerIdentity};
+use taskmq_core::broker::{BatchId, Claim, Outcome, Settlement, Share, Tied, WorkerIdentity};
 use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, Retention, produce_many};
 
 const TOPIC: &str = "bench-00";
@@ -87,7 +87,7 @@ fn run(arguments: &Arguments) -> Result {
                 id: message.id,
                 attempt: message.attempt,
                 batch: message.batch,
-                awaited: Awaited::default(),
+                tied: Tied::default(),
                 outcome: Outcome::Done { result: None, retention: Retention::None },
                 log: Vec::new(),
             })

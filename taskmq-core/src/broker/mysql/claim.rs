@@ -288,7 +288,7 @@ fn lock_others(
 }
 
 /// The messages of these ids, as they are ordered.
-fn read(conn: &mut MysqlConnection, picked: &[MessageId]) -> Result<Vec<Claimed>> {
+pub(super) fn read(conn: &mut MysqlConnection, picked: &[MessageId]) -> Result<Vec<Claimed>> {
     if picked.is_empty() {
         return Ok(Vec::new());
     }

@@ -1,5 +1,7 @@
 //! What a worker's death leaves: its messages are given back, and the one that killed it is found.
 
+use std::collections::HashSet;
+
 use diesel::connection::SimpleConnection;
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
@@ -7,7 +9,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 
 use super::claim::{
     ClaimedRow, ClaimedSql, batches_of, claim_lock, claimed_row, end_batches, lease, lock_batches,
-    promote_in, release, worker_exists,
+    promote_in, read, release, worker_exists,
 };
 use super::{json, transaction};
 use crate::broker::reconcile::plan;
@@ -143,16 +145,17 @@ pub(super) fn claim_suspects_in(
         return Ok(Vec::new());
     }
     // On a Galera cluster a claim on another node is not excluded, and may have come in since. What is locked it cannot take.
-    let mut rows: Vec<(i64, ClaimedRow)> = load!(
-        conn, Mysql => (BigInt, ClaimedSql),
-        "SELECT found.place, m.id, m.topic, m.attempts, m.crashes, m.max_attempts, m.ordering_key, m.headers, m.payload,
-                TIMESTAMPDIFF(MICROSECOND, m.run_at, CURRENT_TIMESTAMP(6))
-         FROM JSON_TABLE(?, '$[*]' COLUMNS (place FOR ORDINALITY, id BIGINT PATH '$')) found
+    let locked: HashSet<MessageId> = load!(
+        conn, Mysql => BigInt,
+        "SELECT m.id FROM JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) found
          STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = found.id WHERE m.worker_id = -2 FOR UPDATE SKIP LOCKED",
         Text = json(&found)?,
-    )?;
-    rows.sort_unstable_by_key(|row| row.0);
-    lease(conn, worker_id, rows.into_iter().map(|row| claimed_row(row.1)).collect())
+    )?
+    .into_iter()
+    .collect();
+    let picked: Vec<MessageId> = found.into_iter().filter(|id| locked.contains(id)).collect();
+    let claimed = read(conn, &picked)?;
+    lease(conn, worker_id, claimed)
 }
 
 pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {

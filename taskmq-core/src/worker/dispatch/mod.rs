@@ -351,7 +351,7 @@ impl Dispatcher<'_> {
                     self.pace.count(finished.metered.consumer.topic, took);
                     finished.metered.meter.ran(took);
                 }
-                self.maybe_due |= finished.awaited.any();
+                self.maybe_due |= finished.tied.any();
                 self.limited.ended(finished.metered.consumer.topic);
                 self.finished.push(finished);
             }

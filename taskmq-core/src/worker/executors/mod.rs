@@ -19,7 +19,7 @@ use super::report::Report;
 use super::sessions::Sessions;
 use super::strays::Run;
 use super::{Metered, Setup, execute::THREAD_PREFIX};
-use crate::broker::{Awaited, Claimed, Outcome, Settlement, WorkerIdentity};
+use crate::broker::{Claimed, Outcome, Settlement, Tied, WorkerIdentity};
 use crate::consumer::{Consumer, Handler};
 use crate::{Context, Error, MessageId, Result};
 
@@ -59,7 +59,7 @@ pub(super) struct Finished {
     /// Its beginning was shown, so its end is too.
     pub(super) shown: bool,
     /// What others may have waited for.
-    pub(super) awaited: Awaited,
+    pub(super) tied: Tied,
     /// `None`: it committed its own end.
     pub(super) settlement: Option<Settlement>,
 }
@@ -407,7 +407,7 @@ impl Shared {
             max_attempts: context.max_attempts(),
             took: Some(began.elapsed()),
             shown,
-            awaited: context.awaited(),
+            tied: context.tied(),
             settlement,
         }));
     }
@@ -416,8 +416,8 @@ impl Shared {
 fn settlement(context: &Context, outcome: Outcome) -> Settlement {
     let attempt = i32::try_from(context.attempt()).unwrap_or(i32::MAX);
     // Whether it is leased with a batch still, the dispatching thread knows.
-    let (id, awaited, log) = (context.id(), context.awaited(), context.logged());
-    Settlement { id, attempt, batch: None, awaited, outcome, log }
+    let (id, tied, log) = (context.id(), context.tied(), context.logged());
+    Settlement { id, attempt, batch: None, tied, outcome, log }
 }
 
 /// The context of an attempt, and the flag that cancels it.
