@@ -12,7 +12,7 @@ use crossbeam_channel::{Receiver, Sender, bounded};
 use super::executors::Event;
 use super::lock_file::{LockFile, LockFiles, Sign};
 use super::meters::Meters;
-use super::patience::{self, Patient};
+use super::patience::{self, PATIENCE, Patient};
 use super::sighting::{Rhythm, Sighting};
 use super::ticks::NextTick;
 use super::wake::sleep_for;
@@ -199,7 +199,8 @@ struct Session {
 
 impl Keeper {
     fn enter(&mut self) -> Result<()> {
-        let mut conn = Patient::establish(&self.url, self.patience)?;
+        // Nobody waits yet for it to show itself, and a server that is slow gives all these answers later.
+        let mut conn = Patient::establish(&self.url, PATIENCE)?;
         // Before the worker is entered: from then on the others look for it.
         let files = self.lock_files(&mut conn)?;
         self.file = match files.hold(self.worker.id) {
@@ -221,7 +222,9 @@ impl Keeper {
         })?;
         supervised::works_as(self.worker.id);
         self.saw(&look);
-        self.session = Some(self.session_on(conn)?);
+        let mut session = self.session_on(conn)?;
+        session.conn.wait_at_most(self.patience);
+        self.session = Some(session);
         Ok(())
     }
 
@@ -268,6 +271,9 @@ impl Keeper {
                     }
                     self.failures = 0;
                     self.patience = self.rhythm.patience;
+                    if let Some(session) = &mut self.session {
+                        session.conn.wait_at_most(self.patience);
+                    }
                     self.last_look.is_now();
                     pause = next;
                 }

@@ -86,8 +86,8 @@ fn an_owner_that_is_killed_leaves_nothing_behind() {
     std::fs::remove_file(&report).unwrap();
     assert_eq!(folders.lines().count(), 2);
     for folder in folders.lines().map(Path::new) {
-        within(Duration::from_secs(20), || !folder.exists());
-        assert_eq!(processes_of(folder), "");
+        // The sentry ends a moment after the folder, which it removes.
+        within(Duration::from_secs(20), || !folder.exists() && processes_of(folder).is_empty());
     }
 }
 
