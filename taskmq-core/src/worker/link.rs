@@ -3,10 +3,10 @@
 use std::sync::Arc;
 use std::time::Duration;
 
-use super::patience::Patient;
+use super::patience::{Patient, Pending};
 use super::sessions::Sessions;
 use crate::broker::{BatchId, Broker, Claim, Exchanged, Position, Settlement, Share, WorkerIdentity};
-use crate::{AnyConnection, Backend, BrokerConnection, Result};
+use crate::{AnyConnection, Backend, BrokerConnection, Error, MessageId, Result};
 
 /// From so many settlements on, settling and claiming at the same time is worth a second connection.
 const MANY: usize = 200;
@@ -19,6 +19,9 @@ pub(super) struct Link {
     patience: Duration,
     sessions: Arc<Sessions>,
 }
+
+/// Settlements that are being written.
+pub(super) struct Settling(Pending<Exchanged>);
 
 /// A claim that owns what it is about.
 #[derive(Clone, Debug)]
@@ -67,25 +70,27 @@ impl Link {
         self.conn.call(|conn| operation(conn.broker()))
     }
 
-    /// See [`Broker::exchange`]. A server does its two halves side by side when they are large; SQLite has one writer.
+    /// See [`Broker::exchange`]. A server does its two halves side by side when they are large, and what is claimed is here
+    /// while the rest is still being [settled](Self::settled). SQLite has one writer.
     pub(super) fn exchange(
         &mut self,
         worker: &Arc<WorkerIdentity>,
         settlements: Vec<Settlement>,
         ended: Vec<BatchId>,
         order: Option<Order>,
-    ) -> Result<Exchanged> {
+    ) -> Result<(Exchanged, Option<Settling>)> {
         let worker = Arc::clone(worker);
         let both = settlements.len() >= MANY && self.backend() != Backend::Sqlite;
         let order = match order {
             Some(order) if both => order,
             order => {
-                return self.call(move |broker| {
+                let exchanged = self.call(move |broker| {
                     let claim = order.as_ref().map(Order::claim);
                     let mut exchanged = broker.exchange(&worker, &settlements, &ended, claim.as_ref())?;
                     broker.fetch_payloads(&mut exchanged.claimed)?;
                     Ok(exchanged)
                 });
+                return Ok((exchanged?, None));
             }
         };
         let second = match &mut self.second {
@@ -96,15 +101,23 @@ impl Link {
             }
         };
         let claimer = Arc::clone(&worker);
-        let settling = second.begin(move |conn: &mut AnyConnection| {
+        let settling = Settling(second.begin(move |conn: &mut AnyConnection| {
             conn.broker().exchange(&worker, &settlements, &ended, None)
-        })?;
+        })?);
         let claimed = self.conn.call(move |conn| {
             let mut exchanged = conn.broker().exchange(&claimer, &[], &[], Some(&order.claim()))?;
             conn.broker().fetch_payloads(&mut exchanged.claimed)?;
             Ok(exchanged)
         });
-        // If only the claim came through, its messages are handed back once the connection is made anew.
-        Ok(Exchanged { lost: second.end(settling)?.lost, ..claimed? })
+        match claimed {
+            Ok(claimed) => Ok((claimed, Some(settling))),
+            Err(error) => self.settled(settling).and(Err(error)),
+        }
+    }
+
+    /// Waits until they are written; gives those whose leases were lost.
+    pub(super) fn settled(&mut self, settling: Settling) -> Result<Vec<MessageId>> {
+        let second = self.second.as_mut().ok_or_else(|| Error::Configuration("not connected".to_owned()))?;
+        Ok(second.end(settling.0)?.lost)
     }
 }

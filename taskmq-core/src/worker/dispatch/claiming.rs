@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
+use super::settling::Brought;
 use super::{Dispatcher, link_of};
 use crate::broker::{Among, Blame, Claimed, Exchanged, Outcome, Settlement};
 use crate::worker::executors::{Finished, context};
@@ -79,27 +80,15 @@ impl Dispatcher<'_> {
         let limit = i64::try_from(wanted).unwrap_or(i64::MAX);
         let after = self.lanes.after().to_vec();
         let going_on = !after.is_empty();
-        let order = Order { worker_id: self.worker.id, topics: shares.clone(), limit, as_batch, after };
+        let order = Order { worker_id: self.worker.id, topics: shares, limit, as_batch, after };
         let began = Instant::now();
         self.wake.rest_or_rise(link_of(&mut self.link)?.conn())?;
-        let Exchanged { claimed, in_line, busy, .. } = self.exchange(Some(order))?;
+        let Brought { messages: brought, in_line, busy } = self.exchange(Some(order))?;
         if busy {
             self.give_way();
             return Ok(());
         }
         self.gave_way = 0;
-        self.pace.brought(&shares, &claimed);
-        if self.setup.backend == Backend::Postgres {
-            self.lanes.claimed(&claimed, began.elapsed(), !going_on);
-        }
-        let brought = claimed.len();
-        self.setup.meters.claim_messages.record(u32::try_from(brought).unwrap_or(u32::MAX));
-        self.wake.saw(brought);
-        let now = Instant::now();
-        // Handlers first: the question after them is a round trip.
-        for message in in_turns(claimed) {
-            self.assign(message, now);
-        }
         if brought < wanted && !self.pace.has_plenty() {
             if going_on {
                 self.due_at = self.lanes.going_on_until().or(Some(began));
@@ -110,6 +99,33 @@ impl Dispatcher<'_> {
             }
         }
         Ok(())
+    }
+
+    /// Hands what a claim brought, which took so long, to the executors. Gives those messages that wait until all that has
+    /// ended is written: whose former attempt is among that, and all while a message is to run alone.
+    pub(super) fn receive(
+        &mut self,
+        order: &Order,
+        exchanged: Exchanged,
+        took: Duration,
+    ) -> (Brought, Vec<Claimed>) {
+        let Exchanged { claimed, in_line, busy, .. } = exchanged;
+        let brought = Brought { messages: claimed.len(), in_line, busy };
+        if busy {
+            return (brought, Vec::new());
+        }
+        self.pace.brought(&order.topics, &claimed);
+        if self.setup.backend == Backend::Postgres {
+            self.lanes.claimed(&claimed, took, order.after.is_empty());
+        }
+        self.setup.meters.claim_messages.record(u32::try_from(brought.messages).unwrap_or(u32::MAX));
+        self.wake.saw(brought.messages);
+        let (waiting, new): (Vec<Claimed>, Vec<Claimed>) = in_turns(claimed)
+            .into_iter()
+            .partition(|message| self.alone.is_some() || self.holdings.topic_of(message.id).is_some());
+        let now = Instant::now();
+        new.into_iter().for_each(|message| self.assign(message, now));
+        (brought, waiting)
     }
 
     /// Claims again in a moment, ever later, and by chance, so that they do not all come back together. What ends

@@ -1,10 +1,13 @@
 //! Writing outcomes, mostly with the next claim in one commit.
 
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Dispatcher, FIRST_PAUSE, link_of};
-use crate::broker::{Blame, Exchanged, Outcome, Settlement, WorkerIdentity};
+use crate::broker::{Blame, Claimed, Outcome, Settlement, WorkerIdentity};
+use crate::worker::executors::Finished;
+use crate::worker::holdings::Holdings;
 use crate::worker::link::{Link, Order};
 use crate::worker::{Held, strays, supervised};
 use crate::{Error, MessageId, Result};
@@ -13,44 +16,103 @@ use crate::{Error, MessageId, Result};
 /// again and again.
 const BATCH_LIFE: Duration = Duration::from_millis(150);
 
-impl Dispatcher<'_> {
-    /// Settles what has ended, and claims if there is a claim.
-    pub(super) fn exchange(&mut self, order: Option<Order>) -> Result<Exchanged> {
-        if self.finished.is_empty() && self.handed_back.is_empty() && order.is_none() {
-            return Ok(Exchanged::default());
-        }
-        let finished = self.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
-        for settlement in finished.chain(&mut self.handed_back) {
-            settlement.batch = self.holdings.batch_of(settlement.id);
-        }
+/// What is to be written.
+pub(super) struct Ended {
+    finished: Vec<Finished>,
+    handed_back: Vec<Settlement>,
+}
+
+impl Ended {
+    /// Each with the batch that its message is leased with by now.
+    fn settlements(&self, holdings: &Holdings) -> Vec<Settlement> {
         let finished = self.finished.iter().filter_map(|f| f.settlement.as_ref());
-        let settlements: Vec<Settlement> = finished.chain(&self.handed_back).cloned().collect();
-        let ended = self.holdings.ended_by(&settlements);
-        let (settles, claims, began) = (!settlements.is_empty(), order.is_some(), Instant::now());
-        let exchanged = if self.failed_settlements < 2 {
-            let link = link_of(&mut self.link)?;
-            link.exchange(&self.worker, settlements, ended, order)
-                .inspect_err(|_| self.failed_settlements += 1)?
-        } else {
-            let lost = self.settle_in_halves(&settlements)?;
-            let link = link_of(&mut self.link)?;
-            Exchanged { lost, ..link.exchange(&self.worker, Vec::new(), ended, order)? }
+        let all = finished.chain(&self.handed_back);
+        all.map(|s| Settlement { batch: holdings.batch_of(s.id), ..s.clone() }).collect()
+    }
+}
+
+/// What a claim brought.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Brought {
+    pub(super) messages: usize,
+    /// See [`Exchanged::in_line`].
+    pub(super) in_line: usize,
+    /// See [`Exchanged::busy`].
+    pub(super) busy: bool,
+}
+
+impl Dispatcher<'_> {
+    /// Settles what has ended, and claims if there is a claim: what that brings begins while the settlements are still
+    /// being written.
+    pub(super) fn exchange(&mut self, order: Option<Order>) -> Result<Brought> {
+        if self.finished.is_empty() && self.handed_back.is_empty() && order.is_none() {
+            return Ok(Brought::default());
+        }
+        let mut ended =
+            Ended { finished: mem::take(&mut self.finished), handed_back: mem::take(&mut self.handed_back) };
+        let (brought, waiting, lost) = match self.write(&mut ended, order) {
+            Ok(written) => written,
+            Err(error) => {
+                ended.finished.append(&mut self.finished);
+                ended.handed_back.append(&mut self.handed_back);
+                (self.finished, self.handed_back) = (ended.finished, ended.handed_back);
+                return Err(error);
+            }
         };
+        self.settled(ended, &lost)?;
+        let now = Instant::now();
+        waiting.into_iter().for_each(|message| self.assign(message, now));
+        Ok(brought)
+    }
+
+    /// Gives what the claim brought, the messages of it that wait until all is written, and those whose lease was lost.
+    fn write(
+        &mut self,
+        ended: &mut Ended,
+        order: Option<Order>,
+    ) -> Result<(Brought, Vec<Claimed>, Vec<MessageId>)> {
+        let settlements = ended.settlements(&self.holdings);
+        let ended_batches = self.holdings.ended_by(&settlements);
+        let (settles, began) = (!settlements.is_empty(), Instant::now());
+        let halves = if self.failed_settlements < 2 {
+            None
+        } else {
+            Some(self.settle_in_halves(ended, &settlements)?)
+        };
+        let settlements = if halves.is_some() { Vec::new() } else { settlements };
+        let exchanged =
+            link_of(&mut self.link)?.exchange(&self.worker, settlements, ended_batches, order.clone());
+        let (mut exchanged, settling) = exchanged.inspect_err(|_| self.failed_settlements += 1)?;
+        let mut lost = halves.unwrap_or_else(|| mem::take(&mut exchanged.lost));
+        let claims = order.is_some();
+        let (brought, waiting) = match order {
+            Some(order) => self.receive(&order, exchanged, began.elapsed()),
+            None => Default::default(),
+        };
+        if let Some(settling) = settling {
+            let settled = link_of(&mut self.link)?.settled(settling);
+            lost = settled.inspect_err(|_| self.failed_settlements += 1)?;
+        }
         self.setup.meters.exchanged(settles, claims, began.elapsed());
         self.failed_settlements = 0;
         self.silences = 0;
-        let lost: Held = exchanged.lost.iter().copied().collect();
-        for settlement in self.handed_back.drain(..) {
+        Ok((brought, waiting, lost))
+    }
+
+    /// They are written, but those whose lease was lost.
+    fn settled(&mut self, ended: Ended, lost: &[MessageId]) -> Result<()> {
+        let lost: Held = lost.iter().copied().collect();
+        for settlement in ended.handed_back {
             let metered = self.holdings.topic_of(settlement.id).and_then(|t| self.setup.consumers.get(t));
             if let Some(metered) = metered {
                 metered.meter.finished(Some(&settlement.outcome), lost.contains(&settlement.id));
             }
             self.holdings.remove(settlement.id);
         }
-        if !self.finished.is_empty() {
+        if !ended.finished.is_empty() {
             supervised::worked();
         }
-        for finished in self.finished.drain(..) {
+        for finished in ended.finished {
             self.holdings.remove(finished.id);
             let is_lost = lost.contains(&finished.id);
             let outcome = finished.settlement.as_ref().map(|s| &s.outcome);
@@ -71,11 +133,11 @@ impl Dispatcher<'_> {
             self.alone = None;
             self.note_blame()?;
         }
-        Ok(exchanged)
+        Ok(())
     }
 
     /// A batch failed twice, on two connections: one bad outcome must not keep the good ones from being written.
-    fn settle_in_halves(&mut self, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
+    fn settle_in_halves(&mut self, ended: &mut Ended, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
         let link = link_of(&mut self.link)?;
         let error = match settle(link, &self.worker, settlements) {
             Ok(lost) => return Ok(lost),
@@ -94,7 +156,7 @@ impl Dispatcher<'_> {
                 let outcome = Outcome::Retry { delay: Duration::from_secs(60), kind: "error", error };
                 let told = Settlement { outcome: outcome.clone(), log: Vec::new(), ..bad.clone() };
                 let lost = settle(link, &self.worker, &[told])?;
-                let finished = self.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
+                let finished = ended.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
                 for settlement in finished.filter(|s| s.id == bad.id) {
                     settlement.outcome = outcome.clone();
                 }
@@ -102,8 +164,8 @@ impl Dispatcher<'_> {
             }
             many => {
                 let (first, second) = many.split_at(many.len() / 2);
-                let mut lost = self.settle_in_halves(first)?;
-                lost.extend(self.settle_in_halves(second)?);
+                let mut lost = self.settle_in_halves(ended, first)?;
+                lost.extend(self.settle_in_halves(ended, second)?);
                 Ok(lost)
             }
         }
