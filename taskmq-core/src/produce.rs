@@ -35,9 +35,8 @@ pub fn produce<T: Serialize + ?Sized>(
     NewMessage::new(topic, payload).produce(conn).map(|produced| produced.id())
 }
 
-/// Produces many messages with one statement (on MariaDB and MySQL with one for each few MiB, in a transaction; payloads of more
-/// than 8 KiB with further ones), and says how
-/// many: those whose unique key is taken are left out.
+/// Produces many messages with one statement (on MariaDB and MySQL with one for each few MiB, in a transaction; large payloads,
+/// from 1 to 8 KiB on, with further ones), and says how many: those whose unique key is taken are left out.
 ///
 /// # Errors
 /// As [`produce`], and then none of them is written.

@@ -116,6 +116,7 @@ pub(super) fn shapes(scale: Scale, _database: Kind) -> Vec<Case> {
     let slow = scale.pick(3_000, 10_000, 30_000);
     vec![
         case("payload of 1 KiB", drain, " --bytes 1024", "", LIBRARIES),
+        case("payload of 4 KiB", drain / 2, " --bytes 4096 --batch 500", "", LIBRARIES),
         case("payload of 64 KiB", large, " --bytes 65536 --batch 100", "", LIBRARIES),
         case("50 topics", drain, " --topics 50", " --topics 50", TASKMQ),
         case("1,000 ordering keys", drain, " --keys 1000", "", TASKMQ),

@@ -76,7 +76,7 @@ CREATE TABLE IF NOT EXISTS taskmq_archive (
     INDEX taskmq_archive_finished (state, keep_seconds, finished_at)
 ) ENGINE = InnoDB;
 
--- Payloads of more than 8 KiB, each written once: in the message, and in the archive, is only what is small in it, and the
+-- Large payloads, each written once: in the message, and in the archive, is only what is small in it, and the
 -- text "in taskmq_payloads" for the rest.
 -- taskmq has checked them.
 CREATE TABLE IF NOT EXISTS taskmq_payloads (

@@ -2,6 +2,7 @@
 
 use std::time::Duration;
 
+use super::payloads::is_elsewhere;
 use crate::MessageId;
 use crate::workflow::WORKFLOW_HEADER;
 
@@ -93,6 +94,8 @@ pub struct Claimed {
     pub headers: Option<String>,
     /// Its payload, JSON; until it is fetched, of a large one only that it is elsewhere.
     pub payload: String,
+    /// Its payload was fetched: it is stored by itself.
+    pub large: bool,
 }
 
 /// What ends with a message, beside itself.
@@ -117,6 +120,7 @@ impl Claimed {
     /// What ends with it. Headers that only look as if they had that of a step cost a look at the steps.
     pub fn tied(&self) -> Tied {
         let step = self.headers.as_deref().is_some_and(|headers| headers.contains(WORKFLOW_HEADER));
-        Tied { turn: self.ordering_key.is_some(), step, payload: self.has_large_payload() }
+        let payload = self.large || is_elsewhere(&self.payload);
+        Tied { turn: self.ordering_key.is_some(), step, payload }
     }
 }

@@ -8,11 +8,21 @@ use serde_json::value::RawValue;
 
 use super::{Broker, Claimed, Outcome, Settlement, atomically};
 use crate::produce::{MessageRecord, Produced};
-use crate::{MessageId, Result, Retention};
+use crate::{Backend, MessageId, Result, Retention};
 
-/// A payload of more bytes than this has a row of its own. Somewhat above the size from which all three databases store
-/// a text apart from its row.
-const LARGE: usize = 8 * 1024;
+/// A payload of more bytes than this has a row of its own: from there on, what it costs to produce is less than what it
+/// saves when its message moves to the archive. Figures: `docs/benchmarks.md`.
+fn large(backend: Backend) -> usize {
+    match backend {
+        Backend::Sqlite => 1024,
+        Backend::Mysql => 3 * 1024,
+        // It stores larger texts apart from their rows itself, and compresses them.
+        Backend::Postgres => LARGE_ANYWHERE,
+    }
+}
+
+/// And one of more bytes than this even if no member of it is large, so that nothing of it stays with the message.
+const LARGE_ANYWHERE: usize = 8 * 1024;
 
 /// Small members of a large object stay with the message, for whoever looks with SQL: of up to so many bytes each,
 const SMALL: usize = 200;
@@ -50,22 +60,26 @@ macro_rules! payload {
 pub(super) use payload;
 
 impl MessageRecord {
-    fn is_large(&self) -> bool {
-        self.payload.len() > LARGE
-    }
-
-    /// The same message, whose payload is elsewhere.
-    fn without_payload(&self) -> Self {
-        Self {
+    /// If its payload is large, the same message with what is small in it.
+    fn without_payload(&self, backend: Backend) -> Option<Self> {
+        if self.payload.len() <= large(backend) {
+            return None;
+        }
+        let payload = match what_is_small(&self.payload) {
+            Some(small) => small,
+            None if self.payload.len() > LARGE_ANYWHERE => elsewhere!().to_owned(),
+            None => return None,
+        };
+        Some(Self {
             topic: self.topic.clone(),
-            payload: what_is_small(&self.payload).unwrap_or_else(|| elsewhere!().to_owned()),
+            payload,
             priority: self.priority,
             delay_micros: self.delay_micros,
             max_attempts: self.max_attempts,
             unique_key: self.unique_key.clone(),
             ordering_key: self.ordering_key.clone(),
             headers: self.headers.clone(),
-        }
+        })
     }
 }
 
@@ -83,51 +97,65 @@ fn what_is_small(payload: &str) -> Option<String> {
     (text.len() <= SMALL_TOGETHER && is_elsewhere(&text)).then_some(text)
 }
 
-fn is_elsewhere(payload: &str) -> bool {
+pub(super) fn is_elsewhere(payload: &str) -> bool {
     payload.strip_suffix('}').unwrap_or(payload).ends_with(elsewhere!())
 }
 
 pub(super) fn produce<B: Broker + ?Sized>(broker: &mut B, message: &MessageRecord) -> Result<Produced> {
-    if message.is_large() {
-        return atomically(broker, |broker| produce_large(broker, message));
+    match message.without_payload(broker.backend()) {
+        Some(without) => atomically(broker, |broker| produce_large(broker, message, &without)),
+        None => broker.insert(message),
     }
-    broker.insert(message)
 }
 
 /// In the order in which they are given.
 pub(super) fn produce_many<B: Broker + ?Sized>(broker: &mut B, messages: &[MessageRecord]) -> Result<usize> {
-    if !messages.iter().any(MessageRecord::is_large) {
+    let backend = broker.backend();
+    let mut without: Vec<Option<MessageRecord>> =
+        messages.iter().map(|message| message.without_payload(backend)).collect();
+    if without.iter().all(Option::is_none) {
         return broker.insert_many(messages);
     }
     atomically(broker, |broker| {
-        let mut stored = 0;
-        for alike in messages.chunk_by(|a, b| a.is_large() == b.is_large()) {
-            stored += if alike.iter().any(MessageRecord::is_large) {
-                produce_many_large(broker, alike)?
+        let (mut stored, mut begin) = (0, 0);
+        for alike in without.chunk_by_mut(|a, b| a.is_some() == b.is_some()) {
+            let messages = &messages[begin..begin + alike.len()];
+            begin += alike.len();
+            let large: Vec<MessageRecord> = alike.iter_mut().filter_map(Option::take).collect();
+            stored += if large.is_empty() {
+                broker.insert_many(messages)?
             } else {
-                broker.insert_many(alike)?
+                produce_many_large(broker, messages, &large)?
             };
         }
         Ok(stored)
     })
 }
 
-fn produce_large<B: Broker + ?Sized>(broker: &mut B, message: &MessageRecord) -> Result<Produced> {
-    let produced = broker.insert(&message.without_payload())?;
+fn produce_large<B: Broker + ?Sized>(
+    broker: &mut B,
+    message: &MessageRecord,
+    without: &MessageRecord,
+) -> Result<Produced> {
+    let produced = broker.insert(without)?;
     if let Produced::New(id) = produced {
         broker.insert_payloads(&[(id, &message.payload)])?;
     }
     Ok(produced)
 }
 
-fn produce_many_large<B: Broker + ?Sized>(broker: &mut B, messages: &[MessageRecord]) -> Result<usize> {
+fn produce_many_large<B: Broker + ?Sized>(
+    broker: &mut B,
+    messages: &[MessageRecord],
+    without: &[MessageRecord],
+) -> Result<usize> {
     if messages.iter().any(|message| message.unique_key.is_some()) {
-        let produced = messages.iter().map(|message| produce_large(broker, message));
+        let both = messages.iter().zip(without);
+        let produced = both.map(|(message, without)| produce_large(broker, message, without));
         let produced = produced.collect::<Result<Vec<_>>>()?;
         return Ok(produced.iter().filter(|produced| matches!(produced, Produced::New(_))).count());
     }
-    let without: Vec<MessageRecord> = messages.iter().map(MessageRecord::without_payload).collect();
-    let ids = broker.insert_each(&without)?;
+    let ids = broker.insert_each(without)?;
     let payloads: Vec<(MessageId, &str)> =
         ids.into_iter().zip(messages.iter().map(|message| message.payload.as_str())).collect();
     broker.insert_payloads(&payloads)?;
@@ -142,22 +170,16 @@ pub(super) fn fetch<B: Broker + ?Sized>(broker: &mut B, claimed: &mut [Claimed])
         return Ok(());
     }
     let mut found = broker.large_payloads(&ids)?;
-    for message in claimed.iter_mut().filter(|message| ids.contains(&message.id)) {
+    for message in claimed.iter_mut().filter(|message| is_elsewhere(&message.payload)) {
         if let Some(payload) = found.remove(&message.id) {
             message.payload = payload;
+            message.large = true;
         } else if broker.message(message.id)?.is_none() {
             // Deleted since it was claimed. No handler is to take the words for its payload, and none can read this.
             message.payload.clear();
         }
     }
     Ok(())
-}
-
-impl Claimed {
-    /// Whether its payload is in `taskmq_payloads`, or may be.
-    pub(crate) fn has_large_payload(&self) -> bool {
-        self.payload.len() > LARGE || is_elsewhere(&self.payload)
-    }
 }
 
 impl Settlement {

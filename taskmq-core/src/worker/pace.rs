@@ -175,6 +175,7 @@ mod tests {
             ordering_key: None,
             headers: None,
             payload: "1".to_owned(),
+            large: false,
         }
     }
 

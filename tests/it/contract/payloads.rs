@@ -1,10 +1,12 @@
 //! A large payload is stored once, and is as good as any other.
 
 use std::sync::Mutex;
+use std::thread;
 use std::time::Duration;
 
 use diesel::sql_types::BigInt;
 use diesel::{Connection, MysqlConnection, PgConnection, QueryableByName, RunQueryDsl, SqliteConnection};
+use serde_json::{Value, json};
 use taskmq_core::broker::{Action, Claim, Condition, Limit, Noted, Outcome, Selection, Share};
 use taskmq_core::worker::Ended;
 use taskmq_core::{
@@ -18,6 +20,7 @@ use super::{claim, end, worker};
 each_database! {
     handlers_get_large_payloads,
     many_are_stored_in_their_order,
+    each_gets_its_own_of_any_size,
     every_way_to_claim_brings_the_payload,
     a_large_payload_lives_as_long_as_its_message,
     a_transactional_consumer_takes_the_payload_along,
@@ -117,6 +120,43 @@ fn many_are_stored_in_their_order(db: &TestDatabase) {
     assert_eq!(stored(&mut conn), before + 2);
     let seen: Vec<String> = run(db, note::consumer()).into_iter().map(|(_, payload)| payload).collect();
     assert_eq!(seen, [large(0), large(1)]);
+}
+
+#[task_consumer(topic = "sized")]
+fn sized(payload: Value, ctx: &taskmq_core::Context) {
+    let url = payload["url"].as_str().unwrap_or_default().to_owned();
+    assert_eq!(ctx.headers().get("n").map(String::as_str), payload["n"].as_str(), "it is another one's");
+    let pad = payload["pad"].as_str().unwrap_or_default().len();
+    SEEN.lock().expect("not poisoned").push((url, ctx.id(), format!("{} {pad}", payload["n"])));
+}
+
+fn each_gets_its_own_of_any_size(db: &TestDatabase) {
+    const SIZES: [usize; 6] = [300, 1_200, 2_500, 5_000, 9_000, 20_000];
+    let pad = |n: usize| SIZES[n % SIZES.len()] + n;
+    let message = |n: usize| {
+        let payload = json!({ "url": db.url(), "n": n.to_string(), "pad": "p".repeat(pad(n)) });
+        NewMessage::new("sized", &payload).header("n", n.to_string())
+    };
+    // Two produce at once, and none of their payloads is taken for another one's.
+    thread::scope(|scope| {
+        for from in [0, 300] {
+            scope.spawn(move || {
+                let messages = (from..from + 300).map(message);
+                assert_eq!(produce_many(&mut db.connect(), messages).expect("produces"), 300);
+            });
+        }
+    });
+    for n in 600..606 {
+        message(n).produce(&mut db.connect()).expect("produces");
+    }
+    let mut seen: Vec<String> = run(db, sized::consumer()).into_iter().map(|(_, seen)| seen).collect();
+    let mut all: Vec<String> = (0..606).map(|n| format!("\"{n}\" {}", pad(n))).collect();
+    seen.sort_unstable();
+    all.sort_unstable();
+    assert_eq!(seen, all);
+    // What is small can be seen with SQL, whatever the size.
+    let n = "taskmq_archive WHERE payload LIKE '%\"n\":\"%'".replace("payload", text(db));
+    assert_eq!(count(&mut db.connect(), &n), 606);
 }
 
 fn every_way_to_claim_brings_the_payload(db: &TestDatabase) {

@@ -34,7 +34,20 @@ pub(super) fn claimed_row(
     let attempt = attempts.saturating_add(1);
     let waited = Duration::from_micros(u64::try_from(waited).unwrap_or_default());
     let (batch, lane) = (None, (0, 0));
-    Claimed { id, topic, attempt, batch, lane, waited, crashes, max_attempts, ordering_key, headers, payload }
+    Claimed {
+        id,
+        topic,
+        attempt,
+        batch,
+        lane,
+        waited,
+        crashes,
+        max_attempts,
+        ordering_key,
+        headers,
+        payload,
+        large: false,
+    }
 }
 
 /// What a claim got hold of.

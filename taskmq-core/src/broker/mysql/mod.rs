@@ -30,7 +30,7 @@ use self::connection::{again, transaction};
 pub(crate) use self::connection::{connect, is_galera};
 #[cfg(feature = "worker")]
 pub(crate) use self::connection::{drop_when_silent, end_stalled_transactions};
-use self::produce::{produce_all, produce_one};
+use self::produce::{produce_all, produce_each, produce_one};
 use self::settle::{lock_held, settle_done, settle_in};
 #[cfg(feature = "worker")]
 pub(crate) use self::wait::{has_newer, newest, wait_for_newer};
@@ -161,6 +161,10 @@ impl Broker for MysqlConnection {
 
     fn insert_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
         again(self, |conn| produce_all(conn, messages))
+    }
+
+    fn insert_each(&mut self, messages: &[MessageRecord]) -> Result<Vec<MessageId>> {
+        produce_each(self, messages)
     }
 
     fn insert_payloads(&mut self, payloads: &[(MessageId, &str)]) -> Result<()> {

@@ -8,13 +8,18 @@ use super::{json, last_id};
 use crate::broker::alike;
 use crate::produce::MessageRecord;
 use crate::statement::{execute, load};
-use crate::{Produced, Result};
+use crate::{MessageId, Produced, Result};
 
 /// So much of messages goes into one statement. Written as JSON it may be twice that, and the least that servers
 /// take as shipped is 16 MiB.
 const PIECE_BYTES: usize = 6 * 1024 * 1024;
 /// What a message without payload and headers takes at most.
 const MESSAGE_BYTES: usize = 600;
+
+/// So many messages whose ids are to be known go into one statement,
+const ROWS: usize = 200;
+/// each with this row.
+const ROW: &str = "(?, ?, IF(? = 0, CURRENT_TIMESTAMP(6), FROM_UNIXTIME(UNIX_TIMESTAMP(CURRENT_TIMESTAMP(6)) + ? / 1000000)), ?, ?, ?, ?)";
 
 /// The rest of the statement that stores many messages, given as a JSON array. Without a character set its texts would
 /// go through that of the database, which may be latin1.
@@ -78,6 +83,46 @@ pub(super) fn produce_all(conn: &mut MysqlConnection, messages: &[MessageRecord]
         [all] => produce_piece(conn, all),
         ref pieces => conn.transaction(|conn| pieces.iter().map(|piece| produce_piece(conn, piece)).sum()),
     }
+}
+
+/// As [`produce_all`], of messages without unique keys, and gives their ids in the same order. "Simple inserts" get ids that
+/// follow each other unless `innodb_autoinc_lock_mode` is 2, as on Galera and as MySQL 8 ships (MySQL Reference Manual,
+/// "AUTO_INCREMENT Handling in InnoDB").
+pub(super) fn produce_each(conn: &mut MysqlConnection, messages: &[MessageRecord]) -> Result<Vec<MessageId>> {
+    let one_by_one = messages.len() == 1 || {
+        let mode: Vec<i64> =
+            load!(conn, Mysql => BigInt, "SELECT CAST(@@innodb_autoinc_lock_mode AS SIGNED)")?;
+        mode.first().is_none_or(|mode| *mode > 1)
+    };
+    if one_by_one {
+        return messages.iter().map(|message| Ok(produce_one(conn, message)?.id())).collect();
+    }
+    let mut ids = Vec::with_capacity(messages.len());
+    for piece in pieces(messages).into_iter().flat_map(|piece| piece.chunks(ROWS)) {
+        let rows = vec![ROW; piece.len()].join(", ");
+        let mut insert = diesel::sql_query(format!(
+            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, ordering_key, headers, payload) VALUES {rows}"
+        ))
+        .into_boxed::<Mysql>();
+        for message in piece {
+            insert = insert
+                .bind::<Text, _>(&message.topic)
+                .bind::<SmallInt, _>(message.priority)
+                .bind::<BigInt, _>(message.delay_micros)
+                .bind::<BigInt, _>(message.delay_micros)
+                .bind::<Nullable<SmallInt>, _>(message.max_attempts)
+                .bind::<Nullable<Text>, _>(message.ordering_key.as_deref())
+                .bind::<Nullable<Text>, _>(message.headers.as_deref())
+                .bind::<Text, _>(&message.payload);
+        }
+        insert.execute(conn)?;
+        let first = last_id(conn)?;
+        let step: Vec<i64> =
+            load!(conn, Mysql => BigInt, "SELECT CAST(@@auto_increment_increment AS SIGNED)")?;
+        let step = step.first().copied().unwrap_or(1);
+        ids.extend(piece.iter().scan(first, |next, _| Some(std::mem::replace(next, *next + step))));
+    }
+    Ok(ids)
 }
 
 /// Of so many bytes at most, or of one message.

@@ -236,6 +236,7 @@ pub(super) fn claimed_row(row: ClaimedRow) -> Claimed {
         ordering_key,
         headers,
         payload,
+        large: false,
     }
 }
 

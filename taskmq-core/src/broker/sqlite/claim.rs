@@ -57,6 +57,7 @@ fn claimed_row(row: ClaimedRow, waits: &mut Waits) -> Result<Claimed> {
         ordering_key,
         headers,
         payload,
+        large: false,
     })
 }
 

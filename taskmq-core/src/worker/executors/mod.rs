@@ -431,7 +431,7 @@ pub(super) fn context(claimed: &Claimed, consumer: &Consumer, worker_id: i64) ->
         max_attempts: max_attempts.max(1),
         worker_id,
         ordering_key: claimed.ordering_key.clone(),
-        has_large_payload: claimed.has_large_payload(),
+        has_large_payload: claimed.tied().payload,
         // Another program may have stored headers that are no texts; they are not worth a dead letter.
         headers: claimed
             .headers

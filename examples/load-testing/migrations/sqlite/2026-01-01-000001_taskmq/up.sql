@@ -88,7 +88,7 @@ CREATE TABLE taskmq_archive (
 -- In the order in which they finished, for each time that messages are kept: the oldest of each are the ones to purge.
 CREATE INDEX taskmq_archive_finished ON taskmq_archive (state, keep_seconds, finished_at);
 
--- Payloads of more than 8 KiB, each written once: in the message, and in the archive, is only what is small in it, and the
+-- Large payloads, each written once: in the message, and in the archive, is only what is small in it, and the
 -- text "in taskmq_payloads" for the rest.
 -- taskmq has checked them.
 CREATE TABLE taskmq_payloads (
