@@ -183,13 +183,15 @@ fn suspects_are_leased_once(urls: &[String]) {
     let (mut leased, mut at_work) = (Vec::new(), BTreeSet::from([0, 1]));
     at_work.iter().for_each(|at| conn.broker().register(&worker_on(*at)).expect("registers"));
     at_work.iter().copied().for_each(claim_all);
+    let began = Instant::now();
     while !at_work.is_empty() {
+        assert!(began.elapsed() < LONG, "not within {LONG:?}: nodes {at_work:?} have claimed all suspects");
         match claimed.recv_timeout(Duration::from_secs(5)) {
             Ok((at, ids)) if ids.is_empty() => drop(at_work.remove(&at)),
             Ok((_, ids)) => leased.extend(ids),
             Err(_) => {
                 say(
-                    "Galera: a node that aborted a transaction says nothing more, as to a worker: it connects anew",
+                    "Galera: a claim that gave way says nothing more: its worker connects anew, as all do after five seconds",
                 );
                 at_work.iter().copied().for_each(claim_all);
             }
@@ -216,7 +218,7 @@ fn claim_suspects(url: &str, node: usize, mut leased: impl FnMut(Vec<MessageId>)
             Ok(claimed) if !claimed.is_empty() => leased(claimed.into_iter().map(|m| m.id).collect()),
             Ok(_) if conn.broker().look(id, &["suspect"]).expect("looks").suspects => {}
             Ok(_) => return leased(Vec::new()),
-            Err(error) => say(&format!("Galera: a claim gave way too often: {error}")),
+            Err(error) => return say(&format!("Galera: a claim gave way too often: {error}")),
         }
     }
 }
