@@ -5,7 +5,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use super::{Dispatcher, FIRST_PAUSE, link_of};
-use crate::broker::{Blame, Claimed, Outcome, Settlement, WorkerIdentity};
+use crate::broker::{Blame, Claimed, Exchanged, Outcome, Settlement, WorkerIdentity};
 use crate::worker::executors::Finished;
 use crate::worker::holdings::Holdings;
 use crate::worker::link::{Link, Order};
@@ -16,13 +16,13 @@ use crate::{Error, MessageId, Result};
 /// again and again.
 const BATCH_LIFE: Duration = Duration::from_millis(150);
 
-/// What is to be written.
-pub(super) struct Ended {
+/// What has ended, while it is written.
+struct Unwritten {
     finished: Vec<Finished>,
     handed_back: Vec<Settlement>,
 }
 
-impl Ended {
+impl Unwritten {
     /// Each with the batch that its message is leased with by now.
     fn settlements(&self, holdings: &Holdings) -> Vec<Settlement> {
         let finished = self.finished.iter().filter_map(|f| f.settlement.as_ref());
@@ -48,18 +48,22 @@ impl Dispatcher<'_> {
         if self.finished.is_empty() && self.handed_back.is_empty() && order.is_none() {
             return Ok(Brought::default());
         }
-        let mut ended =
-            Ended { finished: mem::take(&mut self.finished), handed_back: mem::take(&mut self.handed_back) };
-        let (brought, waiting, lost) = match self.write(&mut ended, order) {
+        // What the claim brings may end at once, and is then not part of it.
+        let mut unwritten = Unwritten {
+            finished: mem::take(&mut self.finished),
+            handed_back: mem::take(&mut self.handed_back),
+        };
+        let (brought, waiting, lost) = match self.write(&mut unwritten, order) {
             Ok(written) => written,
             Err(error) => {
-                ended.finished.append(&mut self.finished);
-                ended.handed_back.append(&mut self.handed_back);
-                (self.finished, self.handed_back) = (ended.finished, ended.handed_back);
+                let Unwritten { mut finished, mut handed_back } = unwritten;
+                finished.append(&mut self.finished);
+                handed_back.append(&mut self.handed_back);
+                (self.finished, self.handed_back) = (finished, handed_back);
                 return Err(error);
             }
         };
-        self.settled(ended, &lost)?;
+        self.settled(unwritten, &lost)?;
         let now = Instant::now();
         waiting.into_iter().for_each(|message| self.assign(message, now));
         Ok(brought)
@@ -68,30 +72,30 @@ impl Dispatcher<'_> {
     /// Gives what the claim brought, the messages of it that wait until all is written, and those whose lease was lost.
     fn write(
         &mut self,
-        ended: &mut Ended,
+        unwritten: &mut Unwritten,
         order: Option<Order>,
     ) -> Result<(Brought, Vec<Claimed>, Vec<MessageId>)> {
-        let settlements = ended.settlements(&self.holdings);
-        let ended_batches = self.holdings.ended_by(&settlements);
-        let (settles, began) = (!settlements.is_empty(), Instant::now());
-        let halves = if self.failed_settlements < 2 {
-            None
+        let settlements = unwritten.settlements(&self.holdings);
+        let ended = self.holdings.ended_by(&settlements);
+        let (settles, claims, began) = (!settlements.is_empty(), order.is_some(), Instant::now());
+        let (mut exchanged, settling) = if self.failed_settlements < 2 {
+            let link = link_of(&mut self.link)?;
+            link.exchange(&self.worker, settlements, ended, order.clone())
+                .inspect_err(|_| self.failed_settlements += 1)?
         } else {
-            Some(self.settle_in_halves(ended, &settlements)?)
+            let lost = self.settle_in_halves(unwritten, &settlements)?;
+            let link = link_of(&mut self.link)?;
+            let (exchanged, _) = link.exchange(&self.worker, Vec::new(), ended, order.clone())?;
+            (Exchanged { lost, ..exchanged }, None)
         };
-        let settlements = if halves.is_some() { Vec::new() } else { settlements };
-        let exchanged =
-            link_of(&mut self.link)?.exchange(&self.worker, settlements, ended_batches, order.clone());
-        let (mut exchanged, settling) = exchanged.inspect_err(|_| self.failed_settlements += 1)?;
-        let mut lost = halves.unwrap_or_else(|| mem::take(&mut exchanged.lost));
-        let claims = order.is_some();
+        let mut lost = mem::take(&mut exchanged.lost);
         let (brought, waiting) = match order {
             Some(order) => self.receive(&order, exchanged, began.elapsed()),
             None => Default::default(),
         };
         if let Some(settling) = settling {
-            let settled = link_of(&mut self.link)?.settled(settling);
-            lost = settled.inspect_err(|_| self.failed_settlements += 1)?;
+            let link = link_of(&mut self.link)?;
+            lost = link.settled(settling).inspect_err(|_| self.failed_settlements += 1)?;
         }
         self.setup.meters.exchanged(settles, claims, began.elapsed());
         self.failed_settlements = 0;
@@ -99,20 +103,20 @@ impl Dispatcher<'_> {
         Ok((brought, waiting, lost))
     }
 
-    /// They are written, but those whose lease was lost.
-    fn settled(&mut self, ended: Ended, lost: &[MessageId]) -> Result<()> {
+    /// All is written, but for those whose lease was lost.
+    fn settled(&mut self, written: Unwritten, lost: &[MessageId]) -> Result<()> {
         let lost: Held = lost.iter().copied().collect();
-        for settlement in ended.handed_back {
+        for settlement in written.handed_back {
             let metered = self.holdings.topic_of(settlement.id).and_then(|t| self.setup.consumers.get(t));
             if let Some(metered) = metered {
                 metered.meter.finished(Some(&settlement.outcome), lost.contains(&settlement.id));
             }
             self.holdings.remove(settlement.id);
         }
-        if !ended.finished.is_empty() {
+        if !written.finished.is_empty() {
             supervised::worked();
         }
-        for finished in ended.finished {
+        for finished in written.finished {
             self.holdings.remove(finished.id);
             let is_lost = lost.contains(&finished.id);
             let outcome = finished.settlement.as_ref().map(|s| &s.outcome);
@@ -137,7 +141,11 @@ impl Dispatcher<'_> {
     }
 
     /// A batch failed twice, on two connections: one bad outcome must not keep the good ones from being written.
-    fn settle_in_halves(&mut self, ended: &mut Ended, settlements: &[Settlement]) -> Result<Vec<MessageId>> {
+    fn settle_in_halves(
+        &mut self,
+        unwritten: &mut Unwritten,
+        settlements: &[Settlement],
+    ) -> Result<Vec<MessageId>> {
         let link = link_of(&mut self.link)?;
         let error = match settle(link, &self.worker, settlements) {
             Ok(lost) => return Ok(lost),
@@ -156,7 +164,7 @@ impl Dispatcher<'_> {
                 let outcome = Outcome::Retry { delay: Duration::from_secs(60), kind: "error", error };
                 let told = Settlement { outcome: outcome.clone(), log: Vec::new(), ..bad.clone() };
                 let lost = settle(link, &self.worker, &[told])?;
-                let finished = ended.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
+                let finished = unwritten.finished.iter_mut().filter_map(|f| f.settlement.as_mut());
                 for settlement in finished.filter(|s| s.id == bad.id) {
                     settlement.outcome = outcome.clone();
                 }
@@ -164,8 +172,8 @@ impl Dispatcher<'_> {
             }
             many => {
                 let (first, second) = many.split_at(many.len() / 2);
-                let mut lost = self.settle_in_halves(ended, first)?;
-                lost.extend(self.settle_in_halves(ended, second)?);
+                let mut lost = self.settle_in_halves(unwritten, first)?;
+                lost.extend(self.settle_in_halves(unwritten, second)?);
                 Ok(lost)
             }
         }
