@@ -1,5 +1,7 @@
 //! What a message, the limit of a topic, and a workflow may be, stated and checked in one place.
 
+use memchr::memchr2;
+
 use crate::{Error, Result};
 
 /// The longest topic, in characters.
@@ -77,13 +79,18 @@ pub(crate) fn check_json(what: &'static str, json: &str) -> Result<()> {
     if json.len() > MAX_PAYLOAD_BYTES {
         return Err(Error::TooLarge { what, bytes: json.len(), limit: MAX_PAYLOAD_BYTES });
     }
+    let bytes = json.as_bytes();
     let (mut depth, mut in_text) = (0_usize, false);
     let mut at = 0;
-    while let Some(byte) = json.as_bytes().get(at) {
-        match byte {
+    while at < bytes.len() {
+        if in_text {
+            let Some(length) = memchr2(b'"', b'\\', &bytes[at..]) else { break };
+            at += length;
+        }
+        match bytes[at] {
             b'"' => in_text = !in_text,
             b'\\' => {
-                let Some(length) = escape(&json.as_bytes()[at..]) else {
+                let Some(length) = escape(&bytes[at..]) else {
                     return Err(Error::Json { what, problem: "it has half of a surrogate pair" });
                 };
                 at += length;

@@ -95,6 +95,14 @@ CREATE TABLE taskmq_payloads (
     id      BIGINT NOT NULL PRIMARY KEY, -- the message's
     payload JSON   NOT NULL
 );
+-- Where the server has LZ4, for it takes a tenth of the time.
+DO $$ BEGIN
+    IF (SELECT 'lz4' = ANY(enumvals) FROM pg_settings WHERE name = 'default_toast_compression') THEN
+        EXECUTE 'ALTER TABLE taskmq_messages ALTER COLUMN payload SET COMPRESSION lz4';
+        EXECUTE 'ALTER TABLE taskmq_archive ALTER COLUMN payload SET COMPRESSION lz4';
+        EXECUTE 'ALTER TABLE taskmq_payloads ALTER COLUMN payload SET COMPRESSION lz4';
+    END IF;
+END $$;
 
 -- One row for each attempt that failed.
 CREATE TABLE taskmq_failures (

@@ -2,11 +2,12 @@
 
 use std::collections::HashMap;
 
-use diesel::pg::Pg;
+use diesel::pg::{Pg, PgRowByRowLoadingMode};
 use diesel::prelude::*;
+use diesel::query_builder::QueryFragment;
 use diesel::sql_types::{Array, BigInt, Text};
 
-use crate::statement::{execute, load};
+use crate::statement::{Statement, execute};
 use crate::{MessageId, Result};
 
 /// The payload of a message as people see it, as an SQL expression.
@@ -51,13 +52,18 @@ pub(super) fn insert(conn: &mut PgConnection, payloads: &[(MessageId, &str)]) ->
     Ok(())
 }
 
+/// Row by row: all of them in one result would hold them in memory twice, and be copied when the last has come rather than
+/// while they come.
 pub(super) fn of(conn: &mut PgConnection, ids: &[MessageId]) -> Result<HashMap<MessageId, String>> {
-    let found: Vec<(MessageId, String)> = load!(
-        conn, Pg => (BigInt, Text),
+    struct Id;
+    let ids = ids.into_sql::<Array<BigInt>>();
+    let binds: [&dyn QueryFragment<Pg>; 1] = [&ids];
+    let statement = Statement::<'_, Id, (BigInt, Text), Pg>::new(
         "SELECT id, payload FROM taskmq_payloads WHERE id = ANY(?)",
-        Array<BigInt> = ids,
-    )?;
-    Ok(found.into_iter().collect())
+        &binds,
+    );
+    let found = statement.load_iter::<(MessageId, String), PgRowByRowLoadingMode>(conn)?;
+    Ok(found.collect::<QueryResult<_>>()?)
 }
 
 pub(super) fn delete(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
