@@ -44,8 +44,8 @@ pub(crate) fn cell(text: &str) -> String {
 }
 
 /// Rows under a heading, in columns as wide as their widest cell. On a terminal the column `cut` gives way, so that
-/// each row fits in one line; the last one goes below the others where too little of it would be left. A file or another
-/// program gets it whole.
+/// each row fits in one line; the last one goes below the others where too little of it would be left. If that is not
+/// enough, the widest of the others give way. A file or another program gets it whole.
 pub(crate) fn table(heading: &[&str], rows: &[Vec<String>], cut: usize) {
     let terminal = Term::stdout();
     let width = if terminal.is_term() {
@@ -72,6 +72,11 @@ fn lines(heading: &[&str], rows: &[Vec<String>], cut: usize, width: Option<usize
             below = widths.pop().map(|whole| whole.min(width.saturating_sub(INDENT.len()).max(NARROWEST)));
         } else {
             widths[cut] = widths[cut].min(room.max(NARROWEST));
+        }
+        while widths.iter().sum::<usize>() + 2 * widths.len().saturating_sub(1) > width
+            && let Some(widest) = widths.iter_mut().max().filter(|widest| **widest > NARROWEST)
+        {
+            *widest -= 1;
         }
     }
     let line = |row: &Vec<String>| {
@@ -125,6 +130,9 @@ mod tests {
         assert_eq!(below[..4], ["ID", "    PAYLOAD", "1", &format!("    {}…", "x".repeat(15))]);
         assert!(below.iter().all(|line| measure_text_width(line) <= 20) && below.len() == 6, "{below:?}");
         assert!(lines(&["ID", "PAYLOAD"], &rows, 1, Some(5))[3].ends_with("xxxxxxxxx…"));
+        let wide = [vec!["1".to_owned(), "x".repeat(20), "y".repeat(15), "{}".to_owned()]];
+        let shrunk = lines(&["ID", "NAME", "TOPIC", "PAYLOAD"], &wide, 3, Some(34));
+        assert_eq!(shrunk[2], format!("1   {}…  {}…", "x".repeat(13), "y".repeat(13)));
         let short = [vec!["1".to_owned(), "{}".to_owned()], vec!["2".to_owned(), String::new()]];
         assert_eq!(lines(&["ID", "PAYLOAD"], &short, 1, Some(11)), ["ID  PAYLOAD", "1   {}", "2"]);
     }

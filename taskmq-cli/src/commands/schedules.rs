@@ -1,4 +1,4 @@
-use chrono::TimeDelta;
+use chrono::{DateTime, TimeDelta, Utc};
 use taskmq_core::schedule::{self, Schedule};
 use taskmq_core::{AnyConnection, NewMessage, Produced};
 
@@ -56,7 +56,7 @@ pub(crate) fn run(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
         return Ok(());
     }
     let id = message_id.map_or_else(String::new, |id| format!(" (message {id})"));
-    let next = stored.as_ref().and_then(|schedule| next_of(schedule, 1).pop());
+    let next = stored.as_ref().and_then(|schedule| next_of(schedule, 1, local).pop());
     let next = match command {
         ScheduleCommand::Add(_) | ScheduleCommand::Resume { .. } => {
             next.map_or_else(String::new, |next| format!(", next {next}"))
@@ -91,8 +91,8 @@ fn list(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
     }
     let mut rows: Vec<Vec<String>> = Vec::new();
     for schedule in &schedules {
-        let mut next = next_of(schedule, args.next.into()).into_iter();
-        let last = schedule.last_at.map_or_else(String::new, |last| local(schedule, last));
+        let mut next = next_of(schedule, args.next.into(), short).into_iter();
+        let last = schedule.last_at.map_or_else(String::new, |last| short(schedule, last));
         rows.push(vec![
             output::cell(&schedule.name),
             output::cell(&schedule.cron),
@@ -120,16 +120,23 @@ fn list(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-/// In its own time zone.
-fn next_of(schedule: &Schedule, count: usize) -> Vec<String> {
+fn next_of(schedule: &Schedule, count: usize, shown: fn(&Schedule, DateTime<Utc>) -> String) -> Vec<String> {
     match schedule.upcoming(count) {
-        Ok(ticks) => ticks.into_iter().map(|tick| local(schedule, tick)).collect(),
+        Ok(ticks) => ticks.into_iter().map(|tick| shown(schedule, tick)).collect(),
         Err(error) => vec![output::cell(&error.to_string())],
     }
 }
 
-fn local(schedule: &Schedule, time: chrono::DateTime<chrono::Utc>) -> String {
+/// In its own time zone.
+fn local(schedule: &Schedule, time: DateTime<Utc>) -> String {
     schedule.cron().map_or_else(|_| time.format("%F %T +00:00").to_string(), |cron| cron.local(time))
+}
+
+/// In a column beside its time zone, which tells the offset; and most ticks have no seconds.
+fn short(schedule: &Schedule, time: DateTime<Utc>) -> String {
+    let local = local(schedule, time);
+    let time = local.get(.."2026-11-30 07:00:00".len()).unwrap_or(&local);
+    time.strip_suffix(":00").unwrap_or(time).to_owned()
 }
 
 fn row(schedule: &Schedule, next: usize) -> serde_json::Value {
