@@ -26,7 +26,7 @@ each_database! {
     what_finished_last_comes_first_whatever_its_retention,
     finished_messages_are_counted_by_topic,
     summaries_are_cut_and_searched,
-    a_summary_of_what_failed_has_its_last_error,
+    a_summary_of_what_failed_has_its_last_error_and_is_found_by_any,
     a_row_that_is_no_text_spoils_no_list,
     workers_are_listed,
     each_action_is_done_to_messages_that_allow_it,
@@ -314,7 +314,7 @@ fn summaries_are_cut_and_searched(db: &TestDatabase) {
     }
 }
 
-fn a_summary_of_what_failed_has_its_last_error(db: &TestDatabase) {
+fn a_summary_of_what_failed_has_its_last_error_and_is_found_by_any(db: &TestDatabase) {
     let mut conn = db.connect();
     let w = worker(&mut conn, 1);
     let id = produce(&mut conn, "t", &1).expect("produces");
@@ -332,6 +332,8 @@ fn a_summary_of_what_failed_has_its_last_error(db: &TestDatabase) {
         let told = error(&mut conn).expect("an error");
         assert!(told.starts_with(&format!("attempt {n} x")) && told.len() == 300, "{told}");
     }
+    let mut found = |text| conn.broker().summaries(&[id], Some(text)).expect("reads").len();
+    assert_eq!(["attempt 1", "attempt 2", "attempt 3", "Attempt 1"].map(&mut found), [1, 1, 0, 0]);
 }
 
 fn a_row_that_is_no_text_spoils_no_list(db: &TestDatabase) {

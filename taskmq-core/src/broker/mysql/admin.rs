@@ -227,10 +227,12 @@ impl Administration for MysqlConnection {
                 CAST(NULL AS SIGNED), m.unique_key, m.ordering_key, left(", payload!("m"), ", ?), CASE WHEN m.attempts > 0 THEN (SELECT left(f.error, ?) FROM taskmq_failures f
                 WHERE f.message_id = m.id ORDER BY f.attempt DESC LIMIT 1) END
              FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
-             WHERE ? IS NULL OR LOCATE(?, ", payload!("m"), ") > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0 OR LOCATE(?, m.ordering_key) > 0"),
+             WHERE ? IS NULL OR LOCATE(?, ", payload!("m"), ") > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0 OR LOCATE(?, m.ordering_key) > 0
+                OR EXISTS (SELECT 1 FROM taskmq_failures f WHERE f.message_id = m.id AND LOCATE(?, f.error) > 0)"),
             Integer = Summary::PAYLOAD_CHARS,
             Integer = FinishedMessage::ERROR_CHARS,
             Text = &ids,
+            Nullable<Text> = text,
             Nullable<Text> = text,
             Nullable<Text> = text,
             Nullable<Text> = text,

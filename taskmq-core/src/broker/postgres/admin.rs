@@ -289,7 +289,8 @@ impl Administration for PgConnection {
                 WHERE f.message_id = m.id ORDER BY f.attempt DESC LIMIT 1) END
              FROM sought CROSS JOIN ", live_messages!(), " WHERE m.id = ANY(?) AND (sought.text IS NULL
                 OR strpos(", payload!("m"), ", sought.text) > 0 OR strpos(m.headers::text, sought.text) > 0
-                OR strpos(m.unique_key, sought.text) > 0 OR strpos(m.ordering_key, sought.text) > 0)
+                OR strpos(m.unique_key, sought.text) > 0 OR strpos(m.ordering_key, sought.text) > 0
+                OR EXISTS (SELECT 1 FROM taskmq_failures f WHERE f.message_id = m.id AND strpos(f.error, sought.text) > 0))
              UNION ALL
              SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
                 ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, left(", payload!("a"), ", ?), left(a.error, ?)

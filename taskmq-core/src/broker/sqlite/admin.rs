@@ -287,6 +287,7 @@ impl Administration for SqliteConnection {
              LEFT JOIN ", leased!(), " ON leased.id = m.id
              WHERE sought.text IS NULL OR instr(", payload!("m"), ", sought.text) OR instr(coalesce(m.headers, ''), sought.text)
                 OR instr(coalesce(m.unique_key, ''), sought.text) OR instr(coalesce(m.ordering_key, ''), sought.text)
+                OR EXISTS (SELECT 1 FROM taskmq_failures f WHERE f.message_id = m.id AND instr(f.error, sought.text))
              UNION ALL
              SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
                 ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, CAST(substr(", payload!("a"), ", 1, ?) AS BLOB), substr(a.error, 1, ?)
