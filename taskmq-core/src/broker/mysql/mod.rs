@@ -120,6 +120,7 @@ macro_rules! finished {
 
 // Below the macros that they use.
 mod admin;
+mod change;
 mod diagnosis;
 mod lanes;
 mod limits;

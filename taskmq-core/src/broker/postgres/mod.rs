@@ -159,6 +159,7 @@ macro_rules! by_index {
 
 // Below the macros that they use.
 mod admin;
+mod change;
 mod diagnosis;
 mod limits;
 mod logs;

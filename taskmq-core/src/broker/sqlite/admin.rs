@@ -1,4 +1,4 @@
-//! What people look at and change.
+//! What people look at.
 
 use std::time::Duration;
 
@@ -9,10 +9,8 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
-use super::turns::pass_turns;
-use super::{diagnosis, json_list, logs, paused, payloads};
-use crate::broker::action::Sorted;
-use crate::broker::audit::{write_down, write_down_drain};
+use super::{change, diagnosis, json_list, paused};
+use crate::broker::audit::write_down_drain;
 use crate::broker::payloads::payload;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
@@ -20,7 +18,7 @@ use crate::broker::{
 };
 use crate::broker::{
     Figures, Limit, LimitedTopic, PausedTopic, RunningWorkflows, Step, WorkflowEntry, WorkflowId,
-    WorkflowState, out_of_line, rows,
+    WorkflowState, rows,
 };
 use crate::broker::{limits, workflows};
 use crate::statement::{execute, load};
@@ -394,55 +392,7 @@ impl Administration for SqliteConnection {
     }
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
-        self.immediate_transaction(|conn| {
-            let mut sorted = Sorted::of(action, ids, &states(conn, ids)?);
-            let (live, finished) = (json_list(&sorted.live)?, json_list(&sorted.finished)?);
-            match action {
-                Action::Retry => {
-                    make_due(conn, &live)?;
-                    sorted.revived(&revive(conn, &finished)?);
-                }
-                Action::Cancel => {
-                    cancel(conn, &live)?;
-                    pass_turns(conn, &sorted.live)?;
-                }
-                Action::Delete => {
-                    delete(conn, &live, &finished)?;
-                    pass_turns(conn, &sorted.live)?;
-                }
-                Action::Priority(priority) => {
-                    execute!(
-                        conn,
-                        Sqlite,
-                        concat!(
-                            "UPDATE taskmq_messages SET priority = ?, ",
-                            out_of_line!(),
-                            " WHERE id IN (SELECT value FROM json_each(?))"
-                        ),
-                        SmallInt = *priority,
-                        Text = &live,
-                    )?;
-                }
-                Action::RunAt(at) => {
-                    execute!(
-                        conn,
-                        Sqlite,
-                        concat!(
-                            "UPDATE taskmq_messages SET run_at = max(?, ",
-                            now!(),
-                            "), ",
-                            out_of_line!(),
-                            " WHERE id IN (SELECT value FROM json_each(?))"
-                        ),
-                        Text = text(*at),
-                        Text = &live,
-                    )?;
-                }
-            }
-            let changed = sorted.changed();
-            write_down(conn, noted, &changed.changed)?;
-            Ok(changed)
-        })
+        change::change(self, action, ids, noted)
     }
 
     fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {
@@ -534,98 +484,4 @@ impl Administration for SqliteConnection {
 /// A time in the form in which the tables have it.
 pub(super) fn text(at: DateTime<Utc>) -> String {
     at.format("%Y-%m-%d %H:%M:%S%.3f").to_string()
-}
-
-/// The write lock is held, so that they stay as they are.
-fn states(conn: &mut SqliteConnection, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
-    let ids = json_list(ids)?;
-    let found: Vec<(MessageId, String)> = load!(
-        conn, Sqlite => (BigInt, Text),
-        concat!("SELECT m.id, ", state!(), " FROM json_each(?) wanted
-             CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = wanted.value LEFT JOIN ", leased!(), " ON leased.id = m.id
-         UNION ALL
-         SELECT id, state FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))"),
-        Text = &ids,
-        Text = &ids,
-    )?;
-    Ok(found.into_iter().map(|(id, state)| (id, rows::state(&state))).collect())
-}
-
-fn make_due(conn: &mut SqliteConnection, ids: &str) -> Result<()> {
-    execute!(
-        conn,
-        Sqlite,
-        concat!(
-            "UPDATE taskmq_messages SET run_at = ",
-            now!(),
-            " WHERE id IN (SELECT value FROM json_each(?)) AND run_at > ",
-            now!()
-        ),
-        Text = ids,
-    )?;
-    Ok(())
-}
-
-/// Gives those that no live message with their key is in the way of.
-fn revive(conn: &mut SqliteConnection, ids: &str) -> Result<Vec<MessageId>> {
-    let revived: Vec<MessageId> = load!(
-        conn, Sqlite => BigInt,
-        "INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
-         SELECT id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload
-         FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))
-         ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
-         RETURNING id",
-        Text = ids,
-    )?;
-    execute!(
-        conn,
-        Sqlite,
-        "DELETE FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))",
-        Text = json_list(&revived)?,
-    )?;
-    Ok(revived)
-}
-
-fn cancel(conn: &mut SqliteConnection, ids: &str) -> Result<()> {
-    execute!(
-        conn, Sqlite,
-        "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts, crashes,
-            max_attempts, unique_key, ordering_key, headers, payload)
-         SELECT id, topic, 'cancelled', priority, run_at, created_at, claimed_at, 0, attempts, crashes,
-            max_attempts, unique_key, ordering_key, headers, payload
-         FROM taskmq_messages WHERE id IN (SELECT value FROM json_each(?))",
-        Text = ids,
-    )?;
-    delete_live(conn, ids)
-}
-
-fn delete(conn: &mut SqliteConnection, live: &str, finished: &str) -> Result<()> {
-    execute!(
-        conn,
-        Sqlite,
-        "DELETE FROM taskmq_failures WHERE message_id IN (SELECT value FROM json_each(?) UNION ALL SELECT value FROM json_each(?))",
-        Text = live,
-        Text = finished,
-    )?;
-    for ids in [live, finished] {
-        logs::delete(conn, ids)?;
-        payloads::delete(conn, ids)?;
-    }
-    execute!(
-        conn,
-        Sqlite,
-        "DELETE FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))",
-        Text = finished,
-    )?;
-    delete_live(conn, live)
-}
-
-fn delete_live(conn: &mut SqliteConnection, ids: &str) -> Result<()> {
-    execute!(
-        conn,
-        Sqlite,
-        "DELETE FROM taskmq_messages WHERE id IN (SELECT value FROM json_each(?))",
-        Text = ids
-    )?;
-    Ok(())
 }

@@ -118,6 +118,7 @@ macro_rules! finished {
 
 // Below the macros that they use.
 mod admin;
+mod change;
 mod claim;
 mod diagnosis;
 mod limits;
