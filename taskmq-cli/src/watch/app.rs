@@ -64,8 +64,15 @@ impl App {
         }
     }
 
+    /// What is selected stays so wherever it stands now; only the newest dead letter gives way to a newer one.
     pub(super) fn look(&mut self, conn: &mut AnyConnection) -> Result<()> {
-        self.figures = read(conn)?;
+        let before = std::mem::replace(&mut self.figures, read(conn)?);
+        let (now, [topic, worker, dead]) = (&self.figures, &mut self.selected);
+        follow(topic, &before.topics, &now.topics, |topic| &topic.name);
+        follow(worker, &before.workers, &now.workers, |worker| &worker.entry.id);
+        if *dead > 0 {
+            follow(dead, &before.dead, &now.dead, |dead| &dead.id);
+        }
         self.rates.read(conn, self.figures.now)?;
         Ok(())
     }
@@ -206,6 +213,12 @@ impl App {
         }
         self.look(conn)
     }
+}
+
+fn follow<T, K: Eq>(at: &mut usize, before: &[T], now: &[T], key: fn(&T) -> &K) {
+    let selected = before.get(*at).or(before.last());
+    let found = selected.and_then(|selected| now.iter().position(|item| key(item) == key(selected)));
+    *at = found.unwrap_or(*at);
 }
 
 fn dead_of(topic: &str) -> Selection {

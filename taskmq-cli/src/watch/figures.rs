@@ -7,8 +7,12 @@ use chrono::{DateTime, Utc};
 use taskmq_core::broker::{FinishedMessage, Place, RunningWorkflows, Span, WorkerEntry};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Result, State};
 
-/// Counting stops here, so that a second's look costs the same however long the backlog is.
+/// Counting stops here, so that a second's look costs the same however long the backlog is;
 pub(super) const COUNTED: i64 = 10_000;
+/// and what waits is counted up to so many of all lanes together,
+const WAITING: i64 = 50_000;
+/// but of each at least up to this.
+const WAITING_OF_A_LANE: i64 = 50;
 /// Topics times priorities.
 const LANES: usize = 1000;
 const WORKERS: i64 = 1000;
@@ -21,13 +25,24 @@ pub(super) struct Topic {
     pub(super) name: String,
     pub(super) ready: i64,
     pub(super) scheduled: i64,
-    pub(super) running: i64,
     pub(super) retrying: i64,
+    /// More wait than were counted: that are due, and that wait for their time.
+    pub(super) more_ready: bool,
+    pub(super) more_later: bool,
+    pub(super) running: i64,
     pub(super) dead: i64,
     pub(super) workers: usize,
     pub(super) oldest_due: Option<DateTime<Utc>>,
     pub(super) paused: bool,
     pub(super) limited: bool,
+}
+
+impl Topic {
+    /// Whether a person might want to look at it.
+    fn matters(&self) -> bool {
+        let lives = self.ready + self.scheduled + self.retrying + self.running > 0;
+        lives || self.dead > 0 || self.paused
+    }
 }
 
 #[derive(Debug)]
@@ -58,12 +73,17 @@ pub(super) struct Rates {
 pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
     let broker = conn.broker();
     let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
-    for lane in broker.lanes(LANES)? {
-        let count = broker.count_lane(&lane, COUNTED)?;
+    let lanes = broker.lanes(LANES)?;
+    let number = i64::try_from(lanes.len().max(1)).unwrap_or(i64::MAX);
+    let at_most = (WAITING / number).clamp(WAITING_OF_A_LANE, COUNTED);
+    let counts = broker.count_lanes(&lanes, at_most)?;
+    for (lane, count) in lanes.into_iter().zip(counts) {
         let topic = topics.entry(lane.topic).or_default();
         topic.ready += count.due;
         topic.scheduled += count.scheduled;
         topic.retrying += count.retrying;
+        topic.more_ready |= count.due >= at_most;
+        topic.more_later |= count.scheduled + count.retrying >= at_most;
         topic.oldest_due = [topic.oldest_due, count.oldest_due].into_iter().flatten().min();
     }
     let mut holds: HashMap<i64, usize> = HashMap::new();
@@ -100,11 +120,13 @@ pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
         }
     }
     let span = Span::everything(DEAD_SHOWN);
+    let mut topics: Vec<Topic> = topics.into_iter().map(|(name, topic)| Topic { name, ..topic }).collect();
+    topics.sort_by_key(|topic| !topic.matters()); // and by name
     Ok(Figures {
         now: broker.now()?,
         dead: broker.finished(State::Dead, &span)?,
         workflows: broker.running_workflows(COUNTED)?,
-        topics: topics.into_iter().map(|(name, topic)| Topic { name, ..topic }).collect(),
+        topics,
         workers: workers
             .into_iter()
             .map(|entry| Worker { holds: holds.get(&entry.id).copied().unwrap_or_default(), entry })

@@ -130,9 +130,9 @@ fn draw_topics(frame: &mut Frame<'_>, area: Rect, app: &App) {
 }
 
 fn topic_row(topic: &Topic, now: DateTime<Utc>) -> Row<'static> {
-    let number = |count: i64, color: Color| {
-        let text = if count >= COUNTED { format!("{COUNTED}+") } else { count.to_string() };
-        let line = Line::from(text).right_aligned();
+    let number = |count: i64, more: bool, color: Color| {
+        let more = if more && count > 0 { "+" } else { "" };
+        let line = Line::from(format!("{count}{more}")).right_aligned();
         if count == 0 { line.dim() } else { line.fg(color) }
     };
     let mut name = Line::from(cell(&topic.name));
@@ -147,11 +147,11 @@ fn topic_row(topic: &Topic, now: DateTime<Utc>) -> Row<'static> {
     let waits = topic.ready + topic.scheduled + topic.retrying > 0;
     Row::new([
         name,
-        number(topic.ready, Color::Reset),
-        number(topic.scheduled, Color::Reset),
-        number(topic.running, Color::Green),
-        number(topic.retrying, Color::Yellow),
-        number(topic.dead, Color::Red),
+        number(topic.ready, topic.more_ready, Color::Reset),
+        number(topic.scheduled, topic.more_later, Color::Reset),
+        number(topic.running, topic.running >= COUNTED, Color::Green),
+        number(topic.retrying, topic.more_later, Color::Yellow),
+        number(topic.dead, topic.dead >= COUNTED, Color::Red),
         Line::from(oldest.map(short).unwrap_or_default()).right_aligned(),
         if topic.workers == 0 && waits { consumers.fg(Color::Red) } else { consumers },
     ])

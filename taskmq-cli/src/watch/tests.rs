@@ -8,7 +8,7 @@ use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use taskmq_core::broker::{Limit, NoteId};
 use taskmq_core::{AnyConnection, Backend, BrokerConnection, NewMessage, State, Workflow, migration};
 
-use super::app::App;
+use super::app::{App, Pane};
 use super::screen;
 
 /// Some of everything, and a text that a terminal must not carry out.
@@ -98,6 +98,36 @@ fn a_topic_is_paused_and_resumed_by_a_key() {
     assert!(watched.conn.broker().paused().expect("reads").is_empty());
     watched.press("jp");
     assert_eq!(watched.conn.broker().paused().expect("reads")[0].topic, "play");
+}
+
+#[test]
+fn what_is_selected_stays_so_when_the_list_changes() {
+    let mut watched = Watched::new();
+    watched.press("j");
+    assert_eq!(watched.app.selected(Pane::Topics), Some(1), "play");
+    NewMessage::new("again", &1).produce(&mut watched.conn).expect("produces");
+    watched.app.look(&mut watched.conn).expect("looks");
+    assert_eq!(watched.app.selected(Pane::Topics), Some(2), "again, mail, play");
+    watched.press("p");
+    assert!(watched.shows("play is paused:"));
+}
+
+#[test]
+fn topics_in_which_something_is_come_first_and_what_was_not_counted_is_told() {
+    let mut watched = Watched::new();
+    for n in 0..990 {
+        NewMessage::new(format!("some{n}"), &1).produce(&mut watched.conn).expect("produces");
+    }
+    for _ in 0..60 {
+        NewMessage::new("some0", &1).produce(&mut watched.conn).expect("produces");
+    }
+    let AnyConnection::Sqlite(sqlite) = &mut watched.conn else { panic!("is SQLite") };
+    sqlite.batch_execute("UPDATE taskmq_workers SET topics = 'aside,play'").expect("updates");
+    watched.app.look(&mut watched.conn).expect("looks");
+    let screen = watched.screen(80, 24);
+    let first = screen.iter().find(|line| line.contains("some0 ")).expect("is shown");
+    assert!(first.contains(" 50+ "), "{first}");
+    assert_eq!(watched.app.figures.topics.last().map(|topic| &*topic.name), Some("aside"));
 }
 
 #[test]
