@@ -71,4 +71,7 @@ pub struct Exchanged {
     /// Nothing was claimed, for another claim was under way. Only on MariaDB, where those of batches exclude each other:
     /// who waited for that could not settle meanwhile.
     pub busy: bool,
+    /// How long looking for messages took, without the wait for others who claim. Only on PostgreSQL, where
+    /// [dead rows](super::Claim::after) may make it long.
+    pub searched: Duration,
 }

@@ -5,7 +5,8 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use taskmq_core::broker::{
-    Action, Claim, Claimed, LineMessage, Noted, Outcome, Peer, Selection, Share, Spot, WorkerIdentity,
+    Action, Claim, Claimed, LineMessage, Noted, Outcome, Peer, Position, Selection, Share, Spot,
+    WorkerIdentity,
 };
 use taskmq_core::worker::Ended;
 use taskmq_core::{
@@ -18,6 +19,7 @@ use super::{claim, done, end, ids, worker};
 
 each_database! {
     of_one_key_one_message_runs_at_a_time,
+    who_goes_on_behind_others_takes_nobodys_turn,
     a_retry_keeps_its_turn,
     a_dead_letter_passes_its_turn_on,
     the_line_has_the_order_of_its_topic,
@@ -80,6 +82,38 @@ fn of_one_key_one_message_runs_at_a_time(db: &TestDatabase) {
         assert_eq!(ids(&third), [a3]);
         settle(&mut conn, &w, &third[0]);
         assert!(claim_as(&mut conn, &w, 10, as_batch).is_empty());
+    }
+}
+
+/// What was committed late, or given back, stands before where a claim goes on.
+fn who_goes_on_behind_others_takes_nobodys_turn(db: &TestDatabase) {
+    const SINCE_2000: i64 = 946_684_800_000_000;
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let topics = [Share { topic: "t", limit: 10, ageing: None }];
+    for as_batch in [false, true] {
+        let [first, second] = ["first", "second"].map(|payload| keyed(&mut conn, payload, "k"));
+        let plain = NewMessage::new("t", "plain").produce(&mut conn).expect("produces").id();
+        let due = conn.broker().message(first).expect("reads").expect("is there").run_at;
+        // As PostgreSQL counts time; the others have no use for it, and begin at the beginning.
+        let due = due.timestamp_micros() - SINCE_2000;
+        let after = [Position { topic: "t".to_owned(), priority: 0, due, id: first }];
+        let order = Claim { worker_id: w.id, topics: &topics, limit: 10, as_batch, after: &after };
+        let exchanged = conn.broker().exchange(&w, &[], &[], Some(&order)).expect("claims");
+        let mut claimed = exchanged.claimed;
+        assert!(!ids(&claimed).contains(&second), "{claimed:?}");
+        if db.backend() == Backend::Postgres {
+            assert_eq!((ids(&claimed), exchanged.in_line > 0), (vec![plain], true));
+            claimed.extend(claim_as(&mut conn, &w, 10, as_batch));
+        }
+        claimed.sort_by_key(|claimed| claimed.id);
+        assert_eq!(ids(&claimed), [first, plain]);
+        for (claimed, next) in claimed.iter().zip([vec![second], vec![]]) {
+            settle(&mut conn, &w, claimed);
+            let next_claimed = claim_as(&mut conn, &w, 10, as_batch);
+            assert_eq!(ids(&next_claimed), next);
+            next_claimed.iter().for_each(|claimed| settle(&mut conn, &w, claimed));
+        }
     }
 }
 

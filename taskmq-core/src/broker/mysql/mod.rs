@@ -263,7 +263,7 @@ impl Broker for MysqlConnection {
             Some(claim) => with_turns(self, claim, taken)?,
             None => (taken.claimed, taken.in_line),
         };
-        Ok(Exchanged { lost, claimed, in_line, busy })
+        Ok(Exchanged { lost, claimed, in_line, busy, searched: Duration::ZERO })
     }
 
     fn begin(&mut self) -> Result<()> {

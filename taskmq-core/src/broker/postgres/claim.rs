@@ -1,7 +1,7 @@
 //! Looking for messages, and leasing them: whole batches with one row, or message by message.
 
 use std::cmp::Reverse;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 use diesel::connection::{AnsiTransactionManager, TransactionManager};
 use diesel::data_types::PgTimestamp;
@@ -68,8 +68,17 @@ macro_rules! begin_claim {
     };
 }
 
-/// Gives also how many wait for the turn of their ordering key.
-pub(super) fn claim(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
+/// What a claim found.
+#[derive(Default)]
+pub(super) struct Found {
+    pub(super) claimed: Vec<Claimed>,
+    /// So many more are due and wait for the turn of their ordering key.
+    pub(super) in_line: usize,
+    /// How long looking for them took.
+    pub(super) searched: Duration,
+}
+
+pub(super) fn claim(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Found> {
     if AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth()?.is_some() {
         // What else is in the transaction does wait for the disk.
         claim_alone_from_now(conn)?;
@@ -91,17 +100,27 @@ pub(super) fn claim(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<C
 
 /// If a claim met ordering keys, another is for them.
 fn with_turns(
-    (mut claimed, ordered): (Vec<Claimed>, bool),
+    (mut found, ordered): (Found, bool),
     claim: &Claim<'_>,
     in_turn: impl FnOnce(&Claim<'_>) -> Result<(Vec<Claimed>, usize)>,
-) -> Result<(Vec<Claimed>, usize)> {
+) -> Result<Found> {
     if !ordered {
-        return Ok((claimed, 0));
+        return Ok(found);
     }
-    let limit = claim.limit.saturating_sub(i64::try_from(claimed.len()).unwrap_or(i64::MAX));
+    if !takes_turns(claim) {
+        found.in_line = 1;
+        return Ok(found);
+    }
+    let limit = claim.limit.saturating_sub(i64::try_from(found.claimed.len()).unwrap_or(i64::MAX));
     let (in_turn, in_line) = in_turn(&Claim { limit, ..*claim })?;
-    claimed.extend(in_turn);
-    Ok((claimed, in_line))
+    found.claimed.extend(in_turn);
+    found.in_line = in_line;
+    Ok(found)
+}
+
+/// A claim that goes on behind a position does not know what comes first of a key, and leaves it alone.
+fn takes_turns(claim: &Claim<'_>) -> bool {
+    claim.after.is_empty()
 }
 
 fn in_claim<T>(
@@ -338,20 +357,27 @@ macro_rules! claim_batch {
     };
 }
 
-/// Carries a statement out over the lanes of a claim; what it binds behind the worker and the limit stands last.
-macro_rules! over_lanes {
+/// Carries a statement out over all lanes; what it binds behind the worker and the limit stands last.
+macro_rules! over_all_lanes {
     ($conn:ident, $claim:ident => $row:ty, $statement:ident $(, $more:expr)?) => {
+        load!(
+            $conn, Pg => $row,
+            $statement!(all_lanes!()),
+            Array<Text> = topics($claim),
+            Array<BigInt> = shares($claim),
+            Array<Nullable<Double>> = ageings($claim),
+            BigInt = $claim.worker_id,
+            BigInt = $claim.limit,
+            $(BigInt = $more,)?
+        )?
+    };
+}
+
+/// The same over the lanes of a claim.
+macro_rules! over_lanes {
+    ($conn:ident, $claim:ident => $row:ty, $statement:ident, $more:expr) => {
         if $claim.after.is_empty() {
-            load!(
-                $conn, Pg => $row,
-                $statement!(all_lanes!()),
-                Array<Text> = topics($claim),
-                Array<BigInt> = shares($claim),
-                Array<Nullable<Double>> = ageings($claim),
-                BigInt = $claim.worker_id,
-                BigInt = $claim.limit,
-                $(BigInt = $more,)?
-            )?
+            over_all_lanes!($conn, $claim => $row, $statement, $more)
         } else {
             let (topics, priorities, dues, ids, most) = columns($claim);
             load!(
@@ -364,19 +390,21 @@ macro_rules! over_lanes {
                 Array<BigInt> = most,
                 BigInt = $claim.worker_id,
                 BigInt = $claim.limit,
-                $(BigInt = $more,)?
+                BigInt = $more,
             )?
         }
     };
 }
 
 /// Gives also whether it met a message with an ordering key, which it leaves alone.
-pub(super) fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, bool)> {
+pub(super) fn claim_each(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Found, bool)> {
+    let began = Instant::now();
     let rows: Vec<ClaimedRow> = over_lanes!(conn, claim => ClaimedSql, claim_each, claim.worker_id);
+    let searched = began.elapsed();
     let met = rows.len();
     let leased: Vec<ClaimedRow> = rows.into_iter().filter(|row| row.5.is_none()).collect();
     let ordered = leased.len() < met;
-    Ok((in_order(leased, &topics(claim)), ordered))
+    Ok((Found { claimed: in_order(leased, &topics(claim)), in_line: 0, searched }, ordered))
 }
 
 /// By topics as these are ordered, priority and when they were due, for RETURNING promises no order.
@@ -389,20 +417,25 @@ pub(super) fn in_order(rows: Vec<ClaimedRow>, topics: &[&str]) -> Vec<Claimed> {
 
 /// The claim lock is held.
 pub(super) fn claim_in_turn(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
-    let rows: Vec<ClaimedRow> = over_lanes!(conn, claim => ClaimedSql, pick_ordered);
+    let rows: Vec<ClaimedRow> = over_all_lanes!(conn, claim => ClaimedSql, pick_ordered);
     take_turns(conn, claim.worker_id, rows.into_iter().map(claimed_row).collect())
 }
 
-/// The claim lock is held. Gives also how many wait for the turn of their ordering key.
-pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<(Vec<Claimed>, usize)> {
+/// The claim lock is held.
+pub(super) fn claim_batch(conn: &mut PgConnection, claim: &Claim<'_>) -> Result<Found> {
+    let began = Instant::now();
     let rows: Vec<(Option<BatchId>, ClaimedRow)> =
         over_lanes!(conn, claim => (Nullable<BigInt>, ClaimedSql), claim_batch, claim.worker_id);
+    let searched = began.elapsed();
     let claimed = rows.into_iter().map(|(batch, row)| Claimed { batch, ..claimed_row(row) });
     let (ordered, mut claimed): (Vec<Claimed>, Vec<Claimed>) =
         claimed.partition(|message| message.ordering_key.is_some());
+    if !takes_turns(claim) {
+        return Ok(Found { claimed, in_line: ordered.len(), searched });
+    }
     let (in_turn, in_line) = take_turns(conn, claim.worker_id, ordered)?;
     claimed.extend(in_turn);
-    Ok((claimed, in_line))
+    Ok(Found { claimed, in_line, searched })
 }
 
 fn topics<'a>(claim: &Claim<'a>) -> Vec<&'a str> {

@@ -112,7 +112,8 @@ fn claim_ordinary(conn: &mut PgConnection, worker_id: i64, share: &Share<'_>) ->
                 exclude_batch_claims(conn)?;
             }
             let topics = [Share { limit: room, ..*share }];
-            claim_each(conn, &Claim { worker_id, topics: &topics, limit: room, as_batch: false, after: &[] })
+            let claim = Claim { worker_id, topics: &topics, limit: room, as_batch: false, after: &[] };
+            claim_each(conn, &claim).map(|(found, ordered)| (found.claimed, ordered))
         })
     })?;
     let left = share.limit.saturating_sub(i64::try_from(taken.claimed.len()).unwrap_or(i64::MAX));

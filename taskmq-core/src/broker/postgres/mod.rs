@@ -348,7 +348,7 @@ impl Broker for PgConnection {
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-        Ok(claim::claim(self, claim)?.0)
+        Ok(claim::claim(self, claim)?.claimed)
     }
 
     fn promote(&mut self, worker_id: i64, batch: BatchId, ids: &[MessageId], ends: bool) -> Result<bool> {

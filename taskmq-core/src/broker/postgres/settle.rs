@@ -7,7 +7,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, Text};
 use serde::Serialize;
 
-use super::claim::{self, unheld};
+use super::claim::{self, Found, unheld};
 use super::turns::pass_turns;
 use super::{logs, payloads};
 use crate::broker::groups::{DoneGroup, Groups};
@@ -51,10 +51,10 @@ pub(super) fn exchange(
 ) -> Result<Exchanged> {
     let sorted = Sorted::of(settlements, ended);
     let batch_claim = claim.filter(|claim| claim.as_batch);
-    let (mut written, (mut claimed, mut in_line)) = match (&batch_claim, sorted.statements()) {
-        (None, 0) => (Vec::new(), (Vec::new(), 0)),
+    let (mut written, mut found) = match (&batch_claim, sorted.statements()) {
+        (None, 0) => (Vec::new(), Found::default()),
         // One statement is a transaction, too.
-        (None, 1) => (sorted.write(conn, worker)?, (Vec::new(), 0)),
+        (None, 1) => (sorted.write(conn, worker)?, Found::default()),
         (Some(claim), 0) => (Vec::new(), claim::claim(conn, claim)?),
         _ => conn.transaction(|conn| {
             if batch_claim.is_some() && !(sorted.turns.is_empty() && sorted.steps.is_empty()) {
@@ -62,13 +62,13 @@ pub(super) fn exchange(
                 claim::claim_alone_from_now(conn)?;
             }
             let written = sorted.write(conn, worker)?;
-            let Some(claim) = batch_claim else { return Ok((written, (Vec::new(), 0))) };
+            let Some(claim) = batch_claim else { return Ok((written, Found::default())) };
             claim::claim_alone_from_now(conn)?;
             Ok::<_, Error>((written, claim::claim_batch(conn, claim)?))
         })?,
     };
     if let Some(claim) = claim.filter(|claim| !claim.as_batch) {
-        (claimed, in_line) = claim::claim(conn, claim)?;
+        found = claim::claim(conn, claim)?;
     }
     let mut lost = Vec::new();
     if written.len() < settlements.len() {
@@ -78,7 +78,8 @@ pub(super) fn exchange(
         written = settled_before(conn, worker.id, &unwritten)?;
         lost = unwritten.into_iter().map(|s| s.id).filter(|id| !written.contains(id)).collect();
     }
-    Ok(Exchanged { lost, claimed, in_line, busy: false })
+    let Found { claimed, in_line, searched } = found;
+    Ok(Exchanged { lost, claimed, in_line, busy: false, searched })
 }
 
 /// Settlements by the statement that writes them.

@@ -338,7 +338,7 @@ impl Broker for SqliteConnection {
             let lost = settle_in(conn, worker, settlements)?;
             end_batches(conn, worker.id, ended)?;
             let (claimed, in_line) = claim.map_or(Ok((Vec::new(), 0)), |claim| claim_in(conn, claim))?;
-            Ok::<_, Error>(Exchanged { lost, claimed, in_line, busy: false })
+            Ok::<_, Error>(Exchanged { lost, claimed, in_line, busy: false, searched: Duration::ZERO })
         })?;
         let long = began.elapsed();
         if long > LONG {

@@ -101,22 +101,18 @@ impl Dispatcher<'_> {
         Ok(())
     }
 
-    /// Hands what a claim brought, which took so long, to the executors. Gives those messages that wait until all that has
+    /// Hands what a claim brought to the executors. Gives those messages that wait until all that has
     /// ended is written: whose former attempt is among that, and all while a message is to run alone.
-    pub(super) fn receive(
-        &mut self,
-        order: &Order,
-        exchanged: Exchanged,
-        took: Duration,
-    ) -> (Brought, Vec<Claimed>) {
-        let Exchanged { claimed, in_line, busy, .. } = exchanged;
+    pub(super) fn receive(&mut self, order: &Order, exchanged: Exchanged) -> (Brought, Vec<Claimed>) {
+        let Exchanged { claimed, in_line, busy, searched, .. } = exchanged;
         let brought = Brought { messages: claimed.len(), in_line, busy };
         if busy {
             return (brought, Vec::new());
         }
         self.pace.brought(&order.topics, &claimed);
         if self.setup.backend == Backend::Postgres {
-            self.lanes.claimed(&claimed, took, order.after.is_empty());
+            let ordered = in_line > 0 || claimed.iter().any(|message| message.ordering_key.is_some());
+            self.lanes.claimed(&claimed, searched, order.after.is_empty(), ordered);
         }
         self.setup.meters.claim_messages.record(u32::try_from(brought.messages).unwrap_or(u32::MAX));
         self.wake.saw(brought.messages);

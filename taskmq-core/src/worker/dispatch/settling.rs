@@ -90,7 +90,7 @@ impl Dispatcher<'_> {
         };
         let mut lost = mem::take(&mut exchanged.lost);
         let (brought, waiting) = match order {
-            Some(order) => self.receive(&order, exchanged, began.elapsed()),
+            Some(order) => self.receive(&order, exchanged),
             None => Default::default(),
         };
         if let Some(settling) = settling {

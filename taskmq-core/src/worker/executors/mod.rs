@@ -445,25 +445,37 @@ pub(super) fn context(claimed: &Claimed, consumer: &Consumer, worker_id: i64) ->
 /// Places for running handlers, shared by threads and tasks.
 #[derive(Debug)]
 struct Places {
-    free: Mutex<usize>,
+    state: Mutex<PlacesState>,
     freed: Condvar,
+}
+
+#[derive(Debug)]
+struct PlacesState {
+    free: usize,
+    /// So many wait for one. Only then is anybody told: that asks the system each time.
+    waiting: usize,
 }
 
 impl Places {
     fn new(number: usize) -> Self {
-        Self { free: Mutex::new(number), freed: Condvar::new() }
+        Self { state: Mutex::new(PlacesState { free: number, waiting: 0 }), freed: Condvar::new() }
     }
 
     fn wait(&self) {
-        let mut free = self.free.lock().unwrap_or_else(PoisonError::into_inner);
-        while *free == 0 {
-            free = self.freed.wait(free).unwrap_or_else(PoisonError::into_inner);
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        while state.free == 0 {
+            state.waiting += 1;
+            state = self.freed.wait(state).unwrap_or_else(PoisonError::into_inner);
+            state.waiting -= 1;
         }
-        *free -= 1;
+        state.free -= 1;
     }
 
     fn give_back(&self) {
-        *self.free.lock().unwrap_or_else(PoisonError::into_inner) += 1;
-        self.freed.notify_one();
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        state.free += 1;
+        if state.waiting > 0 {
+            self.freed.notify_one();
+        }
     }
 }
