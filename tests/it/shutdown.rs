@@ -83,4 +83,9 @@ fn a_second_signal_ends_it_at_once_under_load(db: &TestDatabase) {
     let ended = signalled.elapsed();
     println!("{}: exit {ended:?} after the second signal", db.backend());
     assert!(ended < Duration::from_secs(1), "{ended:?}");
+    let mut conn = db.connect();
+    let filter = MessageFilter { topic: Some("long".to_owned()), state: None, limit: 10 };
+    let long = conn.broker().messages(&filter).expect("lists");
+    let states: Vec<(State, i32)> = long.iter().map(|message| (message.state, message.attempts)).collect();
+    assert_eq!(states, [(State::Ready, 0); 2], "what ran is nobody's fault");
 }

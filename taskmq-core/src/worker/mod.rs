@@ -131,7 +131,9 @@ fn work(args: &WorkerArgs, configure: impl FnOnce(Worker) -> Worker) -> ExitCode
         admin::start(args, &worker.database_url)?;
         Ok(worker)
     });
+    let stop = worker.as_ref().map(Worker::stop_handle).ok();
     match worker.and_then(Worker::run) {
+        Ok(Ended::LeftRunning) if stop.is_some_and(|stop| stop.is_at_once()) => stop::AT_ONCE.into(),
         Ok(Ended::Finished) => ExitCode::SUCCESS,
         Ok(Ended::LeftRunning) => ExitCode::FAILURE,
         Err(error) => {

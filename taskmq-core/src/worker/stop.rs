@@ -1,5 +1,6 @@
 use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, Once, OnceLock, PoisonError};
+use std::thread;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Sender, bounded};
@@ -11,6 +12,7 @@ use super::supervised;
 #[derive(Clone, Debug, Default)]
 pub struct Stop {
     since: Arc<OnceLock<Instant>>,
+    at_once: Arc<AtomicBool>,
     wakes: Arc<Mutex<Vec<Sender<Event>>>>,
 }
 
@@ -27,6 +29,11 @@ impl Stop {
     /// Whether it was told to stop.
     pub fn is_stopping(&self) -> bool {
         self.since().is_some()
+    }
+
+    /// What runs gets no more time.
+    pub(super) fn is_at_once(&self) -> bool {
+        self.at_once.load(Ordering::Acquire)
     }
 
     pub(super) fn since(&self) -> Option<Instant> {
@@ -48,7 +55,9 @@ impl Stop {
 }
 
 /// The exit code after a second signal.
-pub(super) const AT_ONCE: i32 = 130;
+pub(super) const AT_ONCE: u8 = 130;
+/// So long workers have then to hand back what they run.
+const LAST_WORD: Duration = Duration::from_millis(500);
 
 static WORKERS: Mutex<Vec<Stop>> = Mutex::new(Vec::new());
 
@@ -68,11 +77,16 @@ pub(super) fn stop_all() {
     workers.iter().for_each(Stop::stop);
 }
 
-/// Ends this process. Nothing is lost by that either: what it held is rescued.
+/// Ends this process, which hands back what it runs if the database answers in a moment. If not, it is rescued.
 pub(super) fn end_at_once() {
     tracing::warn!("second signal: ending at once");
     supervised::ended();
-    std::process::exit(AT_ONCE);
+    for worker in WORKERS.lock().unwrap_or_else(PoisonError::into_inner).iter() {
+        worker.at_once.store(true, Ordering::Release);
+        worker.stop();
+    }
+    thread::sleep(LAST_WORD);
+    std::process::exit(AT_ONCE.into());
 }
 
 /// Ctrl-C, SIGTERM and SIGHUP stop every worker of this process; at the second one the process ends at once. A stop

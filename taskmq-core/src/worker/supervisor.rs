@@ -16,8 +16,8 @@ const AT_ONCE: u32 = 2;
 const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// up to this one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
-/// So long the child has to end after a second signal.
-const AT_LAST: Duration = Duration::from_millis(100);
+/// So long the child has to end after a second signal: longer than it gives itself.
+const AT_LAST: Duration = Duration::from_millis(700);
 /// A pause looks this often whether it is over because of a signal.
 const LOOK: Duration = Duration::from_millis(20);
 
@@ -135,7 +135,7 @@ fn listen_to_signals(line: &Arc<Mutex<Line>>, answers: &Path) {
             // The child ends this process by ending; unless it is stopped, for then it ends when it goes on.
             thread::sleep(AT_LAST);
             let _ = std::fs::remove_file(&answers);
-            std::process::exit(super::stop::AT_ONCE);
+            std::process::exit(super::stop::AT_ONCE.into());
         }
     });
     if let Err(error) = set {

@@ -223,9 +223,9 @@ impl Dispatcher<'_> {
         if context.attempt() > context.max_attempts() {
             // Its last attempts ended no handler but the whole process, so nobody could bury it then.
             let error = format!(
-                "{} of its {} attempts ended the whole worker process",
-                claimed.crashes,
-                context.max_attempts()
+                "its attempts are used up ({} at most): {} times the worker process died while it held this message",
+                context.max_attempts(),
+                claimed.crashes
             );
             self.finished.push(Finished {
                 id: claimed.id,

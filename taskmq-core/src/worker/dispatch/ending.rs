@@ -32,7 +32,7 @@ impl Dispatcher<'_> {
             if self.holdings.is_empty() {
                 return Ok(Ended::Finished);
             }
-            if Instant::now() >= deadline {
+            if Instant::now() >= deadline || self.setup.stop.is_at_once() {
                 break;
             }
             self.measure();
