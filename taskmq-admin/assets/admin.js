@@ -5,6 +5,8 @@
 
   // Makes `old` what `fresh` is, and leaves alone what is the same, so that focus and selection stay.
   const morph = (old, fresh) => {
+    // The row that keys have come to stays marked.
+    if (old.classList.contains("at")) fresh.classList.add("at");
     for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
     for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     if (old.matches("input, textarea, select")) return;
@@ -28,13 +30,29 @@
 
   const live = document.getElementById("live");
   const mark = document.querySelector(".live");
-  let source;
+  let source, lost;
+  const tell = () => {
+    if (mark) mark.hidden = true;
+    if (lost) return;
+    lost = document.createElement("p");
+    lost.className = "notice bad";
+    lost.setAttribute("role", "status");
+    const again = document.createElement("a");
+    again.href = "";
+    again.textContent = live.dataset.reload;
+    lost.append(`${live.dataset.lost} ${new Date().toLocaleTimeString()}. `, again);
+    live.before(lost);
+  };
   const look = () => {
     if (!live || document.hidden === !source) return;
     if (document.hidden) { source.close(); source = undefined; if (mark) mark.hidden = true; return; }
-    source = new EventSource(live.dataset.live);
-    source.onopen = () => { if (mark) mark.hidden = false; };
-    source.onerror = () => { if (mark) mark.hidden = true; };
+    const opened = source = new EventSource(live.dataset.live);
+    source.onopen = () => { if (mark) mark.hidden = false; lost?.remove(); lost = undefined; };
+    source.onerror = () => {
+      tell();
+      // It tries again by itself, but not when the answer was that nobody is signed in, as after a restart.
+      if (opened.readyState === EventSource.CLOSED && source === opened) { source = undefined; setTimeout(look, 5000); }
+    };
     source.onmessage = ({ data }) => {
       const fresh = document.createElement("div");
       // Written by our own server, which escapes whatever comes from messages.
@@ -52,6 +70,7 @@
     for (const place of document.querySelectorAll("[data-count]")) {
       const all = ticks(place.dataset.count), number = all.filter((tick) => tick.checked).length;
       place.textContent = number;
+      for (const button of place.closest("form")?.querySelectorAll("button[name=action]") ?? []) button.disabled = !number;
       const whole = document.querySelector(`[data-all="${place.dataset.count}"]`);
       if (whole) { whole.checked = number > 0 && number === all.length; whole.indeterminate = number > 0 && number < all.length; }
     }

@@ -99,17 +99,7 @@ impl Bulk {
 
 /// What the audit log says beside the action and the topic.
 pub(crate) fn details(selection: &Selection, action: &Action) -> String {
-    let mut details = vec![match selection.state {
-        Some(state) => format!("all {state}"),
-        None => "all".to_owned(),
-    }];
-    details.extend(selection.unique_key.as_ref().map(|key| format!("key {key:?}")));
-    details.extend(selection.ordering_key.as_ref().map(|key| format!("ordering key {key:?}")));
-    details.extend(selection.condition.as_ref().map(|condition| format!("payload {condition}")));
-    details.extend(selection.since.map(|since| format!("since {since}")));
-    details.extend(selection.before.map(|before| format!("before {before}")));
-    details.extend(selection.text.as_ref().map(|text| format!("text {text:?}")));
-    details.extend(selection.error.as_ref().map(|error| format!("error {error:?}")));
+    let mut details = vec![selection.to_string()];
     details.extend(value(action));
     details.join(", ")
 }

@@ -49,7 +49,10 @@ impl<S: Send + Sync> FromRequestParts<S> for Fields {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        Ok(Self(query.map(|Query(fields)| fields).unwrap_or_default()))
+        let mut fields = query.map(|Query(fields)| fields).unwrap_or_default();
+        // Nothing has a NUL in it, and PostgreSQL takes no text with one.
+        fields.iter_mut().for_each(|(_, value)| *value = value.replace('\0', "\u{fffd}"));
+        Ok(Self(fields))
     }
 }
 

@@ -73,6 +73,8 @@ texts! {
     produced: "Produced", "投递";
     finished: "Finished", "结束";
     live: "live", "实时";
+    lost: "No longer live. These are the figures of", "已不再实时更新，数据时间：";
+    reload: "Reload", "重新加载";
     figures_of: "The database gives no newer figures than those of", "数据库没有给出更新的数据，以下数据的时间为";
     nothing_yet: "There are no messages yet", "还没有消息";
     nothing_yet_about: "Produce one with this form, from your program, or with", "可以用表单、你的程序投递，或执行";
@@ -166,10 +168,13 @@ texts! {
     delete_all: "Delete all", "全部删除";
     no_dead: "No dead letters", "没有死信";
     no_dead_about: "Every message that was given up would be here.", "被放弃的消息会显示在这里。";
+    no_dead_soon: "None among the newest dead letters", "最新的死信中没有";
+    look_further: "Look further", "继续查找";
     of_newest: "of the newest dead letters, grouped by error", "条最新死信，按错误分组";
     no_error: "no error text", "无错误信息";
     concurrency: "At once", "并发";
     runs_now: "Runs now", "正在运行";
+    held_more: "more held, which begin when these end", "条已领取，等待开始";
     idle: "idle", "空闲";
     alone: "runs one message alone, because it may be the one that ends its process", "单独运行一条消息，因为它可能会使进程崩溃";
     drain: "Drain", "停止接单";
@@ -229,6 +234,7 @@ texts! {
     not_found: "There is no such page or message.", "没有这个页面或消息。";
     busy: "The database is busy, try again in a moment.", "数据库繁忙，请稍后再试。";
     problem: "That did not work", "操作未成功";
+    bad_state: "This is no state:", "没有这个状态：";
     bad_number: "This is no number in its range:", "数值无效或超出范围：";
     bad_time: "This is no time:", "时间无效：";
     bad_json: "The payload is no JSON:", "负载不是有效的 JSON：";

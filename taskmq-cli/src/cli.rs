@@ -270,9 +270,29 @@ pub(crate) struct ChangeArgs {
     #[arg(long, requires = "state")]
     pub(crate) topic: Option<String>,
 
+    /// With --state: with this unique key
+    #[arg(long, requires = "state")]
+    pub(crate) key: Option<String>,
+
+    /// With --state: with this ordering key
+    #[arg(long, value_name = "KEY", requires = "state")]
+    pub(crate) ordering_key: Option<String>,
+
+    /// With --state: with this text in the payload, headers, a key or an error; upper and lower case count
+    #[arg(long, requires = "state")]
+    pub(crate) text: Option<String>,
+
     /// With --state: with this in the payload, as '$.user.id = 42'
     #[arg(long = "where", value_name = "PATH = VALUE", requires = "state")]
     pub(crate) condition: Option<Condition>,
+
+    /// With --state: finished after this time, or due after it: 2026-11-25T14:00:00Z, 2026-11-25, or 2h for two hours ago
+    #[arg(long, value_name = "TIME", requires = "state")]
+    pub(crate) after: Option<When>,
+
+    /// With --state: finished before this time, or due before it
+    #[arg(long, value_name = "TIME", requires = "state")]
+    pub(crate) before: Option<When>,
 
     /// Say how many messages it would be, and change none
     #[arg(long)]

@@ -152,14 +152,21 @@ async fn all(page: &Page, fields: &Fields) -> Result<Next, Problem> {
     let selection = selection(page, fields)?;
     let Some(state) = selection.state else { return Err(Problem::NotFound) };
     action.check(state).map_err(|why| Problem::Refused(why.to_string()))?;
-    let asked = selection.clone();
-    let (now, number) =
-        page.shared.reading.ask(move |broker| Ok((broker.now()?, count(broker, asked)?))).await?;
+    let asked_at = fields.time("asked").ok().flatten();
+    let (now, selection, number) = page
+        .shared
+        .reading
+        .ask(move |broker| {
+            let now = broker.now()?;
+            let selection = selection.as_of(asked_at.unwrap_or(now));
+            Ok((now, selection.clone(), count(broker, selection)?))
+        })
+        .await?;
     if number.number == 0 && !number.or_more {
         return Err(Problem::Refused(texts.nothing_matches.to_owned()));
     }
     if fields.get("confirm").is_none() {
-        let body = confirm(page, fields, &action, number, Some(&selection));
+        let body = confirm(page, fields, &action, number, Some((&selection, now)));
         return Ok(Next::Show(texts.confirm_title, body));
     }
     let id = page.shared.bulks.start(&page.shared, action, selection, &page.actor.0, number, now);
@@ -189,15 +196,19 @@ fn confirm(
     fields: &Fields,
     action: &Action,
     number: Count,
-    selection: Option<&Selection>,
+    selection: Option<(&Selection, DateTime<Utc>)>,
 ) -> Markup {
     let texts = page.texts;
-    let name = name(page, action, selection.and_then(|selection| selection.state));
+    let name = name(page, action, selection.and_then(|(selection, _)| selection.state));
+    let ids: Vec<MessageId> = fields.all("id").filter_map(|id| id.parse().ok()).collect();
     html! {
         div.heading { h1 { (texts.confirm_title) } }
         section.panel.confirm {
             p.question { (name) ": " b { (texts.messages_of(&format::count(number))) } }
-            @if let Some(selection) = selection {
+            @if selection.is_none() {
+                p { @for id in ids.iter().take(TOLD) { (page.message_link(*id)) " " } @if ids.len() > TOLD { "…" } }
+            }
+            @if let Some((selection, _)) = selection {
                 dl.details {
                     @if let Some(topic) = &selection.topic { dt { (texts.topic) } dd { (page.topic_link(topic)) } }
                     dt { (texts.what) } dd { code { (visible(&details(selection, action))) } }
@@ -208,7 +219,10 @@ fn confirm(
             @if *action == Action::Delete { p.notice.bad { (texts.undo_not) } }
             form.actions method="post" action=(page.to("change")) {
                 @for (name, value) in &fields.0 {
-                    @if name != "confirm" { input type="hidden" name=(name) value=(value); }
+                    @if name != "confirm" && name != "asked" { input type="hidden" name=(name) value=(value); }
+                }
+                @if let Some((_, now)) = selection {
+                    input type="hidden" name="asked" value=(now.format("%Y-%m-%dT%H:%M:%S%.6f"));
                 }
                 button name="confirm" value="yes" autofocus[*action != Action::Delete] class=(if *action == Action::Delete { "bad" } else { "primary" }) {
                     (name) ": " (texts.messages_of(&format::count(number)))

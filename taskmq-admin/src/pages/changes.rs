@@ -9,7 +9,6 @@ use maud::{Markup, html};
 use taskmq_core::broker::Action;
 
 use crate::bulk::{Bulk, End, details};
-use crate::fields::query;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::view::format;
@@ -81,13 +80,12 @@ fn find(page: &Page, id: u64) -> Result<Arc<Bulk>, Problem> {
 pub(crate) async fn show(page: Page, Path(id): Path<String>) -> Response {
     let texts = page.texts;
     let body = id.parse::<u64>().map_err(|_| Problem::NotFound).and_then(|id| {
-        let live = page.to(&format!("live{}", query(&[("of", "change"), ("id", &id.to_string()), ("root", &page.root)])));
         let part = part(&page, id)?;
         Ok(html! {
             div.heading {
                 div { p.crumb { a href=(page.to("changes")) { (texts.changes) } } h1 { (name(&page, &find(&page, id)?.action)) } }
             }
-            div id="live" data-live=(live) { (part) }
+            (page.live(&[("of", "change"), ("id", &id.to_string())], &part))
         })
     });
     page.answer(texts.changes, body)

@@ -1,11 +1,12 @@
 //! Dead letters, those that failed for the same reason together.
 
 use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
 
 use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
-use taskmq_core::broker::{Place, Span, error_shape};
+use taskmq_core::broker::{Broker, FinishedMessage, Place, Span, error_shape};
 use taskmq_core::{MessageId, State};
 
 use crate::fields::{Fields, query};
@@ -17,6 +18,8 @@ use crate::view::visible::first_line;
 
 /// So many of the newest are grouped.
 const NEWEST: i64 = 5_000;
+/// So long those of one topic are looked for among all.
+const PATIENCE: Duration = Duration::from_millis(700);
 /// So many groups are shown.
 const GROUPS: usize = 100;
 
@@ -42,15 +45,9 @@ async fn list(page: &Page, topic: Option<&str>) -> Result<Markup, Problem> {
         .reading
         .ask(move |broker| {
             let now = broker.now()?;
-            let span = Span {
-                from: Place::before(DateTime::UNIX_EPOCH),
-                to: Place::after(now + TimeDelta::days(1)),
-                limit: NEWEST,
-            };
             let mut groups: BTreeMap<(String, String), Group> = BTreeMap::new();
-            let dead = broker.finished(State::Dead, &span)?;
-            let read = i64::try_from(dead.len()).unwrap_or(NEWEST);
-            for message in dead.into_iter().filter(|m| only.as_ref().is_none_or(|topic| *topic == m.topic)) {
+            let (dead, or_more) = newest(broker, now, only.as_deref())?;
+            for message in dead {
                 let example = message.error.unwrap_or_default();
                 let shape = error_shape(&example);
                 let last = (message.id, message.finished_at);
@@ -63,7 +60,7 @@ async fn list(page: &Page, topic: Option<&str>) -> Result<Markup, Problem> {
             let mut groups: Vec<Group> = groups.into_values().collect();
             groups.sort_by_key(|group| std::cmp::Reverse((group.number, group.last.1)));
             let number = groups.iter().map(|group| group.number).sum();
-            Ok((now, groups, Count { number, or_more: read >= NEWEST }))
+            Ok((now, groups, Count { number, or_more }))
         })
         .await?;
     Ok(html! {
@@ -79,13 +76,46 @@ async fn list(page: &Page, topic: Option<&str>) -> Result<Markup, Problem> {
                 @if !page.shared.read_only { (bulk(page, topic, None)) }
             }
         }
-        @if groups.is_empty() {
+        @if groups.is_empty() && total.or_more {
+            (page.empty(texts.no_dead_soon, &html! {
+                a.button href=(page.to(&format!("messages{}", query(&[("state", "dead"), ("topic", topic.unwrap_or_default())])))) {
+                    (texts.look_further)
+                }
+            }))
+        } @else if groups.is_empty() {
             (page.empty(texts.no_dead, &html! { (texts.no_dead_about) }))
         } @else {
             p.muted { (format::count(total)) " " (texts.of_newest) }
             div.groups { @for group in groups.iter().take(GROUPS) { (group_panel(page, now, group)) } }
         }
     })
+}
+
+/// The newest dead letters, or of one topic those that are found in a moment; and whether there may be more.
+fn newest(
+    broker: &mut dyn Broker,
+    now: DateTime<Utc>,
+    topic: Option<&str>,
+) -> taskmq_core::Result<(Vec<FinishedMessage>, bool)> {
+    let began = Instant::now();
+    let mut span = Span {
+        from: Place::before(DateTime::UNIX_EPOCH),
+        to: Place::after(now + TimeDelta::days(1)),
+        limit: NEWEST,
+    };
+    let mut found = Vec::new();
+    loop {
+        let mut dead = broker.finished(State::Dead, &span)?;
+        let more = i64::try_from(dead.len()).is_ok_and(|read| read >= NEWEST);
+        let Some(last) = dead.last().map(FinishedMessage::place) else { return Ok((found, false)) };
+        dead.retain(|message| topic.is_none_or(|topic| topic == message.topic));
+        found.append(&mut dead);
+        let enough = topic.is_none() || i64::try_from(found.len()).is_ok_and(|found| found >= NEWEST);
+        if !more || enough || began.elapsed() > PATIENCE {
+            return Ok((found, more));
+        }
+        span.to = last;
+    }
 }
 
 fn group_panel(page: &Page, now: DateTime<Utc>, group: &Group) -> Markup {

@@ -40,8 +40,11 @@ pub(crate) fn selection(page: &Page, fields: &Fields) -> Result<Selection, Probl
     let time = |name| {
         fields.time(name).map_err(|given| Problem::Refused(format!("{} {given}", page.texts.bad_time)))
     };
+    let state = fields.get("state").map(|given| {
+        given.parse::<State>().map_err(|_| Problem::Refused(format!("{} {given}", page.texts.bad_state)))
+    });
     let selection = Selection {
-        state: fields.parse::<State>("state"),
+        state: state.transpose()?,
         topic: given("topic"),
         unique_key: given("key"),
         ordering_key: given("ordering"),

@@ -15,8 +15,6 @@ const SHOWN: usize = 100;
 
 pub(crate) async fn show(page: Page, fields: Fields) -> Response {
     let name = fields.get("topics").unwrap_or_default();
-    let live =
-        page.to(&format!("live{}", query(&[("of", "overview"), ("topics", name), ("root", &page.root)])));
     let texts = page.texts;
     let body = part(&page, &fields).await.map(|part| {
         html! {
@@ -24,7 +22,7 @@ pub(crate) async fn show(page: Page, fields: Fields) -> Response {
                 h1 { (texts.overview) }
                 span.live hidden { (texts.live) }
             }
-            div id="live" data-live=(live) { (part) }
+            (page.live(&[("of", "overview"), ("topics", name)], &part))
             p.hint { (texts.shortcuts) }
         }
     });

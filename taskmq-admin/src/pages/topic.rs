@@ -1,10 +1,12 @@
 //! One topic.
 
+use std::time::{Duration, Instant};
+
 use axum::response::Response;
 use maud::{Markup, html};
-use taskmq_core::State;
 use taskmq_core::broker::{Broker, Limit, LimitedTopic, Selection};
 use taskmq_core::limits::MAX_RUNNING;
+use taskmq_core::{MessageId, State};
 
 use crate::fields::{Fields, Posted, query};
 use crate::page::Page;
@@ -14,13 +16,16 @@ use crate::view::visible::{visible, visible_text};
 use crate::view::{chart, format};
 
 const SHOWN: usize = 10;
+/// So many are looked at at once,
+const PAGE: i64 = 500;
+/// and for no longer than this for each state.
+const PATIENCE: Duration = Duration::from_millis(100);
 
 pub(crate) async fn show(page: Page, fields: Fields) -> Response {
     let name = fields.get("name").unwrap_or_default().to_owned();
     let texts = page.texts;
     let schema = schema::part(&page, &name).await;
     let body = look(&page, &name).await.map(|(part, paused, limited)| {
-        let live = page.to(&format!("live{}", query(&[("of", "topic"), ("name", &name), ("root", &page.root)])));
         html! {
             div.heading {
                 div {
@@ -38,7 +43,7 @@ pub(crate) async fn show(page: Page, fields: Fields) -> Response {
                 }
                 a.button href=(page.to(&format!("messages{}", query(&[("topic", &name)])))) { (texts.messages) }
             }
-            div id="live" data-live=(live) { (part) }
+            (page.live(&[("of", "topic"), ("name", &name)], &part))
             (schema)
             @if !page.shared.read_only { (limit_form(&page, &name, limited.as_ref())) }
         }
@@ -116,10 +121,8 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
         .reading
         .ask(move |broker| {
             let mut found = Vec::new();
-            for state in [State::Running, State::Ready, State::Retrying, State::Dead] {
-                let mut walk = Selection { topic: Some(topic.clone()), ..Selection::of(state) }.walk();
-                let page = walk.next(broker, 100)?.unwrap_or_default();
-                found.push(page.into_iter().take(SHOWN).map(|found| found.id).collect());
+            for state in [State::Running, State::Ready, State::Retrying, State::Scheduled, State::Dead] {
+                found.push(first(broker, Selection { topic: Some(topic.clone()), ..Selection::of(state) })?);
             }
             let found = share_out(found, SHOWN);
             let paused = broker.paused()?.into_iter().find(|paused| paused.topic == topic);
@@ -164,11 +167,29 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
         }
         section.panel {
             div.panel-head { h2 { (texts.messages) } }
-            @if latest.is_empty() { (page.empty(texts.no_messages, &html! {})) }
+            @if latest.is_empty() && figures.dead.number > 0 {
+                (page.empty(texts.no_dead_soon, &html! {
+                    a.button href=(page.to(&format!("messages{}", query(&[("state", "dead"), ("topic", name)])))) { (texts.look_further) }
+                }))
+            } @else if latest.is_empty() { (page.empty(texts.no_messages, &html! {})) }
             @else { (page.message_table(now, &latest, false)) }
         }
     };
     Ok((part, paused.is_some(), limited))
+}
+
+/// Those of a selection that are found in a moment: dead ones of a topic lie among those of all others.
+fn first(broker: &mut dyn Broker, selection: Selection) -> taskmq_core::Result<Vec<MessageId>> {
+    let began = Instant::now();
+    let (mut found, mut walk) = (Vec::new(), selection.walk());
+    while found.len() < SHOWN
+        && began.elapsed() < PATIENCE
+        && let Some(page) = walk.next(broker, PAGE)?
+    {
+        found.extend(page.into_iter().map(|found| found.id));
+    }
+    found.truncate(SHOWN);
+    Ok(found)
 }
 
 /// So many of all: none of the lists is left out for another that is longer.

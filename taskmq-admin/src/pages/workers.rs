@@ -4,7 +4,7 @@ use axum::response::Response;
 use maud::{Markup, html};
 use taskmq_core::broker::{HeldMessage, WorkerEntry};
 
-use crate::fields::{Posted, query};
+use crate::fields::Posted;
 use crate::figures::Sample;
 use crate::page::Page;
 use crate::pages::overview;
@@ -17,11 +17,10 @@ const SHOWN: usize = 8;
 
 pub(crate) async fn show(page: Page) -> Response {
     let texts = page.texts;
-    let live = page.to(&format!("live{}", query(&[("of", "workers"), ("root", &page.root)])));
     let body = part(&page).await.map(|part| {
         html! {
             div.heading { h1 { (texts.workers) } span.live hidden { (texts.live) } }
-            div id="live" data-live=(live) { (part) }
+            (page.live(&[("of", "workers")], &part))
         }
     });
     page.answer(texts.workers, body)
@@ -83,7 +82,9 @@ fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
     let texts = page.texts;
     let mut runs: Vec<&HeldMessage> = sample.held.iter().filter(|m| m.worker_id == Some(worker.id)).collect();
     runs.sort_by_key(|message| (message.claimed_at, message.id));
-    let busy = i64::try_from(runs.len()).unwrap_or(i64::MAX).min(i64::from(worker.concurrency));
+    let held = i64::try_from(runs.len()).unwrap_or(i64::MAX);
+    // Which of them have begun nobody writes down; they begin in this order.
+    let busy = held.min(i64::from(worker.concurrency));
     html! {
         section.panel.worker data-key=(worker.id) {
             div.panel-head {
@@ -94,10 +95,11 @@ fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
             dl.facts {
                 div { dt { (texts.started) } dd { (format::time(texts, sample.now, worker.started_at)) } }
                 div { dt { (texts.concurrency) } dd { (worker.concurrency) } }
-                div { dt { (texts.runs_now) } dd { (runs.len()) } }
+                div { dt { (texts.runs_now) } dd { (busy) } }
             }
             progress max=(worker.concurrency.max(1)) value=(busy) aria-label=(texts.runs_now) {}
             p.topics { @for topic in worker.topics.split(',').filter(|topic| !topic.is_empty()) { (page.topic_link(topic)) " " } }
+            @if held > busy { p.muted { (format::number(held - busy)) " " (texts.held_more) } }
             @if let Some(id) = worker.alone_with { p.notice { (page.message_link(id)) " " (texts.alone) } }
             @if runs.is_empty() { p.muted { (texts.idle) } }
             @else {

@@ -98,10 +98,8 @@ pub(crate) async fn show(page: Page, Path(id): Path<String>) -> Response {
 
 async fn shown(page: &Page, id: &str) -> Result<Markup, Problem> {
     let id: WorkflowId = id.parse().map_err(|_| Problem::NotFound)?;
-    let live = [("of", "workflow"), ("id", &id.to_string()), ("root", &page.root)];
-    let live = page.to(&format!("live{}", query(&live)));
     let part = part(page, id).await?;
-    Ok(html! { div id="live" data-live=(live) { (part) } })
+    Ok(page.live(&[("of", "workflow"), ("id", &id.to_string())], &part))
 }
 
 async fn find(page: &Page, id: WorkflowId) -> Result<(DateTime<Utc>, WorkflowEntry, Vec<Step>), Problem> {

@@ -27,6 +27,12 @@ impl Page {
         html! { a.id href=(self.to(&format!("messages/{id}"))) { "#" (id) } }
     }
 
+    /// The part of a page that is kept up to date; `of` tells which one, and of what.
+    pub(crate) fn live(&self, of: &[(&str, &str)], part: &Markup) -> Markup {
+        let live = self.to(&format!("live{}", query(&[of, &[("root", &*self.root)]].concat())));
+        html! { div id="live" data-live=(live) data-lost=(self.texts.lost) data-reload=(self.texts.reload) { (part) } }
+    }
+
     pub(crate) fn empty(&self, title: &str, about: &Markup) -> Markup {
         html! { div.empty { p.title { (title) } p { (about) } } }
     }

@@ -5,7 +5,7 @@ use taskmq_core::broker::NoteEntry;
 use taskmq_core::{BrokerConnection, State};
 use taskmq_tests::databases::TestDatabase;
 
-use crate::site::{Site, dead, produce, run, seed, worker};
+use crate::site::{Site, dead, identity, produce, run, seed, worker};
 
 each_database! {
     a_message_is_produced_by_a_form,
@@ -13,6 +13,7 @@ each_database! {
     what_cannot_be_changed_is_refused,
     several_are_changed_after_a_question,
     all_with_the_same_error_are_deleted_in_the_background,
+    what_comes_after_the_question_is_left_out,
     a_bulk_change_can_be_stopped,
     a_topic_is_paused_and_resumed,
     a_topic_is_limited,
@@ -189,7 +190,29 @@ fn several_are_changed_after_a_question(db: TestDatabase) {
     let told = site.post("/change", &fields);
     assert!(told.body.contains("1 message") && told.body.contains("it is running"), "{}", told.body);
     assert_eq!(site.state(seeded.dead[0]), Some(State::Ready));
-    assert_eq!(notes(&site)[0].messages, 1);
+    let note = notes(&site).remove(0);
+    assert_eq!((note.messages, &*note.details), (1, &*format!("#{first}")), "which one it was");
+}
+
+fn what_comes_after_the_question_is_left_out(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let asked = site.post("/change", &[("all", "delete"), ("state", "dead"), ("topic", "mail")]);
+    assert!(asked.body.contains("3 messages"), "{}", asked.body);
+    let at = asked.body.split("name=\"asked\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    let at = at.expect("the time of the question");
+    // Its answer takes a while, and SQLite tells times apart by milliseconds.
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let mut conn = site.db.connect();
+    produce(&mut conn, "mail", "later");
+    let worker = identity();
+    let later = run(&mut conn, &worker, "mail", dead("later"));
+    let fields = [("all", "delete"), ("state", "dead"), ("topic", "mail"), ("asked", at), ("confirm", "yes")];
+    assert_eq!(site.post("/change", &fields).location, "./changes/1");
+    site.wait("/changes/1", ">Finished<");
+    assert_eq!(seeded.dead.iter().filter(|id| site.state(**id).is_some()).count(), 0);
+    assert_eq!(site.state(later), Some(State::Dead), "nobody was asked about it");
+    assert!(notes(&site)[0].details.contains("before 20"), "{}", notes(&site)[0].details);
 }
 
 fn all_with_the_same_error_are_deleted_in_the_background(db: TestDatabase) {

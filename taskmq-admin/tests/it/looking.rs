@@ -16,6 +16,7 @@ use crate::site::{HOST, MOUNT, Site, produce, run, seed};
 each_database! {
     every_page_says_what_it_should,
     every_link_leads_somewhere_and_changes_nothing,
+    a_topics_dead_letters_are_found_among_those_of_others,
     lists_go_on_where_they_ended,
     messages_are_found,
     errors_are_failed_attempts,
@@ -125,6 +126,30 @@ fn every_link_leads_somewhere_and_changes_nothing(db: TestDatabase) {
     assert_eq!(site.state(seeded.dead[0]), Some(State::Dead));
     assert_eq!(site.state(seeded.ready), Some(State::Ready));
     assert!(site.db.connect().broker().notes(i64::MAX, 10).expect("reads").is_empty());
+}
+
+fn a_topics_dead_letters_are_found_among_those_of_others(db: TestDatabase) {
+    let seeded = seed(&db);
+    let columns = "priority, created_at, worker_id, attempts, crashes, payload, topic, state, run_at, finished_at, error";
+    let at = (chrono::Utc::now() + chrono::TimeDelta::hours(1)).format("%Y-%m-%d %H:%M:%S.000");
+    let other = |id| format!("({id}, 0, '{at}', 0, 1, 0, '1', 'other', 'dead', '{at}', '{at}', 'x')");
+    let others: Vec<String> = (1_000_000..1_005_100).map(other).collect();
+    for others in others.chunks(1_000) {
+        db.execute(&format!("INSERT INTO taskmq_archive (id, {columns}) VALUES {}", others.join(", ")));
+    }
+    let site = Site::new(db, |admin| admin);
+    assert!(!site.page("/dead").contains("no such user"), "others are newer");
+    let dead = site.page("/dead?topic=mail");
+    assert!(dead.contains("no such user") && dead.contains("timeout after"), "{dead}");
+    let topic = site.page("/topic?name=mail");
+    assert!(seeded.dead.iter().all(|id| topic.contains(&format!("#{id}<"))), "{topic}");
+    assert!(site.page("/topic?name=bill").contains(&format!("#{}<", seeded.scheduled)));
+    for odd in ["/messages?state=bogus", "/messages?after=x&since=x"] {
+        assert_eq!(site.get(odd).status, StatusCode::UNPROCESSABLE_ENTITY, "{odd}");
+    }
+    for nul in ["/messages?key=%00", "/topic?name=%00", "/dead?topic=%00"] {
+        assert_eq!(site.get(nul).status, StatusCode::OK, "{nul}");
+    }
 }
 
 /// The ids on a page of the list, in its order.

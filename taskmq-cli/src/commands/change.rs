@@ -19,11 +19,19 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         action
             .check(state)
             .map_err(|why| Error::Refused(format!("cannot {} those: {why}", action.as_str())))?;
-        Ok::<_, Error>(Selection {
+        let now = conn.broker().now()?;
+        let selection = Selection {
             topic: args.topic.clone(),
+            unique_key: args.key.clone(),
+            ordering_key: args.ordering_key.clone(),
+            text: args.text.clone(),
             condition: args.condition.clone(),
+            since: args.after.map(|at| at.at(now)),
+            before: args.before.map(|at| at.at(now)),
             ..Selection::of(state)
-        })
+        };
+        // The question may stay open for long.
+        Ok::<_, Error>(selection.as_of(now))
     });
     let selection = selection.transpose()?;
     let mut total = args.ids.len();
@@ -59,11 +67,7 @@ fn change_all(
     selection: &Selection,
     total: usize,
 ) -> Result<Changed> {
-    let mut details = selection.state.map(|state| format!("all {state}")).unwrap_or_default();
-    if let Some(condition) = &selection.condition {
-        details.push_str(&format!(", payload {condition}"));
-    }
-    let note = conn.broker().note(&note(action, args, &details))?;
+    let note = conn.broker().note(&note(action, args, &selection.to_string()))?;
     let bar = progress(total);
     let mut all = Changed::default();
     // Each page is a transaction, and noted by it: to stop between two loses nothing.

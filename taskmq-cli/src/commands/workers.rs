@@ -53,7 +53,7 @@ fn find(workers: Vec<WorkerEntry>, name: &str) -> Result<WorkerEntry> {
 
 fn row(w: &WorkerEntry, holds: usize) -> serde_json::Value {
     serde_json::json!({
-        "id": w.id, "host": w.host, "pid": w.pid, "version": w.version,
+        "id": format!("{:016x}", w.id), "host": w.host, "pid": w.pid, "version": w.version,
         "topics": w.topics.split(',').collect::<Vec<_>>(), "concurrency": w.concurrency,
         "started_at": w.started_at, "beat_at": w.beat_at, "holds": holds, "alone_with": w.alone_with,
         "draining": w.draining,

@@ -10,7 +10,8 @@ use crate::{Error, MessageId, Result, State};
 /// What a person wants done with messages.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Action {
-    /// Dead and cancelled ones live again, with all their attempts before them; waiting ones are made due.
+    /// Dead and cancelled ones live again, with all their attempts before them, and are due; cancelled ones not before the time that
+    /// they were for. Waiting ones are made due.
     Retry,
     /// Waiting ones are taken back, and kept as cancelled.
     Cancel,

@@ -66,7 +66,17 @@ pub(super) fn write_down_drain(broker: &mut dyn Administration, worker_id: i64, 
     broker.note(&note).map(|_| ())
 }
 
-/// Writes down how many messages were changed, as part of the open transaction.
+/// So many messages are named.
+const NAMED: usize = 50;
+
+/// Those that were chosen one by one, for deleted ones are nowhere else.
+fn named(ids: &[MessageId]) -> String {
+    let more = ids.len().saturating_sub(NAMED);
+    let ids: Vec<String> = ids.iter().take(NAMED).map(|id| format!("#{id}")).collect();
+    if more > 0 { format!("{} and {more} more", ids.join(" ")) } else { ids.join(" ") }
+}
+
+/// Writes down which messages were changed, as part of the open transaction; of all of a selection how many.
 pub(super) fn write_down(
     broker: &mut dyn Administration,
     noted: Noted<'_>,
@@ -79,7 +89,13 @@ pub(super) fn write_down(
     match noted {
         Noted::No => Ok(()),
         Noted::New(note) => {
-            broker.note(&Note { messages: note.messages.saturating_add(messages), ..*note }).map(|_| ())
+            let mut details = vec![note.details.to_owned()];
+            if note.message_id.is_none() {
+                details.push(named(changed));
+            }
+            details.retain(|details| !details.is_empty());
+            let messages = note.messages.saturating_add(messages);
+            broker.note(&Note { messages, details: &details.join(", "), ..*note }).map(|_| ())
         }
         Noted::Under(id) => broker.add_to_note(id, messages),
     }

@@ -79,6 +79,17 @@ impl Selection {
         Walk { selection: self, spot, began: None, lanes: None, looked_at: 0 }
     }
 
+    /// What it means now, for what is asked first and done later: ready messages that become due, and finished ones that
+    /// finish, from now on are left out. Of other states all are meant, for their times lie ahead or nowhere.
+    pub fn as_of(mut self, now: DateTime<Utc>) -> Self {
+        // SQLite has milliseconds.
+        let now = now.checked_add_signed(TimeDelta::milliseconds(1)).unwrap_or(now);
+        if self.state.is_some_and(|state| state.is_finished() || state == State::Ready) {
+            self.before = Some(self.before.map_or(now, |before| before.min(now)));
+        }
+        self
+    }
+
     fn has_topic(&self, topic: &str) -> bool {
         self.topic.as_deref().is_none_or(|wanted| wanted == topic)
     }
@@ -93,6 +104,36 @@ impl Selection {
         span.from = span.from.max(self.since.map_or(span.from, Place::before));
         span.to = span.to.min(self.before.map_or(span.to, Place::before));
         span
+    }
+}
+
+/// As the audit log says it: `all dead, text "timeout"`. The topic has a column of its own there.
+impl fmt::Display for Selection {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("all")?;
+        if let Some(state) = self.state {
+            write!(f, " {state}")?;
+        }
+        let quoted = [
+            ("key", &self.unique_key),
+            ("ordering key", &self.ordering_key),
+            ("text", &self.text),
+            ("error", &self.error),
+        ];
+        for (what, text) in quoted {
+            if let Some(text) = text {
+                write!(f, ", {what} {text:?}")?;
+            }
+        }
+        if let Some(condition) = &self.condition {
+            write!(f, ", payload {condition}")?;
+        }
+        for (what, at) in [("since", self.since), ("before", self.before)] {
+            if let Some(at) = at {
+                write!(f, ", {what} {at}")?;
+            }
+        }
+        Ok(())
     }
 }
 

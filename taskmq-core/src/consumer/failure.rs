@@ -74,7 +74,7 @@ impl Failure {
     }
 
     pub(crate) fn payload(type_name: &str, error: &serde_json::Error) -> Self {
-        let text = format!("the payload does not fit {type_name}: {error}");
+        let text = format!("the payload does not fit {type_name}: {}", without_value(&error.to_string()));
         Self::of_kind(FailureKind::Payload, text, Verdict::Dead)
     }
 
@@ -91,6 +91,24 @@ impl Failure {
         // The alternate form makes anyhow and its kin print their chain of causes.
         Self { kind, error: format!("{error:#}"), verdict }
     }
+}
+
+/// What serde says, but not the text that it found, which may be long or secret; the line and the column tell where it is.
+/// Without it those that failed for the same reason look alike.
+fn without_value(error: &str) -> String {
+    const QUOTED: [(&str, &str, &str); 4] = [
+        ("invalid type: string", " \"", "\", expected "),
+        ("invalid value: string", " \"", "\", expected "),
+        ("unknown variant", " `", "`, "),
+        ("unknown field", " `", "`, "),
+    ];
+    let cut = QUOTED.iter().find_map(|(what, open, close)| {
+        let value = error.strip_prefix(what)?.strip_prefix(open)?;
+        // What is expected is the type's; of the value anything may be.
+        let expected = value.rfind(close).filter(|_| *open == " \"").or_else(|| value.find(close))?;
+        Some(format!("{what}{}", value[expected..].strip_prefix(['"', '`'])?))
+    });
+    cut.unwrap_or_else(|| error.to_owned())
 }
 
 impl fmt::Display for Failure {
@@ -119,4 +137,43 @@ fn with_causes(error: &dyn std::error::Error) -> String {
         cause = error.source();
     }
     text
+}
+
+#[cfg(test)]
+mod tests {
+    use serde::Deserialize;
+
+    use super::*;
+
+    #[derive(Debug, Deserialize)]
+    #[serde(deny_unknown_fields)]
+    struct Mail {
+        #[expect(dead_code)]
+        to: u8,
+        #[expect(dead_code)]
+        kind: Option<Kind>,
+    }
+
+    #[derive(Debug, Deserialize)]
+    enum Kind {
+        Short,
+    }
+
+    #[test]
+    fn what_was_found_in_a_payload_is_not_told() {
+        let told = |payload: &str| {
+            let error = serde_json::from_str::<Mail>(payload).expect_err("does not fit");
+            without_value(&error.to_string())
+        };
+        for (payload, says) in [
+            (r#"{"to": "secret"}"#, "invalid type: string, expected u8 at line 1 column 15"),
+            (r#"{"to": "a\", expected b\" c"}"#, "invalid type: string, expected u8 at line 1 column 28"),
+            (r#"{"to": 300}"#, "invalid value: integer `300`, expected u8 at line 1 column 10"),
+            (r#"{"to": 1, "secret": 2}"#, "unknown field, expected `to` or `kind` at line 1 column 18"),
+            (r#"{"to": 1, "kind": "secret"}"#, "unknown variant, expected `Short` at line 1 column 26"),
+            (r#"{"kind": "Short"}"#, "missing field `to` at line 1 column 17"),
+        ] {
+            assert_eq!(told(payload), says);
+        }
+    }
 }

@@ -22,7 +22,7 @@ pub fn pause(conn: &mut impl BrokerConnection, name: &str, actor: &str) -> Resul
 /// Lets a schedule tick again, from now on, and notes it. `false`: it was not paused.
 ///
 /// # Errors
-/// As [`pause`].
+/// As [`pause`]; and [`Error::Cron`] when its text cannot be read.
 pub fn resume(conn: &mut impl BrokerConnection, name: &str, actor: &str) -> Result<bool> {
     set_paused(conn.broker(), name, false, actor)
 }
@@ -59,6 +59,10 @@ pub fn run_now(conn: &mut impl BrokerConnection, name: &str, actor: &str) -> Res
 fn set_paused(broker: &mut dyn Broker, name: &str, paused: bool, actor: &str) -> Result<bool> {
     atomically(broker, |broker| {
         let schedule = find(broker, name)?;
+        if !paused {
+            // A worker would pause it again at once.
+            schedule.cron()?;
+        }
         let changed = broker.pause_schedule(name, paused)?;
         if changed {
             let action = if paused { "pause schedule" } else { "resume schedule" };

@@ -27,6 +27,7 @@ each_database! {
     finished_messages_are_counted_by_topic,
     summaries_are_cut_and_searched,
     a_summary_of_what_failed_has_its_last_error_and_is_found_by_any,
+    a_cancelled_message_lives_again_at_its_time,
     a_row_that_is_no_text_spoils_no_list,
     workers_are_listed,
     each_action_is_done_to_messages_that_allow_it,
@@ -312,6 +313,25 @@ fn summaries_are_cut_and_searched(db: &TestDatabase) {
         );
         assert!(payload.chars().count() <= usize::try_from(Summary::PAYLOAD_CHARS).expect("is small"));
     }
+}
+
+fn a_cancelled_message_lives_again_at_its_time(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let later =
+        NewMessage::new("t", &1).delay(Duration::from_secs(3600)).produce(&mut conn).expect("produces").id();
+    let now = produce(&mut conn, "t", &1).expect("produces");
+    let state = |conn: &mut AnyConnection, id| {
+        let message = conn.broker().message(id).expect("reads").expect("is there");
+        (message.state, message.run_at)
+    };
+    let (_, due) = state(&mut conn, later);
+    let mut change = |action| conn.broker().change(&action, &[later, now], Noted::No).expect("changes");
+    change(Action::Cancel);
+    change(Action::Retry);
+    assert_eq!(state(&mut conn, later), (State::Scheduled, due));
+    assert_eq!(state(&mut conn, now).0, State::Ready);
+    conn.broker().change(&Action::Retry, &[later], Noted::No).expect("changes");
+    assert_eq!(state(&mut conn, later).0, State::Ready);
 }
 
 fn a_summary_of_what_failed_has_its_last_error_and_is_found_by_any(db: &TestDatabase) {

@@ -116,8 +116,9 @@ fn revive(conn: &mut MysqlConnection, ids: &str) -> Result<Vec<MessageId>> {
     // Assigning a column to itself leaves out what has its key taken, and swallows no other error, as IGNORE would.
     execute!(
         conn, Mysql,
-        concat!("INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
-         SELECT a.id, a.topic, a.priority, a.created_at, a.max_attempts, a.unique_key, a.ordering_key, a.headers, a.payload
+        concat!("INSERT INTO taskmq_messages (id, topic, priority, run_at, created_at, max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT a.id, a.topic, a.priority,
+            CASE a.state WHEN 'cancelled' THEN greatest(a.run_at, CURRENT_TIMESTAMP(6)) ELSE CURRENT_TIMESTAMP(6) END, a.created_at, a.max_attempts, a.unique_key, a.ordering_key, a.headers, a.payload
          FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
          ON DUPLICATE KEY UPDATE taskmq_messages.id = taskmq_messages.id"),
         Text = ids,

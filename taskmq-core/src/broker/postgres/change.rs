@@ -93,8 +93,9 @@ fn make_due(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
 fn revive(conn: &mut PgConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
     let revived: Vec<MessageId> = load!(
         conn, Pg => BigInt,
-        "INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
-         SELECT id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload
+        "INSERT INTO taskmq_messages (id, topic, priority, run_at, created_at, max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT id, topic, priority, CASE state WHEN 'cancelled' THEN greatest(run_at, statement_timestamp()) ELSE statement_timestamp() END,
+            created_at, max_attempts, unique_key, ordering_key, headers, payload
          FROM taskmq_archive WHERE id = ANY(?)
          ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
          RETURNING id",

@@ -104,11 +104,12 @@ fn make_due(conn: &mut SqliteConnection, ids: &str) -> Result<()> {
 fn revive(conn: &mut SqliteConnection, ids: &str) -> Result<Vec<MessageId>> {
     let revived: Vec<MessageId> = load!(
         conn, Sqlite => BigInt,
-        "INSERT INTO taskmq_messages (id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload)
-         SELECT id, topic, priority, created_at, max_attempts, unique_key, ordering_key, headers, payload
+        concat!("INSERT INTO taskmq_messages (id, topic, priority, run_at, created_at, max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT id, topic, priority, CASE state WHEN 'cancelled' THEN max(run_at, ", now!(), ") ELSE ", now!(), " END,
+            created_at, max_attempts, unique_key, ordering_key, headers, payload
          FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))
          ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
-         RETURNING id",
+         RETURNING id"),
         Text = ids,
     )?;
     execute!(
