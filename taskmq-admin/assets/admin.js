@@ -109,6 +109,10 @@
     dialog.showModal();
   });
 
+  // A form that was refused is where it was left.
+  const back = document.querySelector("[data-back]");
+  if (back && history.length > 1) { back.hidden = false; back.onclick = () => history.back(); }
+
   // Rows lead where their link leads.
   document.addEventListener("click", ({ target }) => {
     const row = target.closest("tr[data-href]");

@@ -46,6 +46,7 @@ impl Problem {
                 | Error::TooLarge { .. }
                 | Error::Delay { .. }
                 | Error::Condition { .. }
+                | Error::Cron { .. }
                 | Error::Limit { .. }
                 | Error::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
                 Error::Message { .. } | Error::Schedule { .. } | Error::Workflow { .. } => {

@@ -9,7 +9,7 @@ use maud::Markup;
 
 use crate::fields::Fields;
 use crate::page::Page;
-use crate::pages::{changes, overview, topic, workers, workflows};
+use crate::pages::{changes, message, overview, topic, workers, workflows};
 use crate::problem::Problem;
 
 const EVERY: Duration = Duration::from_secs(1);
@@ -46,6 +46,7 @@ async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
     match fields.get("of") {
         Some("overview") => overview::part(page, fields).await,
         Some("topic") => topic::part(page, fields.get("name").unwrap_or_default()).await,
+        Some("message") => message::part(page, fields.parse("id").ok_or(Problem::NotFound)?).await,
         Some("workers") => workers::part(page).await,
         Some("workflow") => workflows::part(page, fields.parse("id").ok_or(Problem::NotFound)?).await,
         Some("change") => changes::part(page, fields.parse("id").ok_or(Problem::NotFound)?),

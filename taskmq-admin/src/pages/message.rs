@@ -4,8 +4,8 @@ use axum::extract::Path;
 use axum::response::Response;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
-use taskmq_core::State;
 use taskmq_core::message::{FailedAttempt, LogLine, Message, log_by_failure};
+use taskmq_core::{MessageId, State};
 
 use crate::fields::Fields;
 use crate::page::Page;
@@ -17,20 +17,28 @@ use crate::view::visible::{visible, visible_lines};
 
 /// More of a payload is not shown.
 const CHARS: usize = 200_000;
+/// A page with a longer one is not sent anew each second.
+const LIVE_CHARS: usize = 10_000;
 
 pub(crate) async fn show(page: Page, Path(id): Path<String>, fields: Fields) -> Response {
     let unchecked = fields.get("unchecked").is_some();
-    let body = read(&page, &id).await.map(|body| {
+    let id: i64 = id.parse().unwrap_or_default();
+    let body = read(&page, id).await.map(|(message, part)| {
+        let changes = !message.state.is_finished() && message.payload.get().len() <= LIVE_CHARS;
         html! {
             @if unchecked { p.notice role="status" { (page.texts.unchecked) } }
-            (body)
+            @if changes { (page.live(&[("of", "message"), ("id", &id.to_string())], &part)) }
+            @else { (part) }
         }
     });
-    page.answer(&format!("{} #{}", page.texts.message, id.parse::<i64>().unwrap_or_default()), body)
+    page.answer(&format!("{} #{id}", page.texts.message), body)
 }
 
-async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
-    let id: i64 = id.parse().map_err(|_| Problem::NotFound)?;
+pub(crate) async fn part(page: &Page, id: MessageId) -> Result<Markup, Problem> {
+    read(page, id).await.map(|(_, part)| part)
+}
+
+async fn read(page: &Page, id: MessageId) -> Result<(Message, Markup), Problem> {
     let found = page
         .shared
         .reading
@@ -48,7 +56,7 @@ async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
     let texts = page.texts;
     let worker = message.worker_id.and_then(|id| workers.into_iter().find(|worker| worker.id == id));
     let worker = worker.map(|worker| worker.label());
-    Ok(html! {
+    let part = html! {
         div.heading {
             div {
                 p.crumb { a href=(page.to("messages")) { (texts.messages) } " / " (page.topic_link(&message.topic)) }
@@ -77,7 +85,8 @@ async fn read(page: &Page, id: &str) -> Result<Markup, Problem> {
                 @if !page.shared.read_only { (edit(page, &message)) }
             }
         }
-    })
+    };
+    Ok((message, part))
 }
 
 fn buttons(page: &Page, message: &Message) -> Markup {

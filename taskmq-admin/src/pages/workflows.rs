@@ -11,7 +11,7 @@ use crate::database::On;
 use crate::fields::{Fields, Posted, query};
 use crate::page::Page;
 use crate::problem::Problem;
-use crate::view::visible::visible;
+use crate::view::visible::{visible, visible_text};
 use crate::view::{format, graph};
 
 const SHOWN: i64 = 50;
@@ -157,16 +157,23 @@ pub(crate) async fn part(page: &Page, id: WorkflowId) -> Result<Markup, Problem>
     })
 }
 
+/// So many of the steps that one waits for are named.
+const AFTER: usize = 6;
+
 fn step_row(page: &Page, now: DateTime<Utc>, step: &Step) -> Markup {
     let after: Vec<String> = step.after.iter().map(i32::to_string).collect();
+    let more = after.len().saturating_sub(AFTER);
     html! {
         tr data-key=(step.step) data-href=[step.message_id.map(|id| page.to(&format!("messages/{id}")))] {
             td.number { (step.step) }
-            td.wide { div.cut { (visible(&step.name)) } }
+            td.wide { div.cut title=(visible_text(&step.name)) { (visible(&step.name)) } }
             td { span class={ "state " (step.state) } { (page.texts.step_state(step.state)) } }
             td { (page.topic_link(&step.topic)) }
             td { @match step.message_id { Some(id) => (page.message_link(id)), None => span.muted { "–" } } }
-            td { @if after.is_empty() { span.muted { "–" } } @else { (after.join(", ")) } }
+            td title=[(more > 0).then(|| after.join(", "))] {
+                @if after.is_empty() { span.muted { "–" } }
+                @else { (after[..after.len() - more].join(", ")) @if more > 0 { span.muted { " + " (more) } } }
+            }
             td.number { @match step.done_at { Some(at) => (format::time(page.texts, now, at)), None => span.muted { "–" } } }
         }
     }

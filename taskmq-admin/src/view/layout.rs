@@ -115,7 +115,7 @@ impl Page {
         html! {
             h1 { (self.texts.problem) }
             p.notice.bad role="alert" { (visible_lines(&words)) }
-            p { a.button href=(self.to("overview")) { (self.texts.overview) } }
+            p.actions { button type="button" data-back hidden { (self.texts.go_back) } " " a.button href=(self.to("overview")) { (self.texts.overview) } }
         }
     }
 }

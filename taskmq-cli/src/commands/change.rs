@@ -101,7 +101,7 @@ fn note<'a>(action: &'a Action, args: &'a ChangeArgs, details: &'a str) -> Note<
         _ => None,
     };
     let topic = args.topic.as_deref();
-    Note { actor: ACTOR, action: action.as_str(), topic, message_id, details, messages: 0 }
+    Note { actor: &ACTOR, action: action.as_str(), topic, message_id, details, messages: 0 }
 }
 
 /// Asks a person. A program has to say beforehand that it means it.

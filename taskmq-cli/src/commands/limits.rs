@@ -40,9 +40,9 @@ pub(crate) fn set(args: &LimitArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
     let limit = Limit { running: args.running, rate: args.rate };
     let changed = if args.none {
-        conn.broker().lift_limit(&args.topic, ACTOR)?
+        conn.broker().lift_limit(&args.topic, &ACTOR)?
     } else {
-        conn.broker().set_limit(&args.topic, &limit, ACTOR)?
+        conn.broker().set_limit(&args.topic, &limit, &ACTOR)?
     };
     let workers = database::topics_of_workers(&mut conn)?;
     let consumed = workers.iter().any(|topics| topics.contains(&args.topic));

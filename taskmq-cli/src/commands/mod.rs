@@ -17,5 +17,13 @@ pub(crate) mod topics;
 pub(crate) mod workers;
 pub(crate) mod workflows;
 
-/// Who did it, in the notes of what people did.
-const ACTOR: &str = "taskmq-cli";
+use std::sync::LazyLock;
+
+/// Who did it, in the notes of what people did, as the environment names them.
+static ACTOR: LazyLock<String> = LazyLock::new(|| actor("taskmq-cli"));
+
+pub(crate) fn actor(program: &str) -> String {
+    let user = std::env::var("USER").or_else(|_| std::env::var("USERNAME"));
+    let user = user.map(|user| user.chars().take(64).collect::<String>());
+    user.map_or_else(|_| program.to_owned(), |user| format!("{program} ({user})"))
+}

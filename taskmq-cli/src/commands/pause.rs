@@ -9,7 +9,7 @@ use crate::{database, output};
 
 pub(crate) fn pause(args: &PauseArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
-    let changed = conn.broker().pause(&args.topic, ACTOR)?;
+    let changed = conn.broker().pause(&args.topic, &ACTOR)?;
     let workers = database::topics_of_workers(&mut conn)?;
     let consumed = workers.iter().any(|topics| topics.contains(&args.topic));
     if !consumed && !conn.broker().topics()?.iter().any(|known| known.topic == args.topic) {
@@ -20,7 +20,7 @@ pub(crate) fn pause(args: &PauseArgs, url: Option<&str>) -> Result<()> {
 }
 
 pub(crate) fn resume(args: &PauseArgs, url: Option<&str>) -> Result<()> {
-    let changed = database::connect(url)?.broker().resume(&args.topic, ACTOR)?;
+    let changed = database::connect(url)?.broker().resume(&args.topic, &ACTOR)?;
     tell(args, false, changed, "resumed", "was not paused");
     Ok(())
 }

@@ -51,7 +51,7 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
         let topic = args.topic.as_deref();
         let action = Action::Delete;
         let note = conn.broker().note(&Note {
-            actor: ACTOR,
+            actor: &ACTOR,
             action: action.as_str(),
             topic,
             message_id: None,

@@ -22,23 +22,23 @@ pub(crate) fn run(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
             let mut check = Check::of(&mut conn, &add.topic, add.unchecked);
             check.payload(&payload, || "this payload".to_owned())?;
             let schedule = message(add, &payload).schedule(&*add.name, &*add.cron);
-            schedule.time_zone(&*add.time_zone).store_noted(&mut conn, ACTOR)?;
+            schedule.time_zone(&*add.time_zone).store_noted(&mut conn, &ACTOR)?;
             (&add.name, "is stored")
         }
         ScheduleCommand::Remove { name } => {
-            schedule::remove(&mut conn, name, ACTOR)?;
+            schedule::remove(&mut conn, name, &ACTOR)?;
             (name, "is removed")
         }
         ScheduleCommand::Pause { name } => {
-            let changed = schedule::pause(&mut conn, name, ACTOR)?;
+            let changed = schedule::pause(&mut conn, name, &ACTOR)?;
             (name, if changed { "is paused" } else { "was paused already" })
         }
         ScheduleCommand::Resume { name } => {
-            let changed = schedule::resume(&mut conn, name, ACTOR)?;
+            let changed = schedule::resume(&mut conn, name, &ACTOR)?;
             (name, if changed { "is resumed" } else { "was not paused" })
         }
         ScheduleCommand::Run { name } => {
-            let produced = schedule::run_now(&mut conn, name, ACTOR)?;
+            let produced = schedule::run_now(&mut conn, name, &ACTOR)?;
             message_id = Some(produced.id());
             let new = matches!(produced, Produced::New(_));
             (name, if new { "runs now" } else { "does not run: a message of its unique key is live" })

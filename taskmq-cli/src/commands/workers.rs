@@ -21,7 +21,7 @@ pub(crate) fn run(args: &WorkersArgs, url: Option<&str>) -> Result<()> {
 
 fn drain(args: &WorkersArgs, conn: &mut AnyConnection, name: &str) -> Result<()> {
     let mut worker = find(conn.broker().workers(MOST)?, name)?;
-    let told = conn.broker().drain(worker.id, ACTOR)?;
+    let told = conn.broker().drain(worker.id, &ACTOR)?;
     worker.draining = true;
     if args.json {
         let held = conn.broker().held(MOST)?;

@@ -24,7 +24,7 @@ pub(crate) fn run(args: &WorkflowsArgs, url: Option<&str>) -> Result<()> {
         None => list(args, &mut conn),
         Some(WorkflowCommand::Show { id }) => show(args, &mut conn, id),
         Some(WorkflowCommand::Retry { id }) => {
-            let changed = workflow::retry(&mut conn, id, ACTOR)?;
+            let changed = workflow::retry(&mut conn, id, &ACTOR)?;
             tell(args, id, "goes on", "made due", &changed)
         }
         Some(WorkflowCommand::Cancel { id, yes }) => {
@@ -38,7 +38,7 @@ pub(crate) fn run(args: &WorkflowsArgs, url: Option<&str>) -> Result<()> {
             }
             let now = if already { "was already cancelled" } else { "is cancelled" };
             confirm(&format!("cancel workflow {id} ({name}) with {open} steps that are not done"), yes)?;
-            let changed = workflow::cancel(&mut conn, id, ACTOR)?;
+            let changed = workflow::cancel(&mut conn, id, &ACTOR)?;
             tell(args, id, now, "taken back", &changed)
         }
     }

@@ -1,16 +1,20 @@
 //! What is selected, what keys do, and what is done.
 
+use std::sync::LazyLock;
+
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use taskmq_core::broker::{Action, Note, Noted, Selection};
+use taskmq_core::message::Message;
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, State};
 
 use super::figures::{Figures, Rates, read};
+use crate::commands::actor;
 use crate::commands::change::messages;
 use crate::error::Result;
 use crate::output;
 use crate::selection::each_page;
 
-const ACTOR: &str = "taskmq-cli watch";
+static ACTOR: LazyLock<String> = LazyLock::new(|| actor("taskmq-cli watch"));
 
 /// The list that keys are about.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -44,6 +48,8 @@ pub(super) struct App {
     selected: [usize; 3],
     pub(super) question: Option<Question>,
     pub(super) help: bool,
+    /// A dead letter with all of its error.
+    pub(super) letter: Option<Message>,
     /// The last thing that was done or went wrong.
     pub(super) message: String,
     pub(super) ends: bool,
@@ -59,6 +65,7 @@ impl App {
             selected: [0; 3],
             question: None,
             help: false,
+            letter: None,
             message: String::new(),
             ends: false,
         }
@@ -103,7 +110,7 @@ impl App {
             "nothing was changed".clone_into(&mut self.message);
             return Ok(());
         }
-        if std::mem::take(&mut self.help) {
+        if std::mem::take(&mut self.help) || self.letter.take().is_some() {
             return Ok(());
         }
         match key.code {
@@ -117,6 +124,10 @@ impl App {
             KeyCode::PageUp => self.select(|at| at.saturating_sub(10)),
             KeyCode::Home => self.select(|_| 0),
             KeyCode::End => self.select(|_| usize::MAX),
+            KeyCode::Enter if self.pane == Pane::Dead => {
+                let dead = self.selected(Pane::Dead).map(|at| self.figures.dead[at].id);
+                self.letter = dead.map(|id| conn.broker().message(id)).transpose()?.flatten();
+            }
             KeyCode::Char('p') => return self.pause(conn),
             KeyCode::Char('r') => return self.ask(Action::Retry, conn),
             KeyCode::Char('d') => return self.ask(Action::Delete, conn),
@@ -142,10 +153,10 @@ impl App {
         let Some(topic) = topics.get_mut(at).filter(|_| self.pane == Pane::Topics) else { return Ok(()) };
         let name = output::cell(&topic.name);
         if topic.paused {
-            conn.broker().resume(&topic.name, ACTOR)?;
+            conn.broker().resume(&topic.name, &ACTOR)?;
             self.message = format!("{name} is resumed");
         } else {
-            conn.broker().pause(&topic.name, ACTOR)?;
+            conn.broker().pause(&topic.name, &ACTOR)?;
             self.message = format!("{name} is paused: what runs is finished, nothing more is begun");
         }
         topic.paused = !topic.paused;
@@ -189,7 +200,7 @@ impl App {
             Target::Topic(topic) => (Some(&**topic), None),
         };
         let details = if topic.is_some() { "all dead" } else { "" };
-        let note = Note { actor: ACTOR, action: action.as_str(), topic, message_id, details, messages: 0 };
+        let note = Note { actor: &ACTOR, action: action.as_str(), topic, message_id, details, messages: 0 };
         match &target {
             Target::One(id) => {
                 let result = conn.broker().change(&action, &[*id], Noted::New(&note))?;

@@ -7,20 +7,26 @@ use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Clear, Paragraph, Row, Sparkline, Table, TableState};
 
+use taskmq_core::message::Message;
+
 use super::app::{App, Pane};
 use super::figures::{COUNTED, Topic};
 use crate::output::cell;
 
-const HELP: [&str; 10] = [
+/// So much of a dead letter's payload is shown.
+const PAYLOAD_CHARS: usize = 1_000;
+
+const HELP: [&str; 11] = [
     "Tab ← →     the next or the last list",
     "↑ ↓ j k     select; PgUp PgDn Home End",
+    "Enter       the whole error of a dead letter",
     "p           pause or resume the selected topic",
     "r           retry: the selected dead letter, or in",
     "            the list of topics all of that topic",
     "d           delete them, likewise",
     "q Esc       leave",
     "",
-    "Counting stops at 10,000 of a topic and priority.",
+    "What waits is counted up to 50,000 of all topics.",
     "Finished messages count while they are kept.",
 ];
 
@@ -52,6 +58,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
     if app.help {
         let lines: Vec<Line<'_>> = HELP.iter().map(|line| Line::from(*line)).collect();
         popup(frame, " keys ", &lines, Color::Cyan);
+    }
+    if let Some(letter) = &app.letter {
+        draw_letter(frame, letter);
     }
     if let Some(question) = &app.question {
         let answer = Line::from(vec![
@@ -196,6 +205,17 @@ fn draw_dead(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let dead: i64 = app.figures.topics.iter().map(|topic| topic.dead).sum();
     let more = if dead >= COUNTED { "+" } else { "" };
     list(frame, area, app, Pane::Dead, table, format!(" dead letters {dead}{more} "));
+}
+
+fn draw_letter(frame: &mut Frame<'_>, letter: &Message) {
+    let attempts = format!("{} attempts, due {}", letter.attempts, letter.run_at.format("%F %T UTC"));
+    let payload: String = letter.payload.get().chars().take(PAYLOAD_CHARS).collect();
+    let error =
+        letter.error.as_deref().unwrap_or_default().lines().map(|line| Line::from(cell(line)).fg(Color::Red));
+    let mut lines = vec![Line::from(attempts).dim(), Line::default()];
+    lines.extend(error);
+    lines.extend([Line::default(), Line::from(cell(&payload))]);
+    popup(frame, &format!(" dead letter {} of {} ", letter.id, cell(&letter.topic)), &lines, Color::Red);
 }
 
 fn list(frame: &mut Frame<'_>, area: Rect, app: &App, pane: Pane, table: Table<'_>, title: String) {

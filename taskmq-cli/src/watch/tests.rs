@@ -39,7 +39,11 @@ impl Watched {
 
     fn press(&mut self, keys: &str) {
         for c in keys.chars() {
-            let code = if c == '\t' { KeyCode::Tab } else { KeyCode::Char(c) };
+            let code = match c {
+                '\t' => KeyCode::Tab,
+                '\n' => KeyCode::Enter,
+                c => KeyCode::Char(c),
+            };
             self.app.key(KeyEvent::new(code, KeyModifiers::NONE), &mut self.conn).expect("is done");
         }
     }
@@ -98,6 +102,20 @@ fn a_topic_is_paused_and_resumed_by_a_key() {
     assert!(watched.conn.broker().paused().expect("reads").is_empty());
     watched.press("jp");
     assert_eq!(watched.conn.broker().paused().expect("reads")[0].topic, "play");
+}
+
+#[test]
+fn the_whole_error_of_a_dead_letter_is_shown() {
+    let mut watched = Watched::new();
+    let AnyConnection::Sqlite(sqlite) = &mut watched.conn else { panic!("is SQLite") };
+    let error = format!("{}the end", "a word ".repeat(50));
+    sqlite.batch_execute(&format!("UPDATE taskmq_archive SET error = '{error}'")).expect("updates");
+    watched.press("\t\t");
+    assert!(!watched.shows("the end"));
+    watched.press("\n");
+    assert!(watched.shows("the end") && watched.shows("3 attempts"), "{}", watched.screen(80, 24).join("\n"));
+    watched.press("q");
+    assert!(!watched.shows("the end") && !watched.app.ends, "any key closes it");
 }
 
 #[test]

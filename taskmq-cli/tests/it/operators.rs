@@ -32,7 +32,8 @@ fn a_topic_is_paused_and_resumed() {
     let text = said(&host, &["topics"]);
     assert!(text.contains("mail is paused since") && text.contains("by taskmq-cli"), "{text}");
     let topics = host.json(&["topics", "--json"]);
-    assert_eq!(topics[0]["paused"]["actor"], "taskmq-cli", "{topics}");
+    let actor = topics[0]["paused"]["actor"].as_str();
+    assert!(actor.is_some_and(|actor| actor.starts_with("taskmq-cli")), "{topics}");
     assert_eq!((&topics[1]["topic"], &topics[1]["ready"]), (&"tpyo".into(), &0.into()), "{topics}");
     assert_eq!(said(&host, &["resume", "mail"]), "mail resumed\n");
     assert_eq!(said(&host, &["resume", "mail"]), "mail was not paused\n");
