@@ -522,5 +522,8 @@ fn death_of(worker_id: i64) -> String {
     format!("worker {worker_id:016x} died while it ran this message")
 }
 
+/// What is known of the deaths before, for which it was only suspected.
+const DEATH_IN_COMPANY: &str = "a worker died while it held this message, perhaps because of another one";
+
 /// An explanation is looked for among so many newest failures, for nothing but their ids is in an index.
 const NEW_FAILURES: i64 = 10_000;

@@ -13,7 +13,9 @@ use super::claim::{
 };
 use super::{json, transaction};
 use crate::broker::reconcile::plan;
-use crate::broker::{BatchId, Blame, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
+use crate::broker::{
+    BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody,
+};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -187,8 +189,14 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
                 conn,
                 Mysql,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                 SELECT id, attempts + suspicions, 'crash', ?, ?
-                 FROM taskmq_messages WHERE id = ?",
+                 WITH RECURSIVE earlier (n, most) AS (
+                    SELECT 0, suspicions FROM taskmq_messages WHERE id = ?
+                    UNION ALL SELECT n + 1, most FROM earlier WHERE n < most
+                 )
+                 SELECT m.id, m.attempts + n, 'crash', CASE WHEN n < most THEN ? ELSE ? END, CASE WHEN n < most THEN 'unknown' ELSE ? END
+                 FROM earlier CROSS JOIN taskmq_messages m WHERE m.id = ? ORDER BY n",
+                BigInt = culprit,
+                Text = DEATH_IN_COMPANY,
                 Text = death_of(peer.id),
                 Text = &label,
                 BigInt = culprit,

@@ -7,7 +7,9 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
 use super::claim::{self, ClaimedRow, ClaimedSql, claimed_row};
 use crate::broker::reconcile::plan;
-use crate::broker::{BatchId, Blame, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
+use crate::broker::{
+    BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody,
+};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -156,8 +158,9 @@ pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
             execute!(
                 conn, Pg,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                 SELECT id, attempts + suspicions, 'crash', ?, ?
-                 FROM taskmq_messages WHERE id = ?",
+                 SELECT id, attempts + n, 'crash', CASE WHEN n < suspicions THEN ? ELSE ? END, CASE WHEN n < suspicions THEN 'unknown' ELSE ? END
+                 FROM taskmq_messages CROSS JOIN LATERAL generate_series(0, suspicions) n WHERE id = ?",
+                Text = DEATH_IN_COMPANY,
                 Text = death_of(peer.id),
                 Text = &label,
                 BigInt = culprit,

@@ -10,7 +10,9 @@ use super::claim::{
 };
 use super::json_list;
 use crate::broker::reconcile::plan;
-use crate::broker::{BatchId, Blame, Claimed, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody};
+use crate::broker::{
+    BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody,
+};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -162,12 +164,18 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
             execute!(
                 conn, Sqlite,
                 "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                 SELECT id, attempts + suspicions, 'crash', ?, ?
-                 FROM taskmq_messages WHERE id = ? AND worker_id = ?",
+                 WITH RECURSIVE earlier (n, most) AS (
+                    SELECT 0, suspicions FROM taskmq_messages WHERE id = ? AND worker_id = ?
+                    UNION ALL SELECT n + 1, most FROM earlier WHERE n < most
+                 )
+                 SELECT m.id, m.attempts + n, 'crash', CASE WHEN n < most THEN ? ELSE ? END, CASE WHEN n < most THEN 'unknown' ELSE ? END
+                 FROM earlier CROSS JOIN taskmq_messages m WHERE m.id = ? ORDER BY n",
+                BigInt = culprit,
+                BigInt = peer.id,
+                Text = DEATH_IN_COMPANY,
                 Text = death_of(peer.id),
                 Text = &label,
                 BigInt = culprit,
-                BigInt = peer.id,
             )?;
             execute!(
                 conn, Sqlite,
