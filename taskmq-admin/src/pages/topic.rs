@@ -19,7 +19,7 @@ const SHOWN: usize = 10;
 /// So many are looked at at once,
 const PAGE: i64 = 500;
 /// and for no longer than this for each state.
-const PATIENCE: Duration = Duration::from_millis(100);
+const PATIENCE: Duration = Duration::from_millis(300);
 
 pub(crate) async fn show(page: Page, fields: Fields) -> Response {
     let name = fields.get("name").unwrap_or_default().to_owned();
@@ -116,12 +116,16 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
     let sample = page.shared.sampler.latest(&page.shared.reading).await?;
     let texts = page.texts;
     let topic = name.to_owned();
+    let figures = sample.topics.get(name).cloned().unwrap_or_default();
+    let dead = figures.dead.number > 0 || figures.dead.or_more;
     let (now, latest, paused, limited) = page
         .shared
         .reading
         .ask(move |broker| {
             let mut found = Vec::new();
-            for state in [State::Running, State::Ready, State::Retrying, State::Scheduled, State::Dead] {
+            let states = [State::Running, State::Ready, State::Retrying, State::Scheduled, State::Dead];
+            // Without any, all the dead letters of others would be looked through.
+            for state in states.into_iter().filter(|state| *state != State::Dead || dead) {
                 found.push(first(broker, Selection { topic: Some(topic.clone()), ..Selection::of(state) })?);
             }
             let found = share_out(found, SHOWN);
@@ -130,7 +134,6 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
             Ok((broker.now()?, broker.summaries(&found, None)?, paused, limited))
         })
         .await?;
-    let figures = sample.topics.get(name).cloned().unwrap_or_default();
     let looks = sample.backlog.get(&Some(name.to_owned())).map_or(&[][..], |looks| looks);
     let consumers: Vec<_> =
         sample.workers.iter().filter(|w| w.topics.split(',').any(|t| t == name)).collect();

@@ -4,7 +4,7 @@ use std::io::{IsTerminal, Write};
 
 use indicatif::{ProgressBar, ProgressStyle};
 use taskmq_core::broker::{Action, Changed, Note, Noted, Selection};
-use taskmq_core::{AnyConnection, BrokerConnection};
+use taskmq_core::{AnyConnection, BrokerConnection, State};
 
 use super::ACTOR;
 use crate::cli::ChangeArgs;
@@ -133,7 +133,7 @@ fn tell(action: &Action, args: &ChangeArgs, changed: &Changed) -> Result<()> {
             "refused": changed.refused.iter().map(refused).collect::<Vec<_>>(),
         })]);
     } else if !changed.changed.is_empty() {
-        say!("{} {}", past(action), messages(changed.changed.len()));
+        say!("{} {}", past(action, args.state), messages(changed.changed.len()));
     } else if changed.refused.is_empty() {
         say!("there are no such messages");
     }
@@ -150,8 +150,10 @@ fn tell(action: &Action, args: &ChangeArgs, changed: &Changed) -> Result<()> {
     Err(Error::Failed(lines.join("\n")))
 }
 
-fn past(action: &Action) -> &'static str {
+fn past(action: &Action, state: Option<State>) -> &'static str {
     match action {
+        // Due, or at the time that they were for.
+        Action::Retry if state == Some(State::Cancelled) => "live again:",
         Action::Retry => "made due:",
         Action::Cancel => "cancelled",
         Action::Delete => "deleted",

@@ -206,14 +206,15 @@ fn many_messages_are_changed_at_once() {
     };
     assert_eq!(change("cancel", "scheduled"), "cancelled 1200 messages\n");
     assert_eq!(change("cancel", "scheduled"), "there are no such messages\n");
-    assert_eq!(change("retry", "cancelled"), "made due: 1200 messages\n");
+    assert_eq!(change("retry", "cancelled"), "live again: 1200 messages\n");
+    assert_eq!(change("retry", "scheduled"), "made due: 1200 messages\n");
     assert_eq!(change("delete", "ready"), "deleted 1200 messages\n");
     assert_eq!(host.json(&["messages", "--json"])[0]["topic"], "few", "another topic's is left");
     host.fails(&["delete", "--state", "running", "--yes"], "running");
     host.fails(&["retry", "--state", "done", "--yes"], "produce it again");
     let mut conn = SqliteConnection::establish(&host.path("app.db").display().to_string()).expect("connects");
     conn.batch_execute(
-        "CREATE TEMP TABLE checked (n CHECK (n = '1200,1200,1200'));
+        "CREATE TEMP TABLE checked (n CHECK (n = '1200,1200,1200,1200'));
          INSERT INTO checked SELECT group_concat(messages) FROM taskmq_audit",
     )
     .expect("each is written down");
