@@ -22,6 +22,10 @@ const MEMORY_AFTER: Duration = Duration::from_secs(60);
 const SIZE_AFTER: Duration = Duration::from_secs(240);
 /// Of memory; each worker's handlers may happen to hold that much more or less.
 const SLACK_KIB: u64 = 8 * 1024;
+/// Done messages are deleted in it, as they are in the soak.
+const CALIBRATION: Duration = Duration::from_secs(90);
+/// So many wait in the calibration.
+const AHEAD: usize = 10_000;
 /// A dead letter is kept, with the errors of its attempts.
 const DEAD_LETTER_BYTES: u64 = 4 * 1024;
 /// PostgreSQL has so many dead rows at most for each message of [`BACKLOG`] seconds: it sweeps every ten here.
@@ -64,7 +68,11 @@ pub fn soak(mut ground: Ground, length: Duration) -> Soak {
     let mut conn = ground.connect();
     ground.start_workers(WORKERS);
     ground.wait_for_workers();
-    let drained = calibrate(&mut ground, if length < MEMORY_AFTER { 2_000 } else { 10_000 });
+    let drained = if length < SIZE_AFTER {
+        calibrate(&mut ground, if length < MEMORY_AFTER { 2_000 } else { 10_000 }, Duration::ZERO)
+    } else {
+        calibrate(&mut ground, 10_000, CALIBRATION)
+    };
     let calibrated = ground.produced.len();
     let rate = SHARE * drained;
     let pids = ground.pids();
@@ -118,15 +126,21 @@ fn failures(number: usize) -> u32 {
     }
 }
 
-/// Messages in a second, from the first that is produced to the last that is over.
-fn calibrate(ground: &mut Ground, messages: usize) -> f64 {
+/// Messages in a second, from the first that is produced to the last that is over: so many at least, for so long.
+fn calibrate(ground: &mut Ground, messages: usize, time: Duration) -> f64 {
     let mut conn = ground.connect();
     let began = Instant::now();
-    for _ in 0..messages / 100 {
-        ground.produce(&mut conn, Topic::Load, 100, |_| 0);
+    while ground.produced.len() < messages || began.elapsed() < time {
+        ground.tally.read();
+        if ground.produced.len() - ground.tally.over() < AHEAD {
+            ground.produce(&mut conn, Topic::Load, 100, |_| 0);
+        } else {
+            std::thread::sleep(PACE);
+        }
     }
-    ground.wait_until_over(messages, Duration::from_secs(120));
-    messages as f64 / began.elapsed().as_secs_f64()
+    let all = ground.produced.len();
+    ground.wait_until_over(all, Duration::from_secs(120));
+    all as f64 / began.elapsed().as_secs_f64()
 }
 
 impl Soak {
