@@ -30,7 +30,19 @@ macro_rules! listed {
         "JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) listed"
     };
 }
-pub(super) use listed;
+
+/// The live messages, and the finished ones, that have these ids.
+macro_rules! listed_messages {
+    () => {
+        concat!(listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id")
+    };
+}
+macro_rules! listed_archive {
+    () => {
+        concat!(listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id")
+    };
+}
+pub(super) use {listed, listed_archive, listed_messages};
 
 impl Administration for MysqlConnection {
     fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
@@ -225,7 +237,7 @@ impl Administration for MysqlConnection {
             concat!("SELECT m.id, m.topic, ", state!("m.worker_id > 0"), ", m.priority, m.attempts, ", micros!("m.created_at"), ", ", micros!("m.run_at"), ",
                 CAST(NULL AS SIGNED), m.unique_key, m.ordering_key, left(", payload!("m"), ", ?), CASE WHEN m.attempts > 0 THEN (SELECT left(f.error, ?) FROM taskmq_failures f
                 WHERE f.message_id = m.id ORDER BY f.attempt DESC LIMIT 1) END
-             FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
+             FROM ", listed_messages!(), "
              WHERE ? IS NULL OR LOCATE(?, ", payload!("m"), ") > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0 OR LOCATE(?, m.ordering_key) > 0
                 OR EXISTS (SELECT 1 FROM taskmq_failures f WHERE f.message_id = m.id AND LOCATE(?, f.error) > 0)"),
             Integer = Summary::PAYLOAD_CHARS,
@@ -247,7 +259,7 @@ impl Administration for MysqlConnection {
             self, Mysql => rows::SummarySql,
             concat!("SELECT a.id, a.topic, a.state, a.priority, a.attempts, ", micros!("a.created_at"), ", ", micros!("a.run_at"), ",
                 ", micros!("a.finished_at"), ", a.unique_key, a.ordering_key, left(", payload!("a"), ", ?), left(a.error, ?)
-             FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
+             FROM ", listed_archive!(), "
              WHERE ? IS NULL OR LOCATE(?, ", payload!("a"), ") > 0 OR LOCATE(?, a.headers) > 0 OR LOCATE(?, a.unique_key) > 0 OR LOCATE(?, a.ordering_key) > 0 OR LOCATE(?, a.error) > 0"),
             Integer = Summary::PAYLOAD_CHARS,
             Integer = FinishedMessage::ERROR_CHARS,
@@ -269,11 +281,9 @@ impl Administration for MysqlConnection {
             self, Mysql => (BigInt, Text),
             concat!(
                 "SELECT id, payload FROM (
-                    SELECT m.id, ", payload!("m"), " AS payload FROM ", listed!(), "
-                    STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
+                    SELECT m.id, ", payload!("m"), " AS payload FROM ", listed_messages!(), "
                     UNION ALL
-                    SELECT a.id, ", payload!("a"), " FROM ", listed!(), "
-                    STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
+                    SELECT a.id, ", payload!("a"), " FROM ", listed_archive!(), "
                  ) found WHERE length(payload) <= ?"
             ),
             Text = &ids,

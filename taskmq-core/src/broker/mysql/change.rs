@@ -4,7 +4,7 @@ use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, SmallInt, Text};
 
-use super::admin::{listed, text};
+use super::admin::{listed, listed_archive, listed_messages, text};
 use super::claim::{claim_lock, leased};
 use super::turns::pass_turns;
 use super::{json, logs, payloads, transaction};
@@ -40,12 +40,7 @@ pub(super) fn change(
                 execute!(
                     conn,
                     Mysql,
-                    concat!(
-                        "UPDATE ",
-                        listed!(),
-                        " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id SET m.priority = ?, ",
-                        out_of_line!()
-                    ),
+                    concat!("UPDATE ", listed_messages!(), " SET m.priority = ?, ", out_of_line!()),
                     Text = &live,
                     SmallInt = *priority,
                 )?;
@@ -56,8 +51,8 @@ pub(super) fn change(
                     Mysql,
                     concat!(
                         "UPDATE ",
-                        listed!(),
-                        " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
+                        listed_messages!(),
+                        "
                      SET m.run_at = greatest(CAST(? AS DATETIME(6)), CURRENT_TIMESTAMP(6)), ",
                         out_of_line!()
                     ),
@@ -80,13 +75,12 @@ fn lock(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<Vec<(MessageId,
     let ids = json(ids)?;
     let live: Vec<(MessageId, String)> = load!(
         conn, Mysql => (BigInt, Text),
-        concat!("SELECT m.id, ", state!("m.worker_id > 0"), " FROM ", listed!(), "
-         STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id FOR UPDATE"),
+        concat!("SELECT m.id, ", state!("m.worker_id > 0"), " FROM ", listed_messages!(), " FOR UPDATE"),
         Text = &ids,
     )?;
     let finished: Vec<(MessageId, String)> = load!(
         conn, Mysql => (BigInt, Text),
-        concat!("SELECT a.id, a.state FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id FOR UPDATE"),
+        concat!("SELECT a.id, a.state FROM ", listed_archive!(), " FOR UPDATE"),
         Text = &ids,
     )?;
     let live = live.into_iter().map(|(id, state)| match leased.contains(&id) {
@@ -102,8 +96,8 @@ fn make_due(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
         Mysql,
         concat!(
             "UPDATE ",
-            listed!(),
-            " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id
+            listed_messages!(),
+            "
          SET m.run_at = CURRENT_TIMESTAMP(6) WHERE m.run_at > CURRENT_TIMESTAMP(6)"
         ),
         Text = ids,
@@ -119,13 +113,13 @@ fn revive(conn: &mut MysqlConnection, ids: &str) -> Result<Vec<MessageId>> {
         concat!("INSERT INTO taskmq_messages (id, topic, priority, run_at, created_at, max_attempts, unique_key, ordering_key, headers, payload)
          SELECT a.id, a.topic, a.priority,
             CASE a.state WHEN 'cancelled' THEN greatest(a.run_at, CURRENT_TIMESTAMP(6)) ELSE CURRENT_TIMESTAMP(6) END, a.created_at, a.max_attempts, a.unique_key, a.ordering_key, a.headers, a.payload
-         FROM ", listed!(), " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id
+         FROM ", listed_archive!(), "
          ON DUPLICATE KEY UPDATE taskmq_messages.id = taskmq_messages.id"),
         Text = ids,
     )?;
     let revived: Vec<MessageId> = load!(
         conn, Mysql => BigInt,
-        concat!("SELECT m.id FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id"),
+        concat!("SELECT m.id FROM ", listed_messages!()),
         Text = ids,
     )?;
     delete_finished(conn, &json(&revived)?)?;
@@ -139,7 +133,7 @@ fn cancel(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
             max_attempts, unique_key, ordering_key, headers, payload)
          SELECT m.id, m.topic, 'cancelled', m.priority, m.run_at, m.created_at, m.claimed_at, 0, m.attempts, m.crashes,
             m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload
-         FROM ", listed!(), " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id"),
+         FROM ", listed_messages!()),
         Text = ids,
     )?;
     delete_live(conn, ids)
@@ -165,29 +159,11 @@ fn delete(conn: &mut MysqlConnection, live: &str, finished: &str) -> Result<()> 
 }
 
 fn delete_finished(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
-    execute!(
-        conn,
-        Mysql,
-        concat!(
-            "DELETE a FROM ",
-            listed!(),
-            " STRAIGHT_JOIN taskmq_archive a FORCE INDEX (PRIMARY) ON a.id = listed.id"
-        ),
-        Text = ids,
-    )?;
+    execute!(conn, Mysql, concat!("DELETE a FROM ", listed_archive!()), Text = ids)?;
     Ok(())
 }
 
 fn delete_live(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
-    execute!(
-        conn,
-        Mysql,
-        concat!(
-            "DELETE m FROM ",
-            listed!(),
-            " STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = listed.id"
-        ),
-        Text = ids,
-    )?;
+    execute!(conn, Mysql, concat!("DELETE m FROM ", listed_messages!()), Text = ids)?;
     Ok(())
 }
