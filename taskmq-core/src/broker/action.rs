@@ -1,6 +1,5 @@
 //! What a person can do with messages.
 
-use std::collections::{BTreeSet, HashMap};
 use std::fmt;
 
 use chrono::{DateTime, Utc};
@@ -103,48 +102,5 @@ impl fmt::Display for Refusal {
             Refusal::Finished => "it is finished",
             Refusal::KeyTaken => "another live message of its topic has its unique key by now",
         })
-    }
-}
-
-/// The messages that an action is about, by what it can do with each.
-pub(super) struct Sorted {
-    pub(super) live: Vec<MessageId>,
-    pub(super) finished: Vec<MessageId>,
-    pub(super) refused: Vec<(MessageId, Refusal)>,
-}
-
-impl Sorted {
-    /// `found` are the states of those that are there.
-    pub(super) fn of(action: &Action, ids: &[MessageId], found: &[(MessageId, State)]) -> Self {
-        let mut sorted = Sorted { live: Vec::new(), finished: Vec::new(), refused: Vec::new() };
-        let found: HashMap<MessageId, State> = found.iter().copied().collect();
-        // Named twice is changed once.
-        for id in ids.iter().collect::<BTreeSet<_>>() {
-            match found
-                .get(id)
-                .copied()
-                .ok_or(Refusal::NotThere)
-                .and_then(|state| action.check(state).map(|()| state))
-            {
-                Ok(state) if state.is_finished() => sorted.finished.push(*id),
-                Ok(_) => sorted.live.push(*id),
-                Err(refusal) => sorted.refused.push((*id, refusal)),
-            }
-        }
-        sorted
-    }
-
-    /// Of the finished ones only these could be revived.
-    pub(super) fn revived(&mut self, revived: &[MessageId]) {
-        let (kept, taken) = self.finished.iter().partition(|id| revived.contains(id));
-        self.finished = kept;
-        let taken: Vec<MessageId> = taken;
-        self.refused.extend(taken.into_iter().map(|id| (id, Refusal::KeyTaken)));
-    }
-
-    pub(super) fn changed(self) -> Changed {
-        let Sorted { mut live, finished, refused } = self;
-        live.extend(finished);
-        Changed { changed: live, refused }
     }
 }

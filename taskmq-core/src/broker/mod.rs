@@ -12,6 +12,7 @@ pub(crate) mod sqlite;
 mod action;
 mod administration;
 mod audit;
+mod change;
 mod claims;
 mod condition;
 mod diagnosis;

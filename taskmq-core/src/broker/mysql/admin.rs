@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::claim::{leased, next_lane};
-use super::{change, diagnosis, json, lanes, last_id, paused, transaction};
+use super::{diagnosis, json, lanes, last_id, paused, transaction};
 use crate::broker::audit::write_down_drain;
 use crate::broker::payloads::payload;
 use crate::broker::{
@@ -20,7 +20,7 @@ use crate::broker::{
     Figures, Limit, LimitedTopic, PausedTopic, RunningWorkflows, Step, WorkflowEntry, WorkflowId,
     WorkflowState, rows,
 };
-use crate::broker::{limits, workflows};
+use crate::broker::{change, limits, workflows};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result, State};
 
@@ -351,7 +351,7 @@ impl Administration for MysqlConnection {
     }
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
-        change::change(self, action, ids, noted)
+        transaction(self, |conn| change::change(conn, action, ids, noted))
     }
 
     fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {

@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
 
 use super::payloads::payload;
-use super::{change, diagnosis, paused};
+use super::{diagnosis, paused};
 use crate::broker::audit::write_down_drain;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
@@ -20,7 +20,7 @@ use crate::broker::{
     Figures, Limit, LimitedTopic, PausedTopic, RunningWorkflows, Step, WorkflowEntry, WorkflowId,
     WorkflowState, rows,
 };
-use crate::broker::{limits, workflows};
+use crate::broker::{change, limits, workflows};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
@@ -369,7 +369,7 @@ impl Administration for PgConnection {
     }
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
-        change::change(self, action, ids, noted)
+        self.transaction(|conn| change::change(conn, action, ids, noted))
     }
 
     fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {

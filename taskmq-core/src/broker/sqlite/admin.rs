@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
-use super::{change, diagnosis, json_list, paused};
+use super::{diagnosis, json_list, paused};
 use crate::broker::audit::write_down_drain;
 use crate::broker::payloads::payload;
 use crate::broker::{
@@ -20,7 +20,7 @@ use crate::broker::{
     Figures, Limit, LimitedTopic, PausedTopic, RunningWorkflows, Step, WorkflowEntry, WorkflowId,
     WorkflowState, rows,
 };
-use crate::broker::{limits, workflows};
+use crate::broker::{change, limits, workflows};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
@@ -392,7 +392,7 @@ impl Administration for SqliteConnection {
     }
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
-        change::change(self, action, ids, noted)
+        self.immediate_transaction(|conn| change::change(conn, action, ids, noted))
     }
 
     fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {

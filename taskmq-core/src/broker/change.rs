@@ -1,0 +1,108 @@
+//! How a change that a person wants is made, on each database the same; its statements are theirs.
+
+use std::collections::{BTreeSet, HashMap};
+
+use chrono::{DateTime, Utc};
+
+use super::audit::write_down;
+use super::{Action, Administration, Changed, Noted, Refusal};
+use crate::{MessageId, Result, State};
+
+/// The statements, in a transaction that is open.
+pub(super) trait Changing: Administration {
+    /// The states of those that are there. Nobody else changes them, or claims them, until the end of the transaction.
+    fn lock(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>>;
+
+    /// Waiting ones become due now.
+    fn make_due(&mut self, ids: &[MessageId]) -> Result<()>;
+
+    /// Finished ones live again. Gives those that no live message with their key is in the way of.
+    fn revive(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>>;
+
+    /// Waiting ones are finished: cancelled.
+    fn take_back(&mut self, ids: &[MessageId]) -> Result<()>;
+
+    /// With all that is known of them.
+    fn delete(&mut self, live: &[MessageId], finished: &[MessageId]) -> Result<()>;
+
+    fn set_priority(&mut self, ids: &[MessageId], priority: i16) -> Result<()>;
+
+    /// Now, if that is over.
+    fn set_run_at(&mut self, ids: &[MessageId], at: DateTime<Utc>) -> Result<()>;
+
+    /// Gives the turns of these, which wait no more, to the next of their ordering keys.
+    fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()>;
+}
+
+/// Does it, in a transaction that is open.
+pub(super) fn change(
+    broker: &mut impl Changing,
+    action: &Action,
+    ids: &[MessageId],
+    noted: Noted<'_>,
+) -> Result<Changed> {
+    let mut sorted = Sorted::of(action, ids, &broker.lock(ids)?);
+    match action {
+        Action::Retry => {
+            broker.make_due(&sorted.live)?;
+            let revived = broker.revive(&sorted.finished)?;
+            sorted.revived(&revived);
+        }
+        Action::Cancel => {
+            broker.take_back(&sorted.live)?;
+            broker.pass_turns(&sorted.live)?;
+        }
+        Action::Delete => {
+            broker.delete(&sorted.live, &sorted.finished)?;
+            broker.pass_turns(&sorted.live)?;
+        }
+        Action::Priority(priority) => broker.set_priority(&sorted.live, *priority)?,
+        Action::RunAt(at) => broker.set_run_at(&sorted.live, *at)?,
+    }
+    let changed = sorted.changed();
+    write_down(broker, noted, &changed.changed)?;
+    Ok(changed)
+}
+
+/// The messages that an action is about, by what it can do with each.
+struct Sorted {
+    live: Vec<MessageId>,
+    finished: Vec<MessageId>,
+    refused: Vec<(MessageId, Refusal)>,
+}
+
+impl Sorted {
+    /// `found` are the states of those that are there.
+    fn of(action: &Action, ids: &[MessageId], found: &[(MessageId, State)]) -> Self {
+        let mut sorted = Sorted { live: Vec::new(), finished: Vec::new(), refused: Vec::new() };
+        let found: HashMap<MessageId, State> = found.iter().copied().collect();
+        // Named twice is changed once.
+        for id in ids.iter().collect::<BTreeSet<_>>() {
+            match found
+                .get(id)
+                .copied()
+                .ok_or(Refusal::NotThere)
+                .and_then(|state| action.check(state).map(|()| state))
+            {
+                Ok(state) if state.is_finished() => sorted.finished.push(*id),
+                Ok(_) => sorted.live.push(*id),
+                Err(refusal) => sorted.refused.push((*id, refusal)),
+            }
+        }
+        sorted
+    }
+
+    /// Of the finished ones only these could be revived.
+    fn revived(&mut self, revived: &[MessageId]) {
+        let (kept, taken) = self.finished.iter().partition(|id| revived.contains(id));
+        self.finished = kept;
+        let taken: Vec<MessageId> = taken;
+        self.refused.extend(taken.into_iter().map(|id| (id, Refusal::KeyTaken)));
+    }
+
+    fn changed(self) -> Changed {
+        let Sorted { mut live, finished, refused } = self;
+        live.extend(finished);
+        Changed { changed: live, refused }
+    }
+}
