@@ -4,8 +4,8 @@ use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
 use taskmq_core::broker::{
-    Broker, FailedLately, FinishedMessage, HeldMessage, LimitedTopic, PausedTopic, Place, ProducedMessage,
-    Span, WorkerEntry,
+    Broker, FailedLately, FinishedMessage, HeldMessage, LaneCount, LimitedTopic, PausedTopic, Place,
+    ProducedMessage, Span, WorkerEntry,
 };
 use taskmq_core::{MessageId, Result, State};
 
@@ -98,8 +98,7 @@ impl Sample {
     pub(crate) fn read(broker: &mut dyn Broker) -> Result<Self> {
         let now = broker.now()?;
         let lanes = broker.lanes(LANES)?;
-        let number = i64::try_from(lanes.len().max(1)).unwrap_or(i64::MAX);
-        let at_most = (50_000 / number).clamp(50, 20_000);
+        let at_most = LaneCount::bound(lanes.len());
         let mut topics: BTreeMap<String, Figures> = BTreeMap::new();
         for (lane, count) in lanes.iter().zip(broker.count_lanes(&lanes, at_most)?) {
             let figures = topics.entry(lane.topic.clone()).or_default();

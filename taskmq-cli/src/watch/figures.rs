@@ -4,15 +4,11 @@ use std::collections::{BTreeMap, HashMap};
 use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use taskmq_core::broker::{FinishedMessage, Place, RunningWorkflows, Span, WorkerEntry};
+use taskmq_core::broker::{FinishedMessage, LaneCount, Place, RunningWorkflows, Span, WorkerEntry};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Result, State};
 
-/// Counting stops here, so that a second's look costs the same however long the backlog is;
+/// Counting stops here, so that a second's look costs the same however many there are.
 pub(super) const COUNTED: i64 = 10_000;
-/// and what waits is counted up to so many of all lanes together,
-const WAITING: i64 = 50_000;
-/// but of each at least up to this.
-const WAITING_OF_A_LANE: i64 = 50;
 /// Topics times priorities.
 const LANES: usize = 1000;
 const WORKERS: i64 = 1000;
@@ -74,8 +70,7 @@ pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
     let broker = conn.broker();
     let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
     let lanes = broker.lanes(LANES)?;
-    let number = i64::try_from(lanes.len().max(1)).unwrap_or(i64::MAX);
-    let at_most = (WAITING / number).clamp(WAITING_OF_A_LANE, COUNTED);
+    let at_most = LaneCount::bound(lanes.len());
     let counts = broker.count_lanes(&lanes, at_most)?;
     for (lane, count) in lanes.into_iter().zip(counts) {
         let topic = topics.entry(lane.topic).or_default();

@@ -27,6 +27,20 @@ pub struct LaneCount {
     pub oldest_due: Option<DateTime<Utc>>,
 }
 
+impl LaneCount {
+    /// How far each kind of message is counted in each of so many lanes, when all of them together are to stay a matter of
+    /// milliseconds: to 50,000 divided among them, but to 50 at least and 20,000 at most.
+    ///
+    /// ```
+    /// use taskmq_core::broker::LaneCount;
+    /// assert_eq!([0, 5, 100_000].map(LaneCount::bound), [20_000, 10_000, 50]);
+    /// ```
+    pub fn bound(lanes: usize) -> i64 {
+        let lanes = i64::try_from(lanes.max(1)).unwrap_or(i64::MAX);
+        (50_000 / lanes).clamp(50, 20_000)
+    }
+}
+
 /// A place in an order by time; messages of the same time follow by id.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub struct Place {
