@@ -20,11 +20,16 @@ pub(crate) enum Error {
     Admin(#[from] taskmq_admin::Error),
     #[error("{0}")]
     Failed(String),
+    #[error("interrupted after {done} of {total} messages: the rest is as it was")]
+    Interrupted { done: usize, total: usize },
 }
 
 pub(crate) type Result<T> = std::result::Result<T, Error>;
 
 impl Error {
+    /// As shells have it of a program that Ctrl-C ended.
+    pub(crate) const INTERRUPTED: u8 = 130;
+
     /// 2 for what was refused before anything was done, 1 for what failed.
     pub(crate) fn exit_code(&self) -> ExitCode {
         match self {
@@ -48,6 +53,7 @@ impl Error {
                 | taskmq_admin::Error::Password(_)
                 | taskmq_admin::Error::Host { .. },
             ) => ExitCode::from(2),
+            Error::Interrupted { .. } => ExitCode::from(Self::INTERRUPTED),
             Error::Admin(_) | Error::File { .. } | Error::Queue(_) | Error::Failed(_) => ExitCode::FAILURE,
         }
     }

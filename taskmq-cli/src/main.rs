@@ -11,6 +11,7 @@ mod doctor;
 mod error;
 mod init;
 mod payload;
+mod progress;
 mod schema;
 mod selection;
 #[cfg(feature = "watch")]

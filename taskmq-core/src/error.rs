@@ -63,7 +63,13 @@ pub enum Error {
         /// The delay that was asked for.
         delay: std::time::Duration,
     },
-    /// A schedule that cannot be stored, or is not there.
+    /// A schedule that is not there.
+    #[error("schedule {name:?}: there is none of this name")]
+    NoSchedule {
+        /// The name that was asked for, cut to 100 characters.
+        name: String,
+    },
+    /// A schedule that cannot be stored, or not be removed.
     #[error("schedule {name:?}: {problem}")]
     Schedule {
         /// Its name, cut to 100 characters.

@@ -2,14 +2,14 @@
 
 use std::io::{IsTerminal, Write};
 
-use indicatif::{ProgressBar, ProgressStyle};
 use taskmq_core::broker::{Action, Changed, Note, Noted, Selection};
 use taskmq_core::{AnyConnection, BrokerConnection, State};
 
 use super::ACTOR;
 use crate::cli::ChangeArgs;
 use crate::error::{Error, Result};
-use crate::selection::each_page;
+use crate::progress::Progress;
+use crate::selection::{self, count};
 use crate::{database, output};
 
 pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Result<()> {
@@ -34,13 +34,10 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         Ok::<_, Error>(selection.as_of(now))
     });
     let selection = selection.transpose()?;
-    let mut total = args.ids.len();
-    if let Some(selection) = &selection {
-        each_page(&mut conn, selection, |_, ids| {
-            total += ids.len();
-            Ok(())
-        })?;
-    }
+    let total = match &selection {
+        None => args.ids.len(),
+        Some(selection) => count(&mut conn, selection)?,
+    };
     if args.dry_run {
         if args.json {
             output::json(&[serde_json::json!({ "messages": total })]);
@@ -49,15 +46,16 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         }
         return Ok(());
     }
-    let changed = match &selection {
-        None => conn.broker().change(action, &args.ids, Noted::New(&note(action, args, "")))?,
-        Some(_) if total == 0 => Changed::default(),
+    let (changed, end) = match &selection {
+        None => (conn.broker().change(action, &args.ids, Noted::New(&note(action, args, "")))?, Ok(())),
+        Some(_) if total == 0 => (Changed::default(), Ok(())),
         Some(selection) => {
             confirm(&format!("{} {}", action.as_str(), messages(total)), args.yes)?;
             change_all(&mut conn, action, args, selection, total)?
         }
     };
-    tell(action, args, &changed)
+    let told = tell(action, args, &changed);
+    end.and(told)
 }
 
 fn change_all(
@@ -66,33 +64,17 @@ fn change_all(
     args: &ChangeArgs,
     selection: &Selection,
     total: usize,
-) -> Result<Changed> {
+) -> Result<(Changed, Result<()>)> {
     let note = conn.broker().note(&note(action, args, &selection.to_string()))?;
-    let bar = progress(total);
+    let progress = Progress::of(total);
     let mut all = Changed::default();
-    // Each page is a transaction, and noted by it: to stop between two loses nothing.
-    each_page(conn, selection, |conn, ids| {
-        let changed = conn.broker().change(action, ids, Noted::Under(note))?;
-        bar.inc(u64::try_from(ids.len()).unwrap_or_default());
+    selection::change(conn, action, selection, note, |changed| {
+        let looked_at = changed.changed.len() + changed.refused.len();
         all.changed.extend(changed.changed);
         all.refused.extend(changed.refused);
-        Ok(())
+        progress.after(looked_at)
     })?;
-    bar.finish_and_clear();
-    Ok(all)
-}
-
-/// Of so many messages; only on a terminal.
-pub(crate) fn progress(total: usize) -> ProgressBar {
-    let bar = if std::io::stderr().is_terminal() {
-        ProgressBar::new(u64::try_from(total).unwrap_or(u64::MAX))
-    } else {
-        ProgressBar::hidden()
-    };
-    if let Ok(style) = ProgressStyle::with_template("{wide_bar} {pos}/{len} {eta}") {
-        bar.set_style(style);
-    }
-    bar
+    Ok((all, progress.end()))
 }
 
 fn note<'a>(action: &'a Action, args: &'a ChangeArgs, details: &'a str) -> Note<'a> {
@@ -152,9 +134,12 @@ fn tell(action: &Action, args: &ChangeArgs, changed: &Changed) -> Result<()> {
 
 fn past(action: &Action, state: Option<State>) -> &'static str {
     match action {
-        // Due, or at the time that they were for.
-        Action::Retry if state == Some(State::Cancelled) => "live again:",
-        Action::Retry => "made due:",
+        Action::Retry => match state {
+            None => "retried",
+            // Some at the time that they were for.
+            Some(State::Cancelled) => "live again:",
+            Some(_) => "made due:",
+        },
         Action::Cancel => "cancelled",
         Action::Delete => "deleted",
         Action::Priority(_) | Action::RunAt(_) => "changed",

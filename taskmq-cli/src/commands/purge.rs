@@ -1,11 +1,12 @@
-use taskmq_core::broker::{Action, Note, Noted, Selection};
+use taskmq_core::broker::{Action, Note, Selection};
 use taskmq_core::{BrokerConnection, State};
 
 use super::ACTOR;
-use super::change::{confirm, messages, progress};
+use super::change::{confirm, messages};
 use crate::cli::PurgeArgs;
 use crate::error::{Error, Result};
-use crate::selection::each_page;
+use crate::progress::Progress;
+use crate::selection::{self, count};
 use crate::when::When;
 use crate::{database, output};
 
@@ -27,10 +28,7 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
         .collect();
     let mut total = 0;
     for selection in &selections {
-        each_page(&mut conn, selection, |_, ids| {
-            total += ids.len();
-            Ok(())
-        })?;
+        total += count(&mut conn, selection)?;
     }
     if args.dry_run {
         if args.json {
@@ -40,7 +38,7 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
         }
         return Ok(());
     }
-    let mut deleted = 0;
+    let (mut deleted, mut end) = (0, Ok(()));
     if total > 0 {
         confirm(&format!("delete {}", messages(total)), args.yes)?;
         let names = states.iter().map(State::to_string).collect::<Vec<_>>().join(", ");
@@ -58,16 +56,17 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
             details: &details,
             messages: 0,
         })?;
-        let bar = progress(total);
+        let progress = Progress::of(total);
         for selection in &selections {
-            // Each page is a transaction, and noted by it: to stop between two loses nothing.
-            each_page(&mut conn, selection, |conn, ids| {
-                deleted += conn.broker().change(&action, ids, Noted::Under(note))?.changed.len();
-                bar.inc(u64::try_from(ids.len()).unwrap_or_default());
-                Ok(())
+            let all = selection::change(&mut conn, &action, selection, note, |changed| {
+                deleted += changed.changed.len();
+                progress.after(changed.changed.len() + changed.refused.len())
             })?;
+            if !all {
+                break;
+            }
         }
-        bar.finish_and_clear();
+        end = progress.end();
     }
     if args.json {
         output::json(&[serde_json::json!({ "deleted": deleted })]);
@@ -76,5 +75,5 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
     } else {
         say!("deleted {}", messages(deleted));
     }
-    Ok(())
+    end
 }

@@ -46,7 +46,7 @@ fn find(workers: Vec<WorkerEntry>, name: &str) -> Result<WorkerEntry> {
             Err(Error::Refused(format!("more than one worker is called {name}: give its id")))
         }
         (None, _) => {
-            Err(Error::Refused(format!("no worker {name} runs: taskmq-cli workers lists those that do")))
+            Err(Error::Failed(format!("no worker {name} runs: taskmq-cli workers lists those that do")))
         }
     }
 }

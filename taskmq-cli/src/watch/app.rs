@@ -1,5 +1,6 @@
 //! What is selected, what keys do, and what is done.
 
+use std::ops::ControlFlow;
 use std::sync::LazyLock;
 
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
@@ -12,7 +13,7 @@ use crate::commands::actor;
 use crate::commands::change::messages;
 use crate::error::Result;
 use crate::output;
-use crate::selection::each_page;
+use crate::selection::{self, count};
 
 static ACTOR: LazyLock<String> = LazyLock::new(|| actor("taskmq-cli watch"));
 
@@ -35,8 +36,8 @@ pub(super) struct Question {
 #[derive(Clone, Debug)]
 enum Target {
     One(MessageId),
-    /// All dead letters of a topic.
-    Topic(String),
+    /// The dead letters of a topic that were counted.
+    Topic(Box<Selection>),
 }
 
 #[derive(Debug)]
@@ -174,17 +175,15 @@ impl App {
             }
             Pane::Topics => {
                 let topic = self.figures.topics[at].name.clone();
-                let mut total = 0;
-                each_page(conn, &dead_of(&topic), |_, ids| {
-                    total += ids.len();
-                    Ok(())
-                })?;
+                // The question may stay open for long.
+                let selection = dead_of(&topic).as_of(conn.broker().now()?);
+                let total = count(conn, &selection)?;
                 if total == 0 {
                     self.message = format!("{} has no dead letters", output::cell(&topic));
                     return Ok(());
                 }
                 let what = format!("{}, the dead letters of {}", messages(total), output::cell(&topic));
-                (Target::Topic(topic), what)
+                (Target::Topic(Box::new(selection)), what)
             }
         };
         self.question = Some(Question { text: format!("{} {what}?", action.as_str()), action, target });
@@ -195,25 +194,30 @@ impl App {
         let Question { action, target, .. } = question;
         let mut changed = 0;
         let mut refused = Vec::new();
-        let (topic, message_id) = match &target {
-            Target::One(id) => (None, Some(*id)),
-            Target::Topic(topic) => (Some(&**topic), None),
+        let (topic, message_id, details) = match &target {
+            Target::One(id) => (None, Some(*id), String::new()),
+            Target::Topic(selection) => (selection.topic.as_deref(), None, selection.to_string()),
         };
-        let details = if topic.is_some() { "all dead" } else { "" };
-        let note = Note { actor: &ACTOR, action: action.as_str(), topic, message_id, details, messages: 0 };
+        let note = Note {
+            actor: &ACTOR,
+            action: action.as_str(),
+            topic,
+            message_id,
+            details: &details,
+            messages: 0,
+        };
         match &target {
             Target::One(id) => {
                 let result = conn.broker().change(&action, &[*id], Noted::New(&note))?;
                 changed += result.changed.len();
                 refused.extend(result.refused);
             }
-            Target::Topic(topic) => {
+            Target::Topic(selection) => {
                 let note = conn.broker().note(&note)?;
-                each_page(conn, &dead_of(topic), |conn, ids| {
-                    let result = conn.broker().change(&action, ids, Noted::Under(note))?;
+                selection::change(conn, &action, selection, note, |result| {
                     changed += result.changed.len();
                     refused.extend(result.refused);
-                    Ok(())
+                    ControlFlow::Continue(())
                 })?;
             }
         }

@@ -2,9 +2,11 @@
 
 use std::fs;
 use std::process::{Command, Stdio};
+use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
 use diesel::{Connection, SqliteConnection};
+use taskmq_core::{BrokerConnection, State};
 
 use crate::host::{Host, MAIN, MANIFEST};
 
@@ -218,6 +220,44 @@ fn many_messages_are_changed_at_once() {
          INSERT INTO checked SELECT group_concat(messages) FROM taskmq_audit",
     )
     .expect("each is written down");
+}
+
+#[cfg(unix)]
+#[test]
+fn a_change_of_many_says_how_far_it_was_when_it_is_interrupted() {
+    const ALL: usize = 200_000;
+    let host = migrated();
+    let lines: String = (0..ALL).map(|n| format!("{n}\n")).collect();
+    fs::write(host.path("many.jsonl"), lines).expect("a file");
+    assert!(host.run(&["produce", "many", "--file", "many.jsonl", "--delay", "1h"]).status.success());
+    let change = Command::new(env!("CARGO_BIN_EXE_taskmq-cli"))
+        .args(["cancel", "--state", "scheduled", "--yes"])
+        .current_dir(host.path(""))
+        .env_remove("DATABASE_URL")
+        .stdout(Stdio::piped())
+        .stderr(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let mut conn = SqliteConnection::establish(&host.path("app.db").display().to_string()).expect("connects");
+    let cancelled = |conn: &mut SqliteConnection| -> usize {
+        let counted = conn.broker().count_finished(State::Cancelled, i64::MAX).expect("counts");
+        counted.iter().map(|(_, number)| usize::try_from(*number).expect("a number")).sum()
+    };
+    let began = Instant::now();
+    while cancelled(&mut conn) == 0 {
+        assert!(began.elapsed() < Duration::from_secs(60), "nothing is cancelled");
+    }
+    let sent = Command::new("kill").args(["-INT", &change.id().to_string()]).status().expect("kills");
+    assert!(sent.success());
+    let out = change.wait_with_output().expect("ends");
+    let done = cancelled(&mut conn);
+    assert!(done < ALL);
+    assert_eq!(String::from_utf8_lossy(&out.stdout), format!("cancelled {done} messages\n"));
+    let said = format!("interrupted after {done} of {ALL} messages: the rest is as it was");
+    assert!(String::from_utf8_lossy(&out.stderr).contains(&said), "{}", String::from_utf8_lossy(&out.stderr));
+    assert_eq!(out.status.code(), Some(130));
+    let note = conn.broker().notes(i64::MAX, 1).expect("reads").remove(0);
+    assert_eq!(usize::try_from(note.messages).expect("a number"), done, "all of it is noted");
 }
 
 #[test]

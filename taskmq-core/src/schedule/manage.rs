@@ -14,7 +14,7 @@ pub fn list(conn: &mut impl BrokerConnection) -> Result<Vec<Schedule>> {
 /// Lets a schedule tick no more, and notes it. `false`: it was paused already.
 ///
 /// # Errors
-/// [`Error::Schedule`] when there is none of this name, and what the database reports.
+/// [`Error::NoSchedule`] when there is none of this name, and what the database reports.
 pub fn pause(conn: &mut impl BrokerConnection, name: &str, actor: &str) -> Result<bool> {
     set_paused(conn.broker(), name, true, actor)
 }
@@ -30,7 +30,7 @@ pub fn resume(conn: &mut impl BrokerConnection, name: &str, actor: &str) -> Resu
 /// Removes a schedule, and notes it. The messages that it has enqueued stay.
 ///
 /// # Errors
-/// [`Error::Schedule`] when there is none of this name, or when its consumer declares it; and what the database reports.
+/// As [`pause`]; and [`Error::Schedule`] when its consumer declares it.
 pub fn remove(conn: &mut impl BrokerConnection, name: &str, actor: &str) -> Result<()> {
     atomically(conn.broker(), |broker| {
         let schedule = find(broker, name)?;
@@ -73,10 +73,11 @@ fn set_paused(broker: &mut dyn Broker, name: &str, paused: bool, actor: &str) ->
 }
 
 fn find(broker: &mut dyn Broker, name: &str) -> Result<Schedule> {
-    broker.schedules(Some(name))?.into_iter().next().ok_or_else(|| Error::Schedule {
-        name: name.chars().take(100).collect(),
-        problem: "there is none of this name".to_owned(),
-    })
+    broker
+        .schedules(Some(name))?
+        .into_iter()
+        .next()
+        .ok_or_else(|| Error::NoSchedule { name: name.chars().take(100).collect() })
 }
 
 fn note(

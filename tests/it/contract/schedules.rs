@@ -236,7 +236,7 @@ fn what_people_do_is_noted(db: &TestDatabase) {
         schedule::run_now(&mut conn, "s", "me").map(drop),
         schedule::remove(&mut conn, "s", "me"),
     ] {
-        assert!(matches!(missing, Err(Error::Schedule { .. })), "{missing:?}");
+        assert!(matches!(missing, Err(Error::NoSchedule { .. })), "{missing:?}");
     }
     // Inside a transaction of the host's own, on every database.
     yearly("s").store(&mut conn).expect("stores");
