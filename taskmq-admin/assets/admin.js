@@ -3,6 +3,10 @@
 (() => {
   const root = document.body.dataset.root;
 
+  // What was just done is said once: not again when the page is loaded anew, or kept.
+  const address = new URL(location.href);
+  if (address.searchParams.has("told")) { address.searchParams.delete("told"); history.replaceState(null, "", address); }
+
   // Makes `old` what `fresh` is, and leaves alone what is the same, so that focus and selection stay.
   const morph = (old, fresh) => {
     // The row that keys have come to stays marked.
@@ -122,6 +126,12 @@
   // Where the pages do not all fit beside each other, this one is among those that are seen.
   const here = document.querySelector(".side nav [aria-current]");
   if (here) document.querySelector(".side nav").scrollLeft = here.offsetLeft - 40;
+
+  // Of a picture that is wider than its place, this message's step is seen, or the middle, where most begin.
+  for (const graph of document.querySelectorAll(".graph")) {
+    const own = graph.querySelector(".own")?.getBoundingClientRect(), place = graph.getBoundingClientRect();
+    graph.scrollLeft = own ? own.left + own.width / 2 - place.left - place.width / 2 : (graph.scrollWidth - graph.clientWidth) / 2;
+  }
 
   // What the consumer of the topic reads that is typed or chosen.
   const schema = document.querySelector("[data-schema]"), topic = document.querySelector(".produce [name=topic]");

@@ -12,9 +12,12 @@ use maud::Markup;
 use crate::Actor;
 use crate::access::SignedIn;
 use crate::admin::Shared;
+use crate::fields::{Fields, query};
 use crate::problem::Problem;
 use crate::texts::{CHINESE, ENGLISH, Texts};
 
+/// In the address that a change leads to.
+const TOLD: &str = "told";
 pub(crate) const THEME: &str = "taskmq_theme";
 pub(crate) const LANGUAGE: &str = "taskmq_language";
 
@@ -51,23 +54,28 @@ pub(crate) struct Page {
     pub(crate) root: String,
     /// From there to this page.
     pub(crate) here: String,
+    /// What was just done, and led here.
+    pub(crate) told: Option<&'static str>,
 }
 
 impl FromRequestParts<Arc<Shared>> for Page {
     type Rejection = std::convert::Infallible;
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Self::Rejection> {
+        let Ok(fields) = Fields::from_request_parts(parts, shared).await;
         let original = parts.extensions.get::<OriginalUri>().map_or(parts.uri.path(), |uri| uri.0.path());
         let theme = cookie(&parts.headers, THEME);
         let inner = parts.uri.path_and_query().map_or("/", |inner| inner.as_str());
+        let texts = texts(&parts.headers);
         Ok(Self {
             shared: Arc::clone(shared),
-            texts: texts(&parts.headers),
+            texts,
             theme: Theme::ALL.into_iter().find(|t| Some(t.as_str()) == theme).unwrap_or(Theme::Auto),
             actor: parts.extensions.get::<Actor>().cloned().unwrap_or_default(),
             signed_in: parts.extensions.get::<SignedIn>().is_some(),
             root: root(parts.uri.path(), original),
             here: inner.trim_start_matches('/').to_owned(),
+            told: fields.get(TOLD).and_then(|done| texts.told(done)),
         })
     }
 }
@@ -81,6 +89,13 @@ impl Page {
     /// Sends the browser there.
     pub(crate) fn redirect(&self, path: &str) -> Response {
         (StatusCode::SEE_OTHER, [(LOCATION, self.to(path))]).into_response()
+    }
+
+    /// Sends the browser there after a change, which that page then tells of.
+    pub(crate) fn done(&self, done: &str, path: &str) -> Response {
+        let told = query(&[(TOLD, done)]);
+        let told = if path.contains('?') { told.replacen('?', "&", 1) } else { told };
+        self.redirect(&format!("{path}{told}"))
     }
 
     /// The whole page, or why there is none.

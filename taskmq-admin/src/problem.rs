@@ -1,7 +1,8 @@
 //! Why a page cannot be shown or a change cannot be made.
 
 use axum::http::StatusCode;
-use taskmq_core::Error;
+use taskmq_core::broker::Refusal;
+use taskmq_core::{Error, MessageId};
 
 #[derive(Debug)]
 pub(crate) enum Problem {
@@ -11,6 +12,8 @@ pub(crate) enum Problem {
     NotFound,
     /// What was asked for makes no sense, in words for people.
     Refused(String),
+    /// A message is not changed.
+    Unchanged(MessageId, Refusal),
     /// No connection was free.
     Busy,
 }
@@ -21,6 +24,7 @@ impl std::fmt::Display for Problem {
             Problem::Queue(error) => error.fmt(f),
             Problem::NotFound => f.write_str("not found"),
             Problem::Refused(words) => f.write_str(words),
+            Problem::Unchanged(id, why) => write!(f, "message {id}: {why}"),
             Problem::Busy => f.write_str("the database is busy"),
         }
     }
@@ -37,6 +41,7 @@ impl Problem {
         match self {
             Problem::NotFound => StatusCode::NOT_FOUND,
             Problem::Refused(_) => StatusCode::UNPROCESSABLE_ENTITY,
+            Problem::Unchanged(..) => StatusCode::CONFLICT,
             Problem::Busy => StatusCode::SERVICE_UNAVAILABLE,
             Problem::Queue(error) => match error {
                 Error::Topic { .. }
@@ -49,9 +54,10 @@ impl Problem {
                 | Error::Cron { .. }
                 | Error::Limit { .. }
                 | Error::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
-                Error::Message { .. } | Error::Schedule { .. } | Error::Workflow { .. } => {
-                    StatusCode::CONFLICT
-                }
+                Error::Message { .. }
+                | Error::NoSchedule { .. }
+                | Error::Schedule { .. }
+                | Error::Workflow { .. } => StatusCode::CONFLICT,
                 Error::ReadOnly(_) => StatusCode::FORBIDDEN,
                 _ => StatusCode::SERVICE_UNAVAILABLE,
             },

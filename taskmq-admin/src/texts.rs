@@ -1,7 +1,7 @@
 //! All that the pages say, in each language.
 
 use taskmq_core::State;
-use taskmq_core::broker::{StepState, WorkflowState};
+use taskmq_core::broker::{Refusal, StepState, WorkflowState};
 
 /// Each text with its English and its Chinese: one that is missing does not compile.
 macro_rules! texts {
@@ -230,6 +230,23 @@ texts! {
     misfit: "The consumer of this topic could not read this payload:", "该主题的消费者无法读取此负载：";
     whole_payload: "the payload", "整个负载";
     optional: "optional", "可选";
+    told_produce: "The message was produced.", "消息已投递。";
+    told_retry: "It waits for a worker, or for its time.", "正在等待工作进程，或等待其到期时间。";
+    told_cancel: "It was cancelled.", "已取消。";
+    told_delete: "The message was deleted.", "消息已删除。";
+    told_priority: "The priority was set.", "优先级已设置。";
+    told_run_at: "The time was set.", "到期时间已设置。";
+    told_pause: "It was paused.", "已暂停。";
+    told_resume: "It goes on.", "已恢复。";
+    told_limit: "The limit was set.", "限制已设置。";
+    told_lift_limit: "The limit was lifted.", "限制已解除。";
+    told_drain: "The worker was told to end: it takes no more messages.", "已通知工作进程退出：它不再领取消息。";
+    told_retry_steps: "What was stuck waits for a worker.", "受阻的步骤正在等待工作进程。";
+    refused_not_there: "There is no such message any more.", "消息已不存在。";
+    refused_running: "It is running: it belongs to its worker until it ends.", "消息正在运行，在结束前归其工作进程所有。";
+    refused_done: "It is done: produce a copy if it is to run again.", "消息已完成：如需再次运行，请投递副本。";
+    refused_finished: "It is finished.", "消息已结束。";
+    refused_key_taken: "Another live message of its topic has its unique key by now.", "同一主题下已有另一条存活消息使用其唯一键。";
     exists: "A live message of this topic has this key already; nothing was stored.", "该主题下已有相同键的存活消息，未存储。";
     not_found: "There is no such page or message.", "没有这个页面或消息。";
     busy: "The database is busy, try again in a moment.", "数据库繁忙，请稍后再试。";
@@ -276,6 +293,37 @@ impl Texts {
             WorkflowState::Running => self.running,
             WorkflowState::Done => self.done,
             WorkflowState::Cancelled => self.cancelled,
+        }
+    }
+
+    /// What was just done, by the name that the form has for it.
+    pub(crate) fn told(&self, done: &str) -> Option<&'static str> {
+        Some(match done {
+            "produce" | "run" => self.told_produce,
+            "unchecked" => self.unchecked,
+            "retry" => self.told_retry,
+            "cancel" => self.told_cancel,
+            "delete" => self.told_delete,
+            "priority" => self.told_priority,
+            "run at" => self.told_run_at,
+            "pause" => self.told_pause,
+            "resume" => self.told_resume,
+            "limit" => self.told_limit,
+            "lift limit" => self.told_lift_limit,
+            "drain" => self.told_drain,
+            "retry steps" => self.told_retry_steps,
+            _ => return None,
+        })
+    }
+
+    /// Why a message was not changed.
+    pub(crate) fn refusal(&self, refusal: Refusal) -> &'static str {
+        match refusal {
+            Refusal::NotThere => self.refused_not_there,
+            Refusal::Running => self.refused_running,
+            Refusal::Done => self.refused_done,
+            Refusal::Finished => self.refused_finished,
+            Refusal::KeyTaken => self.refused_key_taken,
         }
     }
 

@@ -30,14 +30,18 @@ pub(crate) async fn change(page: Page, Posted(fields): Posted) -> Response {
     let done =
         if fields.get("all").is_some() { all(&page, &fields).await } else { named(&page, &fields).await };
     match done {
-        Ok(Next::Go(path)) => page.redirect(&path),
+        Ok(Next::Done(action, path)) => page.done(action.as_str(), &path),
+        Ok(Next::Watch(bulk)) => page.redirect(&format!("changes/{bulk}")),
         Ok(Next::Show(title, body)) => page.answer(title, Ok(body)),
         Err(problem) => page.answer(page.texts.problem, Err(problem)),
     }
 }
 
 enum Next {
-    Go(String),
+    /// A page that tells what was done.
+    Done(Action, String),
+    /// A change that goes on in the background.
+    Watch(u64),
     Show(&'static str, Markup),
 }
 
@@ -95,12 +99,14 @@ async fn named(page: &Page, fields: &Fields) -> Result<Next, Problem> {
     let (actor, asked) = (page.actor.clone(), ids.clone());
     let changed = writing.ask(move |broker| change_named(broker, &action, &asked, &actor.0)).await?;
     if let [id] = *ids {
-        changed.one()?;
-        return Ok(Next::Go(if action == Action::Delete {
-            "messages".to_owned()
-        } else {
-            format!("messages/{id}")
-        }));
+        if let Some((id, why)) = changed.refused.into_iter().next() {
+            return Err(Problem::Unchanged(id, why));
+        }
+        let deleted = action == Action::Delete;
+        return Ok(Next::Done(
+            action,
+            if deleted { "messages".to_owned() } else { format!("messages/{id}") },
+        ));
     }
     Ok(Next::Show(texts.changed, told(page, fields, &changed)))
 }
@@ -139,7 +145,7 @@ fn told(page: &Page, fields: &Fields, changed: &Changed) -> Markup {
         @if !changed.refused.is_empty() {
             section.panel {
                 div.panel-head { h2 { (texts.refused) ": " (number(changed.refused.len())) } }
-                ul { @for (id, why) in changed.refused.iter().take(TOLD) { li { (page.message_link(*id)) " " (why) } } }
+                ul { @for (id, why) in changed.refused.iter().take(TOLD) { li { (page.message_link(*id)) " " (texts.refusal(*why)) } } }
             }
         }
         p { a.button href=(back(page, fields)) { (texts.go_back) } }
@@ -151,7 +157,7 @@ async fn all(page: &Page, fields: &Fields) -> Result<Next, Problem> {
     let action = action(page, fields.get("all").unwrap_or_default(), fields)?;
     let selection = selection(page, fields)?;
     let Some(state) = selection.state else { return Err(Problem::NotFound) };
-    action.check(state).map_err(|why| Problem::Refused(why.to_string()))?;
+    action.check(state).map_err(|why| Problem::Refused(texts.refusal(why).to_owned()))?;
     let asked_at = fields.time("asked").ok().flatten();
     let (now, selection, number) = page
         .shared
@@ -170,7 +176,7 @@ async fn all(page: &Page, fields: &Fields) -> Result<Next, Problem> {
         return Ok(Next::Show(texts.confirm_title, body));
     }
     let id = page.shared.bulks.start(&page.shared, action, selection, &page.actor.0, number, now);
-    Ok(Next::Go(format!("changes/{id}")))
+    Ok(Next::Watch(id))
 }
 
 fn count(broker: &mut dyn Broker, selection: Selection) -> taskmq_core::Result<Count> {

@@ -7,7 +7,6 @@ use maud::{Markup, html};
 use taskmq_core::message::{FailedAttempt, LogLine, Message, log_by_failure};
 use taskmq_core::{MessageId, State};
 
-use crate::fields::Fields;
 use crate::page::Page;
 use crate::pages::messages::actions;
 use crate::pages::workflows;
@@ -20,13 +19,11 @@ const CHARS: usize = 200_000;
 /// A page with a longer one is not sent anew each second.
 const LIVE_CHARS: usize = 10_000;
 
-pub(crate) async fn show(page: Page, Path(id): Path<String>, fields: Fields) -> Response {
-    let unchecked = fields.get("unchecked").is_some();
+pub(crate) async fn show(page: Page, Path(id): Path<String>) -> Response {
     let id: i64 = id.parse().unwrap_or_default();
     let body = read(&page, id).await.map(|(message, part)| {
         let changes = !message.state.is_finished() && message.payload.get().len() <= LIVE_CHARS;
         html! {
-            @if unchecked { p.notice role="status" { (page.texts.unchecked) } }
             @if changes { (page.live(&[("of", "message"), ("id", &id.to_string())], &part)) }
             @else { (part) }
         }

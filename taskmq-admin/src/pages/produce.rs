@@ -65,8 +65,8 @@ pub(crate) async fn produce(page: Page, Posted(fields): Posted) -> Response {
     let (topic, payload) =
         (fields.get("topic").unwrap_or_default(), fields.get("payload").unwrap_or_default());
     let told = match schema::check(&page, topic, payload).await {
-        Verdict::Fits => "",
-        Verdict::Unchecked => "?unchecked=1",
+        Verdict::Fits => "produce",
+        Verdict::Unchecked => "unchecked",
         Verdict::Misfits(misfits) => {
             let body = show(&page, &fields, Some(misfits)).await;
             let answer = page.answer(page.texts.produce_message, Ok(body));
@@ -74,7 +74,7 @@ pub(crate) async fn produce(page: Page, Posted(fields): Posted) -> Response {
         }
     };
     match store(&page, &fields).await {
-        Ok(Produced::New(id)) => page.redirect(&format!("messages/{id}{told}")),
+        Ok(Produced::New(id)) => page.done(told, &format!("messages/{id}")),
         Ok(Produced::Existing(id)) => {
             let words = html! { (page.texts.exists) " " (page.message_link(id)) };
             let body = show(&page, &fields, Some(words)).await;

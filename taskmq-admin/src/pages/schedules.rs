@@ -171,9 +171,10 @@ fn declared_by(page: &Page, listed: &Listed, schedule: &Schedule) -> Markup {
 
 /// Runs, pauses or resumes one. Paused or resumed already by somebody else is as good.
 pub(crate) async fn change(page: Page, Posted(fields): Posted) -> Response {
+    let done = fields.get("action").unwrap_or_default();
     match act(&page, &fields).await {
-        Ok(None) => page.redirect("schedules"),
-        Ok(Some(Produced::New(id))) => page.redirect(&format!("messages/{id}")),
+        Ok(None) => page.done(done, "schedules"),
+        Ok(Some(Produced::New(id))) => page.done(done, &format!("messages/{id}")),
         Ok(Some(Produced::Existing(id))) => {
             let told = html! { (page.texts.exists) " " (page.message_link(id)) };
             let body = list(&page, "", Some(told)).await;

@@ -74,7 +74,10 @@ fn limit_form(page: &Page, name: &str, limited: Option<&LimitedTopic>) -> Markup
 /// Pauses or limits it, or lets it go on. Done already by somebody else is as good.
 pub(crate) async fn change(page: Page, Posted(fields): Posted) -> Response {
     match act(&page, &fields).await {
-        Ok(name) => page.redirect(&format!("topic{}", query(&[("name", &name)]))),
+        Ok(name) => {
+            let done = fields.get("action").unwrap_or_default();
+            page.done(done, &format!("topic{}", query(&[("name", &name)])))
+        }
         Err(problem) => page.answer(page.texts.problem, Err(problem)),
     }
 }

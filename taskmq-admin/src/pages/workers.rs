@@ -53,7 +53,7 @@ pub(crate) async fn change(page: Page, Posted(fields): Posted) -> Response {
     match writing.ask(move |broker| broker.drain(id, &actor)).await {
         Ok(_) => {
             page.shared.sampler.forget().await;
-            page.redirect("workers")
+            page.done("drain", "workers")
         }
         Err(problem) => page.answer(texts.workers, Err(problem)),
     }

@@ -221,21 +221,21 @@ pub(crate) async fn around(page: &Page, id: WorkflowId, message: MessageId) -> R
 /// Retries what is stuck of one, or cancels it.
 pub(crate) async fn change(page: Page, Path(id): Path<String>, Posted(fields): Posted) -> Response {
     match act(&page, &id, &fields).await {
-        Ok(id) => page.redirect(&format!("workflows/{id}")),
+        Ok((done, id)) => page.done(done, &format!("workflows/{id}")),
         Err(problem) => page.answer(page.texts.workflows, Err(problem)),
     }
 }
 
-async fn act(page: &Page, id: &str, fields: &Fields) -> Result<WorkflowId, Problem> {
+async fn act(page: &Page, id: &str, fields: &Fields) -> Result<(&'static str, WorkflowId), Problem> {
     type Act = fn(&mut On<'_>, WorkflowId, &str) -> taskmq_core::Result<Changed>;
     let id: WorkflowId = id.parse().map_err(|_| Problem::NotFound)?;
-    let act: Act = match fields.get("action") {
-        Some("retry") => |conn, id, actor| workflow::retry(conn, id, actor),
-        Some("cancel") => |conn, id, actor| workflow::cancel(conn, id, actor),
+    let (done, act): (_, Act) = match fields.get("action") {
+        Some("retry") => ("retry steps", |conn, id, actor| workflow::retry(conn, id, actor)),
+        Some("cancel") => ("cancel", |conn, id, actor| workflow::cancel(conn, id, actor)),
         _ => return Err(Problem::NotFound),
     };
     let actor = page.actor.0.clone();
     let writing = page.shared.writing.as_ref().ok_or(Problem::NotFound)?;
     writing.ask(move |broker| act(&mut On(broker), id, &actor)).await?;
-    Ok(id)
+    Ok((done, id))
 }

@@ -48,7 +48,10 @@ impl Page {
                             form method="post" action=(self.to("sign-out")) { button { (texts.sign_out) } }
                         }
                     }
-                    main id="main" tabindex="-1" { (body) }
+                    main id="main" tabindex="-1" {
+                        @if let Some(told) = self.told { p.notice.good[told != texts.unchecked] role="status" { (told) } }
+                        (body)
+                    }
                 }
             }
         }
@@ -103,7 +106,9 @@ impl Page {
 
     pub(crate) fn words(&self, problem: &Problem) -> String {
         match problem {
+            Problem::Queue(taskmq_core::Error::NoSchedule { .. }) => self.texts.no_such_schedule.to_owned(),
             Problem::Queue(error) => error.to_string(),
+            Problem::Unchanged(id, why) => format!("#{id}: {}", self.texts.refusal(*why)),
             Problem::NotFound => self.texts.not_found.to_owned(),
             Problem::Refused(words) => words.clone(),
             Problem::Busy => self.texts.busy.to_owned(),

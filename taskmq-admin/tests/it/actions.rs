@@ -39,8 +39,8 @@ fn a_message_is_produced_by_a_form(db: TestDatabase) {
         ("headers", "{\"tenant\": \"acme\"}"),
     ];
     let made = site.post("/produce", &good);
-    assert_eq!(made.status, StatusCode::SEE_OTHER, "{}", made.body);
-    let id: i64 = made.location.trim_start_matches("./messages/").parse().expect("an id");
+    let id = notes(&site)[0].message_id.expect("an id");
+    site.told(&made, &format!("/messages/{id}"), "The message was produced.");
     let message = site.db.connect().broker().message(id).expect("reads").expect("is there");
     assert_eq!((message.state, message.priority, message.max_attempts), (State::Scheduled, -3, Some(2)));
     assert_eq!(message.unique_key.as_deref(), Some("k1"));
@@ -95,7 +95,11 @@ fn a_worker_is_told_to_end(db: TestDatabase) {
     assert!(!draining(&site));
     let fields = [("id", "7"), ("action", "drain"), ("confirm", "yes")];
     for _ in 0..2 {
-        assert_eq!(site.post("/workers", &fields).location, "./workers");
+        site.told(
+            &site.post("/workers", &fields),
+            "/workers",
+            "The worker was told to end: it takes no more messages.",
+        );
     }
     assert!(draining(&site));
     let page = site.page("/workers");
@@ -116,25 +120,27 @@ fn single_messages_are_changed_and_noted(db: TestDatabase) {
     let seeded = seed(&db);
     let site = Site::new(db, |admin| admin);
     let (id, dead) = (seeded.scheduled.to_string(), seeded.dead[0].to_string());
-    let change = |fields: &[(&str, &str)]| {
-        let answer = site.post("/change", fields);
-        assert_eq!(answer.status, StatusCode::SEE_OTHER, "{fields:?}: {}", answer.body);
+    let change = |fields: &[(&str, &str)], words: &str| {
+        let id = fields[0].1;
+        let deleted = fields[1].1 == "delete";
+        let path = if deleted { "/messages".to_owned() } else { format!("/messages/{id}") };
+        site.told(&site.post("/change", fields), &path, words);
     };
-    change(&[("id", &id), ("action", "priority"), ("priority", "9")]);
-    change(&[("id", &id), ("action", "run at"), ("run_at", "2036-05-06T07:08:09")]);
+    change(&[("id", &id), ("action", "priority"), ("priority", "9")], "The priority was set.");
+    change(&[("id", &id), ("action", "run at"), ("run_at", "2036-05-06T07:08:09")], "The time was set.");
     let message = site.db.connect().broker().message(seeded.scheduled).expect("reads").expect("is there");
     assert_eq!((message.priority, &*message.run_at.to_rfc3339()), (9, "2036-05-06T07:08:09+00:00"));
-    change(&[("id", &id), ("action", "retry")]);
+    change(&[("id", &id), ("action", "retry")], "It waits for a worker, or for its time.");
     assert_eq!(site.state(seeded.scheduled), Some(State::Ready));
-    change(&[("id", &id), ("action", "cancel")]);
+    change(&[("id", &id), ("action", "cancel")], "It was cancelled.");
     assert_eq!(site.state(seeded.scheduled), Some(State::Cancelled));
-    change(&[("id", &dead), ("action", "retry")]);
+    change(&[("id", &dead), ("action", "retry")], "It waits for a worker, or for its time.");
     assert_eq!(site.state(seeded.dead[0]), Some(State::Ready));
     // What cannot be undone is asked about.
     let asked = site.post("/change", &[("id", &id), ("action", "delete")]);
     assert!(asked.status == StatusCode::OK && asked.body.contains("1 message"), "{}", asked.body);
     assert_eq!(site.state(seeded.scheduled), Some(State::Cancelled));
-    change(&[("id", &id), ("action", "delete"), ("confirm", "yes")]);
+    change(&[("id", &id), ("action", "delete"), ("confirm", "yes")], "The message was deleted.");
     assert_eq!(site.state(seeded.scheduled), None);
     let done: Vec<String> = notes(&site)
         .iter()
@@ -161,7 +167,9 @@ fn what_cannot_be_changed_is_refused(db: TestDatabase) {
     let running = seeded.running.to_string();
     let refused = site.post("/change", &[("id", &running), ("action", "cancel")]);
     assert_eq!(refused.status, StatusCode::CONFLICT);
-    assert!(refused.body.contains("it is running"), "{}", refused.body);
+    assert!(refused.body.contains("It is running"), "{}", refused.body);
+    let refused = site.post_in("zh", "/change", &[("id", &running), ("action", "cancel")]);
+    assert!(refused.body.contains("消息正在运行"), "{}", refused.body);
     for fields in [
         &[("action", "cancel")][..],
         &[("id", "1"), ("action", "priority"), ("priority", "many")],
@@ -188,7 +196,7 @@ fn several_are_changed_after_a_question(db: TestDatabase) {
     assert_eq!(site.state(seeded.dead[0]), Some(State::Dead));
     fields.push(("confirm", "yes"));
     let told = site.post("/change", &fields);
-    assert!(told.body.contains("1 message") && told.body.contains("it is running"), "{}", told.body);
+    assert!(told.body.contains("1 message") && told.body.contains("It is running"), "{}", told.body);
     assert_eq!(site.state(seeded.dead[0]), Some(State::Ready));
     let note = notes(&site).remove(0);
     assert_eq!((note.messages, &*note.details), (1, &*format!("#{first}")), "which one it was");
@@ -287,8 +295,7 @@ fn a_topic_is_limited(db: TestDatabase) {
     };
     assert!(!site.page(topic).contains("value=\"lift limit\""));
     for _ in 0..2 {
-        let answer = send(&site, "5", "100/1m");
-        assert_eq!((answer.status, &*answer.location), (StatusCode::SEE_OTHER, "./topic?name=bill%2Fnow"));
+        site.told(&send(&site, "5", "100/1m"), topic, "The limit was set.");
     }
     let page = site.page(topic);
     assert!(
@@ -314,7 +321,7 @@ fn a_topic_is_limited(db: TestDatabase) {
     let Site { db, .. } = looking;
     let site = Site::new(db, |admin| admin);
     let lift = [("name", "bill/now"), ("action", "lift limit")];
-    assert_eq!(site.post("/topic", &lift).status, StatusCode::SEE_OTHER);
+    site.told(&site.post("/topic", &lift), topic, "The limit was lifted.");
     assert!(site.db.connect().broker().limits().expect("reads").is_empty());
     let noted: Vec<_> = notes(&site).into_iter().map(|note| (note.action, note.details)).collect();
     let expected = [("lift limit", ""), ("limit", "5 at once, 100/1m")];
@@ -328,8 +335,7 @@ fn a_topic_is_paused_and_resumed(db: TestDatabase) {
     let send = |action| site.post("/topic", &[("name", "bill/now"), ("action", action)]);
     assert!(site.page(topic).contains("value=\"pause\""));
     for _ in 0..2 {
-        let answer = send("pause");
-        assert_eq!((answer.status, &*answer.location), (StatusCode::SEE_OTHER, "./topic?name=bill%2Fnow"));
+        site.told(&send("pause"), topic, "It was paused.");
     }
     let page = site.page(topic);
     assert!(page.contains("value=\"resume\"") && page.contains("no worker takes messages"), "{page}");

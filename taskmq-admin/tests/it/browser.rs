@@ -135,6 +135,13 @@ fn every_page_is_pictured() {
         browser.click("//main//form//button");
         browser.until("it is refused", || browser.text().contains("/amount"));
         examine("misfit", look);
+        // What was done is told, and not again when the page is loaded anew.
+        browser.open(&served.at(&waiting));
+        browser.click("//button[@value='priority']");
+        let told = "return document.querySelectorAll('main > .notice[role=status]').length";
+        browser.until("it tells", || browser.script(told, &json!([])) == json!(1));
+        assert!(browser.url().ends_with(&waiting), "{}", browser.url());
+        examine("told", look);
         browser.open(&locked.at("/overview"));
         examine("sign-in", look);
     }

@@ -80,6 +80,16 @@ impl Site {
         })
     }
 
+    /// What was posted led to this page, which says so once.
+    pub(crate) fn told(&self, posted: &Answer, path: &str, words: &str) {
+        assert_eq!(posted.status, StatusCode::SEE_OTHER, "{}", posted.body);
+        let location = posted.location.trim_start_matches('.');
+        let told = location.find("told=").expect("tells");
+        assert_eq!(&location[..told - 1], path);
+        assert!(self.page(location).contains(&format!("role=\"status\">{words}</p>")), "{location}");
+        assert!(!self.page(path).contains(words), "{path}");
+    }
+
     /// Asks again until it says this.
     pub(crate) fn wait(&self, path: &str, text: &str) -> String {
         let began = std::time::Instant::now();

@@ -87,11 +87,10 @@ fn what_is_stuck_is_retried_and_a_workflow_is_cancelled(db: TestDatabase) {
     worker(&mut conn);
     let (path, dead) = nightly(&mut conn);
     let send = |action: &str| site.post(&path, &[("action", action)]);
-    let retried = send("retry");
-    assert_eq!((retried.status, &*retried.location), (StatusCode::SEE_OTHER, &*format!("../{}", &path[1..])));
+    site.told(&send("retry"), &path, "What was stuck waits for a worker.");
     assert_eq!(site.state(id_of(&dead)), Some(taskmq_core::State::Ready));
     assert_eq!(send("retry").status, StatusCode::CONFLICT, "none is stuck");
-    assert_eq!(send("cancel").status, StatusCode::SEE_OTHER);
+    site.told(&send("cancel"), &path, "It was cancelled.");
     let entry = conn.broker().workflow(id_of(&path)).expect("reads").expect("is there").0;
     assert_eq!((entry.state, entry.done, entry.stuck), (WorkflowState::Cancelled, 3, 1));
     assert_eq!(site.state(id_of(&dead)), Some(taskmq_core::State::Cancelled));
