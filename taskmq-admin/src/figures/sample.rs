@@ -3,20 +3,25 @@ use std::ops::AddAssign;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
+use futures_util::future::{try_join, try_join_all};
 use taskmq_core::broker::{
-    Broker, FailedLately, FinishedMessage, HeldMessage, LaneCount, LimitedTopic, PausedTopic, Place,
-    ProducedMessage, Span, WorkerEntry,
+    Broker, FailedLately, FinishedMessage, HeldMessage, Lane, LaneCount, LimitedTopic, LineMessage,
+    PausedTopic, Place, ProducedMessage, Span, WorkerEntry,
 };
 use taskmq_core::{MessageId, Result, State};
 
 use super::Quantiles;
 use super::history::rate;
+use crate::database::Pool;
+use crate::problem::Problem;
 
 /// So many of the newest messages tell how fast it goes.
 const NEWEST: i64 = 2_000;
 /// So many dead ones are counted.
 const DEAD: i64 = 10_000;
 const LANES: usize = 20_000;
+/// So many of them are counted on one connection.
+const LANES_AT_ONCE: usize = 500;
 const HELD: i64 = 10_000;
 const WORKERS: i64 = 1_000;
 #[cfg(feature = "metrics")]
@@ -93,15 +98,67 @@ pub(crate) struct Sample {
     pub(crate) chart: (Vec<Option<f64>>, Vec<Option<f64>>),
 }
 
-impl Sample {
-    /// Each figure is counted as far as all of them together stay a matter of milliseconds.
-    pub(crate) fn read(broker: &mut dyn Broker) -> Result<Self> {
+/// What all topics have in common, and what of each is found without its lanes.
+struct Rest {
+    now: DateTime<Utc>,
+    held: Vec<HeldMessage>,
+    in_line: Vec<LineMessage>,
+    dead: Vec<(String, i64)>,
+    paused: Vec<PausedTopic>,
+    limited: Vec<LimitedTopic>,
+    newest: Vec<ProducedMessage>,
+    /// Those that are done, and those that are dead.
+    finished: [Vec<FinishedMessage>; 2],
+    failed: Vec<FailedLately>,
+    workers: Vec<WorkerEntry>,
+    #[cfg(feature = "metrics")]
+    workflows: taskmq_core::broker::RunningWorkflows,
+}
+
+impl Rest {
+    fn read(broker: &mut dyn Broker) -> Result<Self> {
         let now = broker.now()?;
-        let lanes = broker.lanes(LANES)?;
+        let span = Span {
+            from: Place::before(now - TimeDelta::hours(1)),
+            to: Place::after(now + TimeDelta::days(1)),
+            limit: NEWEST,
+        };
+        Ok(Self {
+            now,
+            held: broker.held(HELD)?,
+            in_line: broker.in_line(None, HELD)?,
+            dead: broker.count_finished(State::Dead, DEAD)?,
+            paused: broker.paused()?,
+            limited: broker.limits()?,
+            newest: broker.newest(MessageId::MAX, NEWEST)?,
+            finished: [broker.finished(State::Done, &span)?, broker.finished(State::Dead, &span)?],
+            failed: broker.failed(NEWEST)?,
+            workers: broker.workers(WORKERS)?,
+            #[cfg(feature = "metrics")]
+            workflows: broker.running_workflows(WORKFLOWS)?,
+        })
+    }
+}
+
+impl Sample {
+    /// Each figure is counted as far as all of them together stay a matter of milliseconds; of many lanes on several
+    /// connections at once.
+    pub(crate) async fn read(pool: &Pool) -> Result<Self, Problem> {
+        let lanes = pool.ask(|broker| broker.lanes(LANES)).await?;
         let at_most = LaneCount::bound(lanes.len());
+        let counts = lanes.chunks(LANES_AT_ONCE).map(|some| {
+            let some = some.to_vec();
+            pool.ask(move |broker| broker.count_lanes(&some, at_most))
+        });
+        let (counts, rest) = try_join(try_join_all(counts), pool.ask(Rest::read)).await?;
+        let lanes = lanes.into_iter().zip(counts.into_iter().flatten());
+        Ok(Self::of(lanes, at_most, rest))
+    }
+
+    fn of(lanes: impl Iterator<Item = (Lane, LaneCount)>, at_most: i64, rest: Rest) -> Self {
         let mut topics: BTreeMap<String, Figures> = BTreeMap::new();
-        for (lane, count) in lanes.iter().zip(broker.count_lanes(&lanes, at_most)?) {
-            let figures = topics.entry(lane.topic.clone()).or_default();
+        for (lane, count) in lanes {
+            let figures = topics.entry(lane.topic).or_default();
             figures.ready += Count::up_to(count.due, at_most);
             let later = count.scheduled + count.retrying;
             figures.scheduled += Count { number: count.scheduled, or_more: later >= at_most };
@@ -109,7 +166,7 @@ impl Sample {
                 Count { number: count.retrying, or_more: later >= at_most && count.retrying > 0 };
             figures.oldest_due = [figures.oldest_due, count.oldest_due].into_iter().flatten().min();
         }
-        let held = broker.held(HELD)?;
+        let Rest { now, held, in_line, paused, limited, newest, finished: [done, dead], failed, .. } = rest;
         for message in &held {
             let figures = topics.entry(message.topic.clone()).or_default();
             if message.worker_id.is_some() {
@@ -124,29 +181,18 @@ impl Sample {
                 _ => {}
             }
         }
-        let in_line = broker.in_line(None, HELD)?;
         for message in &in_line {
             let figures = topics.entry(message.topic.clone()).or_default();
             figures.ready += Count { number: 1, or_more: in_line.len() as i64 == HELD };
             figures.oldest_due = [figures.oldest_due, Some(message.run_at)].into_iter().flatten().min();
         }
-        for (topic, number) in broker.count_finished(State::Dead, DEAD)? {
+        for (topic, number) in rest.dead {
             topics.entry(topic).or_default().dead = Count { number, or_more: false };
         }
         // One that has no messages at all must be found, too, to be resumed, or to have its limit lifted.
-        let (paused, limited) = (broker.paused()?, broker.limits()?);
         for topic in paused.iter().map(|p| &p.topic).chain(limited.iter().map(|l| &l.topic)) {
             topics.entry(topic.clone()).or_default();
         }
-        let newest = broker.newest(MessageId::MAX, NEWEST)?;
-        let span = Span {
-            from: Place::before(now - TimeDelta::hours(1)),
-            to: Place::after(now + TimeDelta::days(1)),
-            limit: NEWEST,
-        };
-        let done = broker.finished(State::Done, &span)?;
-        let dead = broker.finished(State::Dead, &span)?;
-        let failed = broker.failed(NEWEST)?;
         let total = sum(&mut topics, now, &newest, &done, &dead, &failed);
         let mut finished: Vec<DateTime<Utc>> = done.iter().chain(&dead).map(|f| f.finished_at).collect();
         finished.sort_unstable_by(|a, b| b.cmp(a));
@@ -155,20 +201,20 @@ impl Sample {
             finished.truncate(usize::try_from(NEWEST).unwrap_or_default());
         }
         let produced = (newest.iter().map(|message| message.created_at).collect(), is_full(newest.len()));
-        Ok(Self {
+        Self {
             now,
             total,
             topics,
-            workers: broker.workers(WORKERS)?,
+            workers: rest.workers,
             held,
             paused,
             limited,
             #[cfg(feature = "metrics")]
-            workflows: broker.running_workflows(WORKFLOWS)?,
+            workflows: rest.workflows,
             produced,
             finished: (finished, more),
             ..Self::default()
-        })
+        }
     }
 
     pub(crate) fn limit_of(&self, topic: &str) -> Option<&LimitedTopic> {
