@@ -36,6 +36,10 @@ const OVERSLEPT: Duration = Duration::from_secs(4);
 const BEAT: Duration = Duration::from_secs(39);
 /// and between two rounds of housekeeping.
 const HOUSEKEEPING: Duration = Duration::from_secs(78);
+/// So many messages whose time is over are deleted in one transaction, if there are as many,
+const PURGED: u16 = 1_000;
+/// and so many workflows.
+const PURGED_WORKFLOWS: u16 = 100;
 /// A worker that ends takes this long at most to say so to its database.
 const FAREWELL: Duration = Duration::from_secs(1);
 
@@ -132,6 +136,7 @@ impl Liveness {
             patience: rhythm.patience,
             next_beat: Instant::now() + BEAT,
             next_housekeeping: Instant::now() + HOUSEKEEPING,
+            next_purge: Instant::now() + HOUSEKEEPING,
             last_look: Arc::clone(&last_look),
             failures: 0,
             silent: false,
@@ -185,10 +190,23 @@ struct Keeper {
     patience: Duration,
     next_beat: Instant,
     next_housekeeping: Instant,
+    /// Of what has been kept for long enough.
+    next_purge: Instant,
     last_look: Arc<LastLook>,
     /// In a row.
     failures: u32,
     silent: bool,
+}
+
+/// What there was to delete.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Purged {
+    /// So little that it may gather again.
+    Little,
+    /// So much that the next look does the same: deleted as it comes it is a part of the load, gathered it would be a burst.
+    Much,
+    /// More than there was time for.
+    NotAll,
 }
 
 struct Session {
@@ -360,7 +378,6 @@ impl Keeper {
         };
         // Where a lock tells that this worker lives, its counter need not.
         let beats = session.lock != Lock::Held || Instant::now() >= self.next_beat;
-        let keep_house = Instant::now() >= self.next_housekeeping && !self.stop.is_stopping();
         let (worker_id, topics, mut lock) = (self.worker.id, self.topics.clone(), session.lock);
         let (lock, look) = session.conn.call(move |conn| {
             let broker = conn.broker();
@@ -384,11 +401,20 @@ impl Keeper {
             let _ = self.events.send(Event::Due);
         }
         let mut next = self.watch(&mut session, look.peers)?;
+        let is_time = |at: Instant| Instant::now() >= at && !self.stop.is_stopping();
+        let (keep_house, purge) = (is_time(self.next_housekeeping), is_time(self.next_purge));
+        // Even if they fail: the looks go on.
         if keep_house {
-            // Even if it fails: the looks go on.
             self.next_housekeeping = Instant::now() + HOUSEKEEPING;
-            if self.keep_house(&mut session)? {
-                self.next_housekeeping = Instant::now();
+            self.keep_house(&mut session)?;
+        }
+        if purge {
+            self.next_purge = Instant::now() + HOUSEKEEPING;
+            let purged = self.purge(&mut session)?;
+            if purged != Purged::Little {
+                self.next_purge = Instant::now();
+            }
+            if purged == Purged::NotAll {
                 next = SOON;
             }
         }
@@ -396,9 +422,7 @@ impl Keeper {
         Ok(next)
     }
 
-    /// Whether there is more to do than may be done between two looks.
-    fn keep_house(&self, session: &mut Session) -> Result<bool> {
-        let began = Instant::now();
+    fn keep_house(&self, session: &mut Session) -> Result<()> {
         let (worker_id, topics, schedules) =
             (self.worker.id, self.topics.clone(), Arc::clone(&self.schedules));
         session
@@ -411,14 +435,23 @@ impl Keeper {
             );
             let _ = self.events.send(Event::Due);
         }
-        while session.conn.call(|conn| conn.broker().purge(1000))? == 1000
-            || session.conn.call(|conn| conn.broker().purge_workflows(100))? == 100
+        Ok(())
+    }
+
+    /// Deletes what has been kept for long enough, as far as there is time between two looks.
+    fn purge(&self, session: &mut Session) -> Result<Purged> {
+        let began = Instant::now();
+        let mut purged = Purged::Little;
+        while session.conn.call(|conn| conn.broker().purge(PURGED.into()))? >= PURGED.into()
+            || session.conn.call(|conn| conn.broker().purge_workflows(PURGED_WORKFLOWS.into()))?
+                >= PURGED_WORKFLOWS.into()
         {
+            purged = Purged::Much;
             if began.elapsed() >= self.rhythm.look || self.stop.is_stopping() {
-                return Ok(true);
+                return Ok(Purged::NotAll);
             }
         }
-        Ok(false)
+        Ok(purged)
     }
 
     /// Looks at the other workers and rescues the messages of dead ones; gives the pause before the next look.
