@@ -73,7 +73,8 @@ CREATE TABLE IF NOT EXISTS taskmq_archive (
     result       LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL COMMENT 'what the consumer returned, as JSON',
     error        LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL COMMENT 'why it is dead',
     -- In the order in which they finished, for each time that messages are kept: the oldest of each are the ones to purge.
-    INDEX taskmq_archive_finished (state, keep_seconds, finished_at)
+    -- With the topic, dead letters are counted without their rows.
+    INDEX taskmq_archive_finished (state, keep_seconds, finished_at, id, topic)
 ) ENGINE = InnoDB;
 
 -- Large payloads, each written once: in the message, and in the archive, is only what is small in it, and the
