@@ -13,6 +13,9 @@ pub(super) const BATCH: usize = 2000;
 /// comes up finds something to do, and little is held when this one dies.
 const AHEAD: Duration = Duration::from_millis(100);
 
+/// What has ended by the time that a claim brings more, and was not claimed ahead for, leaves its handler idle.
+const CLAIM: Duration = Duration::from_millis(20);
+
 /// The payloads of one claim, and of all that is held beyond one for each handler, may take up so much memory.
 const BYTES: f64 = 8.0 * 1024.0 * 1024.0;
 /// A handler looks stuck after so many times what its topic's attempts take, and
@@ -73,7 +76,8 @@ impl Pace {
         held >= self.handlers
             && (held >= BATCH + self.handlers
                 || self.weight(holdings) >= BYTES
-                || self.work(holdings) >= self.work_ahead() / 2.0)
+                || self.work(holdings) >= self.work_ahead() / 2.0
+                    && 2 * (held - self.handlers) >= self.free_soon(holdings))
     }
 
     /// A claim of these shares brought these.
@@ -100,7 +104,7 @@ impl Pace {
         !self.plentiful.is_empty()
     }
 
-    /// How many to take of each topic: what the handlers get done soon, and so many as there are idle handlers, but of
+    /// How many to take of each topic: what the handlers get done soon, and so many as there are idle handlers, now or by then, but of
     /// several that have plenty no more than an equal part of `room`. So none waits for another's backlog to end, and
     /// messages that were produced together, whose rows lie together, are worked off together. `ended` of those held
     /// have ended.
@@ -111,14 +115,16 @@ impl Pace {
         ended: usize,
         room: usize,
     ) -> Vec<Share<'static>> {
-        let idle = self.handlers.saturating_sub(holdings.len() - ended);
+        let held = holdings.len() - ended;
+        let idle = self.handlers.saturating_sub(held);
+        let soon = (self.handlers + self.free_soon(holdings)).saturating_sub(held);
         let plentiful = topics.iter().filter(|topic| self.plentiful.contains(*topic)).count();
         let part = (room / plentiful.max(1)).max(1);
         let left = (self.work_ahead() - self.work(holdings)).max(0.0);
         let share = |topic: &&'static str| {
             let ahead = (left / self.seconds_of(topic).max(1e-9)) as usize;
             let light = ((BYTES / self.bytes_of(topic)) as usize).max(idle);
-            let limit = i64::try_from(ahead.max(idle).min(light).min(part)).unwrap_or(i64::MAX);
+            let limit = i64::try_from(ahead.max(soon).min(light).min(part)).unwrap_or(i64::MAX);
             Share { topic, limit, ageing: None }
         };
         topics.iter().map(share).filter(|share| share.limit > 0).collect()
@@ -130,6 +136,13 @@ impl Pace {
         let slow = |topic: &str| self.seconds_of(topic) >= AHEAD.as_secs_f64();
         let taken = holdings.topics().filter(|(topic, _)| is_limited(topic) || slow(topic));
         self.handlers.saturating_sub(taken.map(|(_, number)| number).sum())
+    }
+
+    /// How many handlers have ended what they run before a claim brings more. What nobody knows lasts.
+    fn free_soon(&self, holdings: &Holdings) -> usize {
+        let ends = |topic| self.seconds.get(topic).map_or(0.0, |mean| (CLAIM.as_secs_f64() / mean).min(1.0));
+        let ends: f64 = holdings.topics().map(|(topic, number)| number as f64 * ends(topic)).sum();
+        (ends as usize).min(self.handlers)
     }
 
     fn work_ahead(&self) -> f64 {
@@ -226,6 +239,18 @@ mod tests {
         let holdings = holding("slow", 10);
         assert!(limits(&pace, &holdings).is_empty());
         assert!(pace.is_enough(10, &holdings));
+    }
+
+    #[test]
+    fn what_takes_a_moment_longer_has_some_ahead_when_handlers_come_free() {
+        let mut pace = Pace::new(100);
+        pace.count("quick", Duration::from_micros(5));
+        pace.count("slow", Duration::from_millis(100));
+        let taken = |held| limits(&pace, &holding("slow", held)).get(1).copied().unwrap_or_default();
+        assert_eq!([taken(0), taken(90), taken(100), taken(112), taken(125)], [100, 28, 20, 10, 0]);
+        let enough = [100, 109, 112].map(|held| pace.is_enough(held, &holding("slow", held as i64)));
+        assert_eq!(enough, [false, false, true]);
+        assert!(limits(&pace, &holding("new", 100)).is_empty(), "nobody knows when one of them ends");
     }
 
     #[test]
