@@ -20,8 +20,8 @@ const NEWEST: i64 = 2_000;
 /// So many dead ones are counted.
 const DEAD: i64 = 10_000;
 const LANES: usize = 20_000;
-/// So many of them are counted on one connection.
-const LANES_AT_ONCE: usize = 500;
+/// If there are more than this, they are counted on two connections. Further ones would be missed elsewhere.
+const MANY_LANES: usize = 500;
 const HELD: i64 = 10_000;
 const WORKERS: i64 = 1_000;
 #[cfg(feature = "metrics")]
@@ -141,12 +141,12 @@ impl Rest {
 }
 
 impl Sample {
-    /// Each figure is counted as far as all of them together stay a matter of milliseconds; of many lanes on several
+    /// Each figure is counted as far as all of them together stay a matter of milliseconds; of many lanes on two
     /// connections at once.
     pub(crate) async fn read(pool: &Pool) -> Result<Self, Problem> {
         let lanes = pool.ask(|broker| broker.lanes(LANES)).await?;
         let at_most = LaneCount::bound(lanes.len());
-        let counts = lanes.chunks(LANES_AT_ONCE).map(|some| {
+        let counts = lanes.chunks(lanes.len().div_ceil(2).max(MANY_LANES)).map(|some| {
             let some = some.to_vec();
             pool.ask(move |broker| broker.count_lanes(&some, at_most))
         });
