@@ -1,7 +1,7 @@
 //! The commands that need a database, on SQLite.
 
 use std::fs;
-use std::process::{Command, Stdio};
+use std::process::Command;
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
@@ -173,14 +173,7 @@ fn nobody_has_to_read_to_the_end() {
     fs::write(host.path("lines"), lines).expect("a file");
     host.run(&["produce", "x", "--file", "lines"]);
     for args in [&["messages", "--limit", "5000"][..], &["messages", "--limit", "5000", "--json"]] {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_taskmq-cli"))
-            .args(args)
-            .current_dir(host.path(""))
-            .env_remove("DATABASE_URL")
-            .stdout(Stdio::piped())
-            .stderr(Stdio::piped())
-            .spawn()
-            .expect("starts");
+        let mut child = host.start(args);
         drop(child.stdout.take());
         let out = child.wait_with_output().expect("ends");
         assert!(out.status.success() && out.stderr.is_empty(), "{}", String::from_utf8_lossy(&out.stderr));
@@ -230,14 +223,7 @@ fn a_change_of_many_says_how_far_it_was_when_it_is_interrupted() {
     let lines: String = (0..ALL).map(|n| format!("{n}\n")).collect();
     fs::write(host.path("many.jsonl"), lines).expect("a file");
     assert!(host.run(&["produce", "many", "--file", "many.jsonl", "--delay", "1h"]).status.success());
-    let change = Command::new(env!("CARGO_BIN_EXE_taskmq-cli"))
-        .args(["cancel", "--state", "scheduled", "--yes"])
-        .current_dir(host.path(""))
-        .env_remove("DATABASE_URL")
-        .stdout(Stdio::piped())
-        .stderr(Stdio::piped())
-        .spawn()
-        .expect("starts");
+    let change = host.start(&["cancel", "--state", "scheduled", "--yes"]);
     let mut conn = SqliteConnection::establish(&host.path("app.db").display().to_string()).expect("connects");
     let cancelled = |conn: &mut SqliteConnection| -> usize {
         let counted = conn.broker().count_finished(State::Cancelled, i64::MAX).expect("counts");

@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::fs;
 use std::path::{Path, PathBuf};
-use std::process::{Command, Output};
+use std::process::{Child, Command, Output, Stdio};
 
 pub(crate) const MANIFEST: &str = "[package]\nname = \"my-host\"\nversion = \"0.1.0\"\nedition = \"2021\" # keep me\n\n[dependencies]\ndiesel = { version = \"2.3\", features = [\"sqlite\"] }\n";
 
@@ -33,6 +33,18 @@ impl Host {
             .env_remove("DATABASE_URL")
             .output()
             .expect("runs")
+    }
+
+    /// Runs beside the test, which may read what it says.
+    pub(crate) fn start(&self, args: &[&str]) -> Child {
+        Command::new(env!("CARGO_BIN_EXE_taskmq-cli"))
+            .args(args)
+            .current_dir(self.0.path())
+            .env_remove("DATABASE_URL")
+            .stdout(Stdio::piped())
+            .stderr(Stdio::piped())
+            .spawn()
+            .expect("starts")
     }
 
     /// Fails, and says these words.

@@ -11,19 +11,23 @@ use crate::{MessageId, Result, State};
 /// The statements, in a transaction that is open.
 pub(super) trait Changing: Administration {
     /// The states of those that are there. Nobody else changes them, or claims them, until the end of the transaction.
-    fn lock(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>>;
+    fn lock_messages(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>>;
 
     /// Waiting ones become due now.
     fn make_due(&mut self, ids: &[MessageId]) -> Result<()>;
 
-    /// Finished ones live again. Gives those that no live message with their key is in the way of.
+    /// Copies finished ones to the live ones. Gives those that no live message with their key is in the way of.
     fn revive(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>>;
 
-    /// Waiting ones are finished: cancelled.
-    fn take_back(&mut self, ids: &[MessageId]) -> Result<()>;
+    /// Copies waiting ones to the finished ones, as cancelled.
+    fn archive_cancelled(&mut self, ids: &[MessageId]) -> Result<()>;
 
-    /// With all that is known of them.
-    fn delete(&mut self, live: &[MessageId], finished: &[MessageId]) -> Result<()>;
+    /// Deletes what else is known of them: failed attempts, log lines, a large payload.
+    fn forget(&mut self, ids: &[MessageId]) -> Result<()>;
+
+    fn delete_live(&mut self, ids: &[MessageId]) -> Result<()>;
+
+    fn delete_finished(&mut self, ids: &[MessageId]) -> Result<()>;
 
     fn set_priority(&mut self, ids: &[MessageId], priority: i16) -> Result<()>;
 
@@ -41,19 +45,23 @@ pub(super) fn change(
     ids: &[MessageId],
     noted: Noted<'_>,
 ) -> Result<Changed> {
-    let mut sorted = Sorted::of(action, ids, &broker.lock(ids)?);
+    let mut sorted = Sorted::of(action, ids, &broker.lock_messages(ids)?);
     match action {
         Action::Retry => {
             broker.make_due(&sorted.live)?;
             let revived = broker.revive(&sorted.finished)?;
+            broker.delete_finished(&revived)?;
             sorted.revived(&revived);
         }
         Action::Cancel => {
-            broker.take_back(&sorted.live)?;
+            broker.archive_cancelled(&sorted.live)?;
+            broker.delete_live(&sorted.live)?;
             broker.pass_turns(&sorted.live)?;
         }
         Action::Delete => {
-            broker.delete(&sorted.live, &sorted.finished)?;
+            broker.forget(&[&*sorted.live, &*sorted.finished].concat())?;
+            broker.delete_finished(&sorted.finished)?;
+            broker.delete_live(&sorted.live)?;
             broker.pass_turns(&sorted.live)?;
         }
         Action::Priority(priority) => broker.set_priority(&sorted.live, *priority)?,

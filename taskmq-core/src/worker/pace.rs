@@ -13,7 +13,7 @@ pub(super) const BATCH: usize = 2000;
 /// comes up finds something to do, and little is held when this one dies.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// What has ended by the time that a claim brings more, and was not claimed ahead for, leaves its handler idle.
+/// A claim brings more after this long at most, as a rule: a handler that comes free meanwhile is idle unless there is one ahead.
 const CLAIM: Duration = Duration::from_millis(20);
 
 /// The payloads of one claim, and of all that is held beyond one for each handler, may take up so much memory.
@@ -138,7 +138,7 @@ impl Pace {
         self.handlers.saturating_sub(taken.map(|(_, number)| number).sum())
     }
 
-    /// How many handlers have ended what they run before a claim brings more. What nobody knows lasts.
+    /// How many handlers come free before a claim brings more; none of those whose topic is not known yet.
     fn free_soon(&self, holdings: &Holdings) -> usize {
         let ends = |topic| self.seconds.get(topic).map_or(0.0, |mean| (CLAIM.as_secs_f64() / mean).min(1.0));
         let ends: f64 = holdings.topics().map(|(topic, number)| number as f64 * ends(topic)).sum();

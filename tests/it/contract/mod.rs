@@ -2,6 +2,7 @@
 
 mod admin;
 mod batches;
+mod change;
 mod claim;
 mod counters;
 mod dead;

@@ -15,7 +15,7 @@ use crate::{MessageId, Result, State};
 
 impl Changing for MysqlConnection {
     /// Against claims of single messages they are locked by their rows, against those of batches as a whole.
-    fn lock(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
+    fn lock_messages(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
         claim_lock(self, false)?;
         let leased = leased(self)?;
         let ids = json(ids)?;
@@ -63,17 +63,14 @@ impl Changing for MysqlConnection {
              ON DUPLICATE KEY UPDATE taskmq_messages.id = taskmq_messages.id"),
             Text = &ids,
         )?;
-        let revived: Vec<MessageId> = load!(
+        Ok(load!(
             self, Mysql => BigInt,
             concat!("SELECT m.id FROM ", listed_messages!()),
             Text = &ids,
-        )?;
-        delete_finished(self, &json(&revived)?)?;
-        Ok(revived)
+        )?)
     }
 
-    fn take_back(&mut self, ids: &[MessageId]) -> Result<()> {
-        let ids = json(ids)?;
+    fn archive_cancelled(&mut self, ids: &[MessageId]) -> Result<()> {
         execute!(
             self, Mysql,
             concat!("INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts, crashes,
@@ -81,29 +78,35 @@ impl Changing for MysqlConnection {
              SELECT m.id, m.topic, 'cancelled', m.priority, m.run_at, m.created_at, m.claimed_at, 0, m.attempts, m.crashes,
                 m.max_attempts, m.unique_key, m.ordering_key, m.headers, m.payload
              FROM ", listed_messages!()),
-            Text = &ids,
+            Text = json(ids)?,
         )?;
-        delete_live(self, &ids)
+        Ok(())
     }
 
-    fn delete(&mut self, live: &[MessageId], finished: &[MessageId]) -> Result<()> {
-        let (live, finished) = (json(live)?, json(finished)?);
-        for ids in [&live, &finished] {
-            execute!(
-                self,
-                Mysql,
-                concat!(
-                    "DELETE f FROM ",
-                    listed!(),
-                    " STRAIGHT_JOIN taskmq_failures f FORCE INDEX (taskmq_failures_message) ON f.message_id = listed.id"
-                ),
-                Text = ids,
-            )?;
-            logs::delete(self, ids)?;
-            payloads::delete(self, ids)?;
-        }
-        delete_finished(self, &finished)?;
-        delete_live(self, &live)
+    fn forget(&mut self, ids: &[MessageId]) -> Result<()> {
+        let ids = json(ids)?;
+        execute!(
+            self,
+            Mysql,
+            concat!(
+                "DELETE f FROM ",
+                listed!(),
+                " STRAIGHT_JOIN taskmq_failures f FORCE INDEX (taskmq_failures_message) ON f.message_id = listed.id"
+            ),
+            Text = &ids,
+        )?;
+        logs::delete(self, &ids)?;
+        payloads::delete(self, &ids)
+    }
+
+    fn delete_live(&mut self, ids: &[MessageId]) -> Result<()> {
+        execute!(self, Mysql, concat!("DELETE m FROM ", listed_messages!()), Text = json(ids)?)?;
+        Ok(())
+    }
+
+    fn delete_finished(&mut self, ids: &[MessageId]) -> Result<()> {
+        execute!(self, Mysql, concat!("DELETE a FROM ", listed_archive!()), Text = json(ids)?)?;
+        Ok(())
     }
 
     fn set_priority(&mut self, ids: &[MessageId], priority: i16) -> Result<()> {
@@ -136,14 +139,4 @@ impl Changing for MysqlConnection {
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()> {
         turns::pass_turns(self, ids)
     }
-}
-
-fn delete_finished(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
-    execute!(conn, Mysql, concat!("DELETE a FROM ", listed_archive!()), Text = ids)?;
-    Ok(())
-}
-
-fn delete_live(conn: &mut MysqlConnection, ids: &str) -> Result<()> {
-    execute!(conn, Mysql, concat!("DELETE m FROM ", listed_messages!()), Text = ids)?;
-    Ok(())
 }

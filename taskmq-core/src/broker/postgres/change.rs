@@ -15,7 +15,7 @@ use crate::{MessageId, Result, State};
 
 impl Changing for PgConnection {
     /// Against claims of single messages they are locked by their rows, against those of batches as a whole.
-    fn lock(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
+    fn lock_messages(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
         exclude_batch_claims(self)?;
         let mut found: Vec<(MessageId, String)> = load!(
             self, Pg => (BigInt, Text),
@@ -42,7 +42,7 @@ impl Changing for PgConnection {
     }
 
     fn revive(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>> {
-        let revived: Vec<MessageId> = load!(
+        Ok(load!(
             self, Pg => BigInt,
             "INSERT INTO taskmq_messages (id, topic, priority, run_at, created_at, max_attempts, unique_key, ordering_key, headers, payload)
              SELECT id, topic, priority, CASE state WHEN 'cancelled' THEN greatest(run_at, statement_timestamp()) ELSE statement_timestamp() END,
@@ -51,31 +51,35 @@ impl Changing for PgConnection {
              ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
              RETURNING id",
             Array<BigInt> = ids,
-        )?;
-        execute!(self, Pg, "DELETE FROM taskmq_archive WHERE id = ANY(?)", Array<BigInt> = &revived)?;
-        Ok(revived)
+        )?)
     }
 
-    fn take_back(&mut self, ids: &[MessageId]) -> Result<()> {
+    fn archive_cancelled(&mut self, ids: &[MessageId]) -> Result<()> {
         execute!(
             self, Pg,
-            "WITH gone AS (DELETE FROM taskmq_messages WHERE id = ANY(?) RETURNING *)
-             INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts, crashes,
+            "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts, crashes,
                 max_attempts, unique_key, ordering_key, headers, payload)
              SELECT id, topic, 'cancelled', priority, run_at, created_at, claimed_at, 0, attempts, crashes,
-                max_attempts, unique_key, ordering_key, headers, payload FROM gone",
+                max_attempts, unique_key, ordering_key, headers, payload
+             FROM taskmq_messages WHERE id = ANY(?)",
             Array<BigInt> = ids,
         )?;
         Ok(())
     }
 
-    fn delete(&mut self, live: &[MessageId], finished: &[MessageId]) -> Result<()> {
-        let all = [live, finished].concat();
-        execute!(self, Pg, "DELETE FROM taskmq_failures WHERE message_id = ANY(?)", Array<BigInt> = &all)?;
-        logs::delete(self, &all)?;
-        payloads::delete(self, &all)?;
-        execute!(self, Pg, "DELETE FROM taskmq_archive WHERE id = ANY(?)", Array<BigInt> = finished)?;
-        execute!(self, Pg, "DELETE FROM taskmq_messages WHERE id = ANY(?)", Array<BigInt> = live)?;
+    fn forget(&mut self, ids: &[MessageId]) -> Result<()> {
+        execute!(self, Pg, "DELETE FROM taskmq_failures WHERE message_id = ANY(?)", Array<BigInt> = ids)?;
+        logs::delete(self, ids)?;
+        payloads::delete(self, ids)
+    }
+
+    fn delete_live(&mut self, ids: &[MessageId]) -> Result<()> {
+        execute!(self, Pg, "DELETE FROM taskmq_messages WHERE id = ANY(?)", Array<BigInt> = ids)?;
+        Ok(())
+    }
+
+    fn delete_finished(&mut self, ids: &[MessageId]) -> Result<()> {
+        execute!(self, Pg, "DELETE FROM taskmq_archive WHERE id = ANY(?)", Array<BigInt> = ids)?;
         Ok(())
     }
 

@@ -14,7 +14,7 @@ use crate::{MessageId, Result, State};
 
 impl Changing for SqliteConnection {
     /// The write lock is held, so that they stay as they are.
-    fn lock(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
+    fn lock_messages(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
         let ids = json_list(ids)?;
         let found: Vec<(MessageId, String)> = load!(
             self, Sqlite => (BigInt, Text),
@@ -44,7 +44,7 @@ impl Changing for SqliteConnection {
     }
 
     fn revive(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>> {
-        let revived: Vec<MessageId> = load!(
+        Ok(load!(
             self, Sqlite => BigInt,
             concat!("INSERT INTO taskmq_messages (id, topic, priority, run_at, created_at, max_attempts, unique_key, ordering_key, headers, payload)
              SELECT id, topic, priority, CASE state WHEN 'cancelled' THEN max(run_at, ", now!(), ") ELSE ", now!(), " END,
@@ -53,13 +53,10 @@ impl Changing for SqliteConnection {
              ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
              RETURNING id"),
             Text = json_list(ids)?,
-        )?;
-        delete_finished(self, &json_list(&revived)?)?;
-        Ok(revived)
+        )?)
     }
 
-    fn take_back(&mut self, ids: &[MessageId]) -> Result<()> {
-        let ids = json_list(ids)?;
+    fn archive_cancelled(&mut self, ids: &[MessageId]) -> Result<()> {
         execute!(
             self, Sqlite,
             "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts, crashes,
@@ -67,25 +64,41 @@ impl Changing for SqliteConnection {
              SELECT id, topic, 'cancelled', priority, run_at, created_at, claimed_at, 0, attempts, crashes,
                 max_attempts, unique_key, ordering_key, headers, payload
              FROM taskmq_messages WHERE id IN (SELECT value FROM json_each(?))",
-            Text = &ids,
+            Text = json_list(ids)?,
         )?;
-        delete_live(self, &ids)
+        Ok(())
     }
 
-    fn delete(&mut self, live: &[MessageId], finished: &[MessageId]) -> Result<()> {
-        let (live, finished) = (json_list(live)?, json_list(finished)?);
-        for ids in [&live, &finished] {
-            execute!(
-                self,
-                Sqlite,
-                "DELETE FROM taskmq_failures WHERE message_id IN (SELECT value FROM json_each(?))",
-                Text = ids,
-            )?;
-            logs::delete(self, ids)?;
-            payloads::delete(self, ids)?;
-        }
-        delete_finished(self, &finished)?;
-        delete_live(self, &live)
+    fn forget(&mut self, ids: &[MessageId]) -> Result<()> {
+        let ids = json_list(ids)?;
+        execute!(
+            self,
+            Sqlite,
+            "DELETE FROM taskmq_failures WHERE message_id IN (SELECT value FROM json_each(?))",
+            Text = &ids,
+        )?;
+        logs::delete(self, &ids)?;
+        payloads::delete(self, &ids)
+    }
+
+    fn delete_live(&mut self, ids: &[MessageId]) -> Result<()> {
+        execute!(
+            self,
+            Sqlite,
+            "DELETE FROM taskmq_messages WHERE id IN (SELECT value FROM json_each(?))",
+            Text = json_list(ids)?,
+        )?;
+        Ok(())
+    }
+
+    fn delete_finished(&mut self, ids: &[MessageId]) -> Result<()> {
+        execute!(
+            self,
+            Sqlite,
+            "DELETE FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))",
+            Text = json_list(ids)?,
+        )?;
+        Ok(())
     }
 
     fn set_priority(&mut self, ids: &[MessageId], priority: i16) -> Result<()> {
@@ -123,24 +136,4 @@ impl Changing for SqliteConnection {
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()> {
         turns::pass_turns(self, ids)
     }
-}
-
-fn delete_finished(conn: &mut SqliteConnection, ids: &str) -> Result<()> {
-    execute!(
-        conn,
-        Sqlite,
-        "DELETE FROM taskmq_archive WHERE id IN (SELECT value FROM json_each(?))",
-        Text = ids
-    )?;
-    Ok(())
-}
-
-fn delete_live(conn: &mut SqliteConnection, ids: &str) -> Result<()> {
-    execute!(
-        conn,
-        Sqlite,
-        "DELETE FROM taskmq_messages WHERE id IN (SELECT value FROM json_each(?))",
-        Text = ids
-    )?;
-    Ok(())
 }
