@@ -172,7 +172,7 @@ pub(crate) struct AdminArgs {
     #[command(flatten)]
     pub(crate) serve: taskmq_admin::serve::ServeArgs,
 
-    /// Print the argon2 hash of the password on standard input, for --password-file, and end
+    /// Print the argon2 hash of a password, for --password-file, and end; asks for it on a terminal, else reads standard input
     #[arg(long)]
     pub(crate) hash_password: bool,
 }

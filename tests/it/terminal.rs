@@ -1,5 +1,6 @@
 //! What others have written reaches no terminal and no log as a command, whichever command shows it.
 
+use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
@@ -11,6 +12,7 @@ use crate::workers::Workers;
 
 each_database! {
     no_command_lets_a_text_through,
+    the_live_screen_lets_no_text_through,
     no_line_of_a_log_is_anybody_elses,
 }
 
@@ -131,6 +133,42 @@ fn no_command_lets_a_text_through(db: &TestDatabase) {
         Command::new(taskmq_cli()).args(["show", "1", "--json"]).env("DATABASE_URL", db.url()).output();
     let json: serde_json::Value = serde_json::from_slice(&json.expect("runs").stdout).expect("JSON");
     assert_eq!((json[0]["payload"].as_str(), json[0]["headers"][ANY].as_str()), (Some(ANY), Some(ANY)));
+}
+
+/// It draws with sequences of its own, which are others.
+fn the_live_screen_lets_no_text_through(db: &TestDatabase) {
+    fill(db);
+    let command = format!("stty rows 40 cols 160; exec '{}' watch", taskmq_cli().display());
+    let mut child = Command::new("timeout")
+        .args(["30", "script", "--quiet", "--return", "--command", &command, "/dev/null"])
+        .env("DATABASE_URL", db.url())
+        .env("TERM", "xterm")
+        .stdin(Stdio::piped())
+        .stdout(Stdio::piped())
+        .spawn()
+        .expect("starts");
+    let (mut keyboard, mut output) =
+        (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
+    let (mut shown, mut bytes, mut typed) = (Vec::new(), [0; 4096], false);
+    loop {
+        let read = output.read(&mut bytes).expect("reads");
+        if read == 0 {
+            break;
+        }
+        shown.extend_from_slice(&bytes[..read]);
+        // What is typed before it listens is lost.
+        if !typed && String::from_utf8_lossy(&shown).contains("quit") {
+            // All there is of the first of each list, and out.
+            keyboard.write_all(b"\rq\t\rq\t\rqq").expect("is typed");
+            typed = true;
+        }
+    }
+    assert!(child.wait().expect("ends").success());
+    let shown = String::from_utf8_lossy(&shown);
+    assert!(shown.contains("evil") && !shown.contains("cannot look"), "{shown:?}");
+    for sequence in ["\u{1b}]", "\u{7}", "\u{9b}", "\u{85}", "\u{202e}", "\u{2066}", "\u{200f}", "\u{2028}"] {
+        assert!(!shown.contains(sequence), "{sequence:?} in {shown:?}");
+    }
 }
 
 fn no_line_of_a_log_is_anybody_elses(db: &TestDatabase) {

@@ -1,3 +1,6 @@
+use std::io::IsTerminal;
+
+use console::Term;
 use taskmq_admin::serve::Server;
 
 use crate::cli::AdminArgs;
@@ -6,9 +9,7 @@ use crate::error::{Error, Result};
 
 pub(crate) fn run(args: &AdminArgs, url: Option<&str>) -> Result<()> {
     if args.hash_password {
-        let mut password = String::new();
-        std::io::stdin().read_line(&mut password).map_err(Error::file("standard input"))?;
-        say!("{}", taskmq_admin::hash_password(password.trim_end_matches(['\r', '\n']))?);
+        say!("{}", taskmq_admin::hash_password(&password()?)?);
         return Ok(());
     }
     // Rather here than on the first page.
@@ -17,6 +18,20 @@ pub(crate) fn run(args: &AdminArgs, url: Option<&str>) -> Result<()> {
     say!("the admin is at {}", server.url());
     say!("Ctrl-C ends it");
     Ok(server.run_until(asked_to_end())?)
+}
+
+/// A person is asked for it, and types it unseen.
+fn password() -> Result<String> {
+    let terminal = Term::stderr();
+    if std::io::stdin().is_terminal() && terminal.is_term() {
+        return terminal
+            .write_str("password: ")
+            .and_then(|()| terminal.read_secure_line())
+            .map_err(Error::file("the terminal"));
+    }
+    let mut line = String::new();
+    std::io::stdin().read_line(&mut line).map_err(Error::file("standard input"))?;
+    Ok(line.trim_end_matches(['\r', '\n']).to_owned())
 }
 
 async fn asked_to_end() {

@@ -1,15 +1,16 @@
 //! `retry`, `cancel` and `delete`: the same selection, the same question, the same answer.
 
+use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 
 use taskmq_core::broker::{Action, Changed, Note, Noted, Selection};
-use taskmq_core::{AnyConnection, BrokerConnection, State};
+use taskmq_core::{AnyConnection, BrokerConnection, MessageId, State};
 
 use super::ACTOR;
 use crate::cli::ChangeArgs;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::selection::{self, count};
+use crate::selection::{Change, PAGE, count};
 use crate::{database, output};
 
 pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Result<()> {
@@ -34,8 +35,10 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         Ok::<_, Error>(selection.as_of(now))
     });
     let selection = selection.transpose()?;
+    // Named twice is changed once.
+    let ids: Vec<MessageId> = BTreeSet::from_iter(args.ids.iter().copied()).into_iter().collect();
     let total = match &selection {
-        None => args.ids.len(),
+        None => ids.len(),
         Some(selection) => count(&mut conn, selection)?,
     };
     if args.dry_run {
@@ -46,16 +49,44 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
         }
         return Ok(());
     }
-    let (changed, end) = match &selection {
-        None => (conn.broker().change(action, &args.ids, Noted::New(&note(action, args, "")))?, Ok(())),
-        Some(_) if total == 0 => (Changed::default(), Ok(())),
-        Some(selection) => {
-            confirm(&format!("{} {}", action.as_str(), messages(total)), args.yes)?;
-            change_all(&mut conn, action, args, selection, total)?
+    // To retry messages that were named takes nothing away.
+    let asks = match selection {
+        Some(_) => total > 0,
+        None => total > 1 && *action != Action::Retry,
+    };
+    if asks {
+        confirm(&format!("{} {}", action.as_str(), messages(total)), args.yes)?;
+    }
+    let (changed, end) = match (&selection, &ids[..]) {
+        (None, [id]) => {
+            let note = Note { message_id: Some(*id), ..note(action, args, "") };
+            (conn.broker().change(action, &ids, Noted::New(&note))?, Ok(()))
         }
+        (None, ids) => change_named(&mut conn, action, args, ids)?,
+        (Some(_), _) if total == 0 => (Changed::default(), Ok(())),
+        (Some(selection), _) => change_all(&mut conn, action, args, selection, total)?,
     };
     let told = tell(action, args, &changed);
     end.and(told)
+}
+
+/// Each page has a note of its own, which names its messages.
+fn change_named(
+    conn: &mut AnyConnection,
+    action: &Action,
+    args: &ChangeArgs,
+    ids: &[MessageId],
+) -> Result<(Changed, Result<()>)> {
+    let note = note(action, args, "");
+    let progress = Progress::of(ids.len());
+    let mut all = Changed::default();
+    for page in ids.chunks(PAGE) {
+        add(&mut all, conn.broker().change(action, page, Noted::New(&note))?);
+        if progress.after(page.len()).is_break() {
+            break;
+        }
+    }
+    Ok((all, progress.end()))
 }
 
 fn change_all(
@@ -68,22 +99,22 @@ fn change_all(
     let note = conn.broker().note(&note(action, args, &selection.to_string()))?;
     let progress = Progress::of(total);
     let mut all = Changed::default();
-    selection::change(conn, action, selection, note, |changed| {
+    Change::of(selection, *action, note).all(conn, |changed| {
         let looked_at = changed.changed.len() + changed.refused.len();
-        all.changed.extend(changed.changed);
-        all.refused.extend(changed.refused);
+        add(&mut all, changed);
         progress.after(looked_at)
     })?;
     Ok((all, progress.end()))
 }
 
+fn add(all: &mut Changed, changed: Changed) {
+    all.changed.extend(changed.changed);
+    all.refused.extend(changed.refused);
+}
+
 fn note<'a>(action: &'a Action, args: &'a ChangeArgs, details: &'a str) -> Note<'a> {
-    let message_id = match *args.ids {
-        [id] => Some(id),
-        _ => None,
-    };
     let topic = args.topic.as_deref();
-    Note { actor: &ACTOR, action: action.as_str(), topic, message_id, details, messages: 0 }
+    Note { actor: &ACTOR, action: action.as_str(), topic, message_id: None, details, messages: 0 }
 }
 
 /// Asks a person. A program has to say beforehand that it means it.

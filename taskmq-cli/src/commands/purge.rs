@@ -6,7 +6,7 @@ use super::change::{confirm, messages};
 use crate::cli::PurgeArgs;
 use crate::error::{Error, Result};
 use crate::progress::Progress;
-use crate::selection::{self, count};
+use crate::selection::{Change, count};
 use crate::when::When;
 use crate::{database, output};
 
@@ -22,9 +22,10 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
     let mut states = args.state.clone();
     states.sort_unstable();
     states.dedup();
+    // The question may stay open for long.
     let selections: Vec<Selection> = states
         .iter()
-        .map(|&state| Selection { topic: args.topic.clone(), before, ..Selection::of(state) })
+        .map(|&state| Selection { topic: args.topic.clone(), before, ..Selection::of(state) }.as_of(now))
         .collect();
     let mut total = 0;
     for selection in &selections {
@@ -42,10 +43,7 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
     if total > 0 {
         confirm(&format!("delete {}", messages(total)), args.yes)?;
         let names = states.iter().map(State::to_string).collect::<Vec<_>>().join(", ");
-        let details = match before {
-            Some(at) => format!("all {names} that finished before {}", at.to_rfc3339()),
-            None => format!("all {names}"),
-        };
+        let details = format!("all {names} that finished before {}", before.unwrap_or(now).to_rfc3339());
         let topic = args.topic.as_deref();
         let action = Action::Delete;
         let note = conn.broker().note(&Note {
@@ -58,7 +56,7 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
         })?;
         let progress = Progress::of(total);
         for selection in &selections {
-            let all = selection::change(&mut conn, &action, selection, note, |changed| {
+            let all = Change::of(selection, action, note).all(&mut conn, |changed| {
                 deleted += changed.changed.len();
                 progress.after(changed.changed.len() + changed.refused.len())
             })?;

@@ -1,11 +1,15 @@
 //! What the screen shows, read with a few cheap queries.
 
 use std::collections::{BTreeMap, HashMap};
-use std::time::{Duration, Instant};
 
 use chrono::{DateTime, Utc};
-use taskmq_core::broker::{FinishedMessage, LaneCount, Place, RunningWorkflows, Span, WorkerEntry};
-use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Result, State};
+use taskmq_core::broker::{
+    FinishedMessage, HeldMessage, LaneCount, LimitedTopic, PausedTopic, RunningWorkflows, Span, WorkerEntry,
+};
+use taskmq_core::{AnyConnection, BrokerConnection, Result, State};
+
+use super::history::History;
+use super::pace::{Lately, Pace};
 
 /// Counting stops here, so that a second's look costs the same however many there are.
 pub(super) const COUNTED: i64 = 10_000;
@@ -13,8 +17,6 @@ pub(super) const COUNTED: i64 = 10_000;
 const LANES: usize = 1000;
 const WORKERS: i64 = 1000;
 const DEAD_SHOWN: i64 = 200;
-/// So many rates are kept, one for each look.
-const HISTORY: usize = 300;
 
 #[derive(Clone, Debug, Default)]
 pub(super) struct Topic {
@@ -29,22 +31,24 @@ pub(super) struct Topic {
     pub(super) dead: i64,
     pub(super) workers: usize,
     pub(super) oldest_due: Option<DateTime<Utc>>,
-    pub(super) paused: bool,
-    pub(super) limited: bool,
+    pub(super) paused: Option<PausedTopic>,
+    pub(super) limited: Option<LimitedTopic>,
+    pub(super) pace: Pace,
 }
 
 impl Topic {
     /// Whether a person might want to look at it.
     fn matters(&self) -> bool {
         let lives = self.ready + self.scheduled + self.retrying + self.running > 0;
-        lives || self.dead > 0 || self.paused
+        lives || self.dead > 0 || self.paused.is_some()
     }
 }
 
 #[derive(Debug)]
 pub(super) struct Worker {
     pub(super) entry: WorkerEntry,
-    pub(super) holds: usize,
+    /// Those that it has held longest first.
+    pub(super) holds: Vec<HeldMessage>,
 }
 
 /// One look.
@@ -56,18 +60,21 @@ pub(super) struct Figures {
     pub(super) dead: Vec<FinishedMessage>,
     /// Those that are not finished.
     pub(super) workflows: RunningWorkflows,
+    /// Of all topics, a second.
+    pub(super) produced: f64,
+    pub(super) finished: f64,
 }
 
-/// What came in and what finished, a second, newest last.
+/// What came in and what finished.
 #[derive(Debug, Default)]
-pub(super) struct Rates {
-    last: Option<(Instant, MessageId, DateTime<Utc>)>,
-    pub(super) produced: Vec<u64>,
-    pub(super) finished: Vec<u64>,
+pub(super) struct Charts {
+    pub(super) produced: History,
+    pub(super) finished: History,
 }
 
-pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
+pub(super) fn read(conn: &mut AnyConnection, charts: &mut Charts) -> Result<Figures> {
     let broker = conn.broker();
+    let now = broker.now()?;
     let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
     let lanes = broker.lanes(LANES)?;
     let at_most = LaneCount::bound(lanes.len());
@@ -81,15 +88,15 @@ pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
         topic.more_later |= count.scheduled + count.retrying >= at_most;
         topic.oldest_due = [topic.oldest_due, count.oldest_due].into_iter().flatten().min();
     }
-    let mut holds: HashMap<i64, usize> = HashMap::new();
+    let mut holds: HashMap<i64, Vec<HeldMessage>> = HashMap::new();
     for held in broker.held(COUNTED)? {
-        let topic = topics.entry(held.topic).or_default();
+        let topic = topics.entry(held.topic.clone()).or_default();
         match held.worker_id {
             Some(worker) => {
-                *holds.entry(worker).or_default() += 1;
                 topic.running += 1;
                 // Those of a batch were counted as waiting.
                 topic.ready = (topic.ready - i64::from(held.in_batch)).max(0);
+                holds.entry(worker).or_default().push(held);
             }
             None => topic.ready += 1,
         }
@@ -103,10 +110,12 @@ pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
         topics.entry(topic).or_default().dead = count;
     }
     for paused in broker.paused()? {
-        topics.entry(paused.topic).or_default().paused = true;
+        let topic = topics.entry(paused.topic.clone()).or_default();
+        topic.paused = Some(paused);
     }
     for limited in broker.limits()? {
-        topics.entry(limited.topic).or_default().limited = true;
+        let topic = topics.entry(limited.topic.clone()).or_default();
+        topic.limited = Some(limited);
     }
     let workers = broker.workers(WORKERS)?;
     for worker in &workers {
@@ -114,44 +123,28 @@ pub(super) fn read(conn: &mut AnyConnection) -> Result<Figures> {
             topics.entry(topic.to_owned()).or_default().workers += 1;
         }
     }
-    let span = Span::everything(DEAD_SHOWN);
+    let dead = broker.finished(State::Dead, &Span::everything(DEAD_SHOWN))?;
+    let lately = Lately::read(broker, now)?;
+    let (produced, finished) = (lately.produced(), lately.finished(&dead, DEAD_SHOWN));
+    charts.produced.add(&produced, now);
+    charts.finished.add(&finished, now);
+    for (topic, pace) in lately.paces(&produced, &finished) {
+        topics.entry(topic.to_owned()).or_default().pace = pace;
+    }
+    let (produced, finished) = (produced.rate(now), finished.rate(now));
     let mut topics: Vec<Topic> = topics.into_iter().map(|(name, topic)| Topic { name, ..topic }).collect();
     topics.sort_by_key(|topic| !topic.matters()); // and by name
+    holds.values_mut().for_each(|held| held.sort_by_key(|message| message.claimed_at));
     Ok(Figures {
-        now: broker.now()?,
-        dead: broker.finished(State::Dead, &span)?,
+        now,
+        dead,
         workflows: broker.running_workflows(COUNTED)?,
         topics,
         workers: workers
             .into_iter()
-            .map(|entry| Worker { holds: holds.get(&entry.id).copied().unwrap_or_default(), entry })
+            .map(|entry| Worker { holds: holds.remove(&entry.id).unwrap_or_default(), entry })
             .collect(),
+        produced,
+        finished,
     })
-}
-
-impl Rates {
-    /// What has come and gone since the last look. Messages that are not kept once they are done are not seen to finish.
-    pub(super) fn read(&mut self, conn: &mut AnyConnection, now: DateTime<Utc>) -> Result<()> {
-        let broker = conn.broker();
-        let newest = broker.newest(MessageId::MAX, 1)?.first().map_or(0, |newest| newest.id);
-        let looked = Instant::now();
-        if let Some((before, id, at)) = self.last {
-            let span = Span { from: Place::after(at), to: Place::after(now), limit: COUNTED };
-            let finished =
-                broker.finished(State::Done, &span)?.len() + broker.finished(State::Dead, &span)?.len();
-            let took = looked.duration_since(before).max(Duration::from_millis(1)).as_secs_f64();
-            let per_second = |count: u64| (count as f64 / took).round() as u64;
-            push(&mut self.produced, per_second(newest.saturating_sub(id).max(0).unsigned_abs()));
-            push(&mut self.finished, per_second(u64::try_from(finished).unwrap_or_default()));
-        }
-        self.last = Some((looked, newest, now));
-        Ok(())
-    }
-}
-
-fn push(rates: &mut Vec<u64>, rate: u64) {
-    if rates.len() == HISTORY {
-        rates.remove(0);
-    }
-    rates.push(rate);
 }

@@ -1,7 +1,12 @@
 //! `watch`: the queue on a live screen.
 
+mod actions;
 mod app;
+mod bulk;
+mod events;
 mod figures;
+mod history;
+mod pace;
 mod screen;
 #[cfg(test)]
 mod tests;
@@ -60,17 +65,23 @@ fn live(terminal: &mut DefaultTerminal, app: &mut App, url: Option<&str>, conn: 
             next = Instant::now() + LOOK.max(began.elapsed() * REST);
         }
         terminal.draw(|frame| screen::draw(frame, app)).map_err(Error::file("the terminal"))?;
-        let wait = next.saturating_duration_since(Instant::now());
-        if !event::poll(wait).map_err(Error::file("the terminal"))? {
-            continue;
-        }
-        if let Event::Key(key) = event::read().map_err(Error::file("the terminal"))?
+        // A change of many goes on while no key is pressed.
+        let wait = match app.bulk {
+            Some(_) => Duration::ZERO,
+            None => next.saturating_duration_since(Instant::now()),
+        };
+        let done = if !event::poll(wait).map_err(Error::file("the terminal"))? {
+            app.go_on(&mut conn)
+        } else if let Event::Key(key) = event::read().map_err(Error::file("the terminal"))?
             && key.kind != KeyEventKind::Release
         {
             app.message.clear();
-            if let Err(error) = app.key(key, &mut conn) {
-                app.message = error.to_string();
-            }
+            app.key(key, &mut conn)
+        } else {
+            Ok(())
+        };
+        if let Err(error) = done {
+            app.complain(&error);
         }
     }
     Ok(())

@@ -1,11 +1,14 @@
 //! The screen on real data.
 
+mod changes;
+mod figures;
+
 use diesel::Connection;
 use diesel::connection::SimpleConnection;
 use ratatui::Terminal;
 use ratatui::backend::TestBackend;
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
-use taskmq_core::broker::{Limit, NoteId};
+use taskmq_core::broker::Limit;
 use taskmq_core::{AnyConnection, Backend, BrokerConnection, NewMessage, State, Workflow, migration};
 
 use super::app::{App, Pane};
@@ -42,10 +45,24 @@ impl Watched {
             let code = match c {
                 '\t' => KeyCode::Tab,
                 '\n' => KeyCode::Enter,
+                '\u{1b}' => KeyCode::Esc,
                 c => KeyCode::Char(c),
             };
             self.app.key(KeyEvent::new(code, KeyModifiers::NONE), &mut self.conn).expect("is done");
         }
+    }
+
+    fn press_ctrl_c(&mut self) {
+        let key = KeyEvent::new(KeyCode::Char('c'), KeyModifiers::CONTROL);
+        self.app.key(key, &mut self.conn).expect("is done");
+    }
+
+    /// On the tables, and then looks.
+    fn execute(&mut self, sql: &str) {
+        #[allow(irrefutable_let_patterns, reason = "when SQLite is the only database")]
+        let AnyConnection::Sqlite(sqlite) = &mut self.conn else { panic!("it is SQLite") };
+        sqlite.batch_execute(sql).expect("is executed");
+        self.app.look(&mut self.conn).expect("looks");
     }
 
     fn screen(&self, width: u16, height: u16) -> Vec<String> {
@@ -61,7 +78,7 @@ impl Watched {
     }
 
     fn dead(&mut self) -> i64 {
-        self.conn.broker().count_finished(State::Dead, 100).expect("counts").iter().map(|(_, n)| n).sum()
+        self.conn.broker().count_finished(State::Dead, 10_000).expect("counts").iter().map(|(_, n)| n).sum()
     }
 }
 
@@ -107,9 +124,8 @@ fn a_topic_is_paused_and_resumed_by_a_key() {
 #[test]
 fn the_whole_error_of_a_dead_letter_is_shown() {
     let mut watched = Watched::new();
-    let AnyConnection::Sqlite(sqlite) = &mut watched.conn else { panic!("is SQLite") };
     let error = format!("{}the end", "a word ".repeat(50));
-    sqlite.batch_execute(&format!("UPDATE taskmq_archive SET error = '{error}'")).expect("updates");
+    watched.execute(&format!("UPDATE taskmq_archive SET error = '{error}'"));
     watched.press("\t\t");
     assert!(!watched.shows("the end"));
     watched.press("\n");
@@ -139,9 +155,7 @@ fn topics_in_which_something_is_come_first_and_what_was_not_counted_is_told() {
     for _ in 0..60 {
         NewMessage::new("some0", &1).produce(&mut watched.conn).expect("produces");
     }
-    let AnyConnection::Sqlite(sqlite) = &mut watched.conn else { panic!("is SQLite") };
-    sqlite.batch_execute("UPDATE taskmq_workers SET topics = 'aside,play'").expect("updates");
-    watched.app.look(&mut watched.conn).expect("looks");
+    watched.execute("UPDATE taskmq_workers SET topics = 'aside,play'");
     let screen = watched.screen(80, 24);
     let first = screen.iter().find(|line| line.contains("some0 ")).expect("is shown");
     assert!(first.contains(" 50+ "), "{first}");
@@ -174,28 +188,6 @@ fn a_limited_topic_is_marked() {
 }
 
 #[test]
-fn dead_letters_are_changed_after_a_question_that_says_how_many() {
-    let mut watched = Watched::new();
-    watched.press("jr");
-    assert!(watched.shows("retry 2 messages, the dead letters of play?"));
-    watched.press("n");
-    assert!(watched.shows("nothing was changed"));
-    assert_eq!(watched.dead(), 4);
-    watched.press("ry");
-    assert!(watched.shows("made due: 2 messages"));
-    assert_eq!(watched.dead(), 2);
-    // Tab, Tab: the list of dead letters.
-    watched.press("\t\td");
-    assert!(watched.shows("delete dead letter 102 of mail?"), "{:#?}", watched.screen(80, 24));
-    watched.press("y");
-    assert_eq!(watched.dead(), 1);
-    let notes = watched.conn.broker().notes(NoteId::MAX, 10).expect("reads");
-    let notes: Vec<_> =
-        notes.iter().map(|n| (&*n.action, n.topic.as_deref(), n.message_id, n.messages)).collect();
-    assert_eq!(notes, [("delete", None, Some(102), 1), ("retry", Some("play"), None, 2)]);
-}
-
-#[test]
 fn keys_are_explained_and_lead_out() {
     let mut watched = Watched::new();
     watched.press("?");
@@ -209,8 +201,6 @@ fn keys_are_explained_and_lead_out() {
 #[test]
 fn no_text_is_carried_out() {
     let mut watched = Watched::new();
-    #[allow(irrefutable_let_patterns, reason = "when SQLite is the only database")]
-    let AnyConnection::Sqlite(sqlite) = &mut watched.conn else { panic!("it is SQLite") };
     let evil = "char(27) || ']52;c;aGFjaw==' || char(7) || char(27) || '[2J' || char(13, 10, 155, 8238, 8294, 127, 9)";
     for (table, column) in [
         ("taskmq_workers", "host"),
@@ -218,13 +208,10 @@ fn no_text_is_carried_out() {
         ("taskmq_archive", "topic"),
         ("taskmq_archive", "error"),
     ] {
-        sqlite.batch_execute(&format!("UPDATE {table} SET {column} = 'evil' || {evil}")).expect("is changed");
+        watched.execute(&format!("UPDATE {table} SET {column} = 'evil' || {evil}"));
     }
-    sqlite
-        .batch_execute(&format!("INSERT INTO taskmq_paused (topic, actor) VALUES ('mail', {evil})"))
-        .expect("is paused");
-    watched.app.look(&mut watched.conn).expect("looks");
-    for keys in ["", "\t", "\t", "r", "nd", "np"] {
+    watched.execute(&format!("INSERT INTO taskmq_paused (topic, actor) VALUES ('mail', {evil})"));
+    for keys in ["", "\n", "q\t", "\n", "qx", "n\t", "\n", "qr", "nd", "np"] {
         watched.press(keys);
         let screen = watched.screen(200, 60);
         assert!(screen.iter().any(|line| line.contains("evil")));

@@ -11,3 +11,5 @@ mod paths;
 mod refusals;
 mod schedules;
 mod schemas;
+#[cfg(target_os = "linux")]
+mod terminal;

@@ -188,6 +188,37 @@ fn finished_messages_are_purged_by_state_topic_and_age() {
 }
 
 #[test]
+fn messages_that_are_named_are_asked_about_and_changed_page_by_page() {
+    let host = migrated();
+    dead(&host);
+    let ids: Vec<String> = (1..=1200).map(|id| id.to_string()).collect();
+    let named = |command: &'static str, ids: &[String], more: &[&'static str]| {
+        let ids = ids.iter().map(|id| &**id);
+        host.run(&std::iter::once(command).chain(ids).chain(more.iter().copied()).collect::<Vec<_>>())
+    };
+    for command in ["delete", "cancel"] {
+        let out = named(command, &ids, &[]);
+        let text = String::from_utf8_lossy(&out.stderr);
+        assert!(text.contains(&format!("this would {command} 1200 messages: say --yes")), "{text}");
+        assert_eq!(out.status.code(), Some(2));
+    }
+    // Nothing is lost by that.
+    let text = |out: &std::process::Output| String::from_utf8_lossy(&out.stdout).into_owned();
+    assert_eq!(text(&named("retry", &ids[..600], &[])), "retried 600 messages\n");
+    assert_eq!(text(&named("delete", &ids[..1], &[])), "deleted 1 message\n");
+    // Named twice, and one that is not there any more.
+    let out = named("delete", &[&ids[..], &ids[..]].concat(), &["--yes"]);
+    assert_eq!((text(&out), out.status.code()), ("deleted 1199 messages\n".to_owned(), Some(1)));
+    assert_eq!(host.json(&["delete", "1", "1", "2", "--dry-run", "--json"])[0]["messages"], 2);
+    let notes = connect(&host).broker().notes(i64::MAX, 100).expect("reads");
+    let notes: Vec<_> =
+        notes.iter().rev().map(|note| (&*note.action, note.message_id, note.messages)).collect();
+    let pages = [("delete", None, 499), ("delete", None, 500), ("delete", None, 200)];
+    let before = [("retry", None, 500), ("retry", None, 100), ("delete", Some(1), 1)];
+    assert_eq!(notes, [before, pages].concat());
+}
+
+#[test]
 fn messages_are_found_by_key_text_and_time() {
     let host = migrated();
     host.run(&["produce", "mail", "{\"to\": \"Ann\"}", "--unique", "order:7"]);
@@ -246,51 +277,5 @@ fn completions_and_manual_pages_name_every_command() {
     let page = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../docs/cli.md")).expect("a page");
     for command in commands.iter().filter(|command| **command != "help") {
         assert!(page.contains(&format!("`{command}")), "docs/cli.md does not name {command}");
-    }
-}
-
-/// In a terminal that the program `script` makes.
-#[cfg(all(target_os = "linux", feature = "watch"))]
-#[test]
-fn the_live_screen_leaves_the_terminal_as_it_was() {
-    use std::io::{Read, Write};
-    use std::process::{Command, Stdio};
-
-    let host = migrated();
-    host.run(&["produce", "mail", "1"]);
-    host.fails(&["watch"], "watch needs a terminal");
-    let command = format!("stty rows 24 cols 80; exec '{}' watch", env!("CARGO_BIN_EXE_taskmq-cli"));
-    for key in [b"q", b"\x03"] {
-        let mut child = Command::new("timeout")
-            .args(["20", "script", "--quiet", "--return", "--command", &command, "/dev/null"])
-            .current_dir(host.path(""))
-            .env_remove("DATABASE_URL")
-            .env("TERM", "xterm")
-            .stdin(Stdio::piped())
-            .stdout(Stdio::piped())
-            .spawn()
-            .expect("timeout and script, which Debian always has");
-        let (mut stdin, mut stdout) =
-            (child.stdin.take().expect("piped"), child.stdout.take().expect("piped"));
-        let (mut screen, mut bytes, mut typed) = (String::new(), [0; 4096], false);
-        loop {
-            let read = stdout.read(&mut bytes).expect("reads");
-            if read == 0 {
-                break;
-            }
-            screen.push_str(&String::from_utf8_lossy(&bytes[..read]));
-            // What is typed before it listens is lost.
-            if !typed && screen.contains("quit") {
-                stdin.write_all(key).expect("is typed");
-                typed = true;
-            }
-        }
-        assert!(child.wait().expect("ends").success(), "{key:?}: {screen:?}");
-        let left =
-            screen.rsplit_once("\u{1b}[?1049l").map(|(shown, _)| shown).expect("the other screen is left");
-        assert!(
-            left.contains("\u{1b}[?1049h") && screen.contains("\u{1b}[?25h"),
-            "and the cursor shown: {screen:?}"
-        );
     }
 }
