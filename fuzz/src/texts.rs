@@ -54,7 +54,7 @@ pub fn line(data: &[u8]) {
     let read: Vec<_> = payloads::lines(Cursor::new(data), Path::new("a.jsonl")).collect();
     for payload in &read {
         match payload {
-            Ok(json) => assert!(serde_json::from_str::<serde::de::IgnoredAny>(json.get()).is_ok()),
+            Ok((_, json)) => assert!(serde_json::from_str::<serde::de::IgnoredAny>(json.get()).is_ok()),
             Err(error) => assert!(error.to_string().starts_with("a.jsonl line "), "{error}"),
         }
     }
@@ -100,6 +100,7 @@ pub fn query(data: &[u8]) {
         error: get("error"),
         since: None,
         before: None,
+        produced_before: None,
     };
     QUEUE.with_borrow_mut(|conn| {
         let mut walk = selection.walk_from(spot);

@@ -51,6 +51,8 @@ pub(crate) fn run() -> Result<(), String> {
         checks.push(cargo(&[&["clippy", "-p", "taskmq-core"][..], &choice].concat()));
     }
     checks.push(cargo(&["check", "-p", "taskmq-cli"]));
+    // A workspace of its own, which nothing else compiles.
+    checks.push(cargo(&["check", "--manifest-path", "fuzz/Cargo.toml", "--target-dir", "target/fuzz"]));
     if !Path::new(DENY).is_file() {
         checks.push(cargo(&INSTALL_DENY));
     }
