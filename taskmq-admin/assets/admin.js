@@ -9,8 +9,6 @@
 
   // Makes `old` what `fresh` is, and leaves alone what is the same, so that focus and selection stay.
   const morph = (old, fresh) => {
-    // The row that keys have come to stays marked.
-    if (old.classList.contains("at")) fresh.classList.add("at");
     for (const { name } of [...old.attributes]) if (!fresh.hasAttribute(name)) old.removeAttribute(name);
     for (const { name, value } of [...fresh.attributes]) if (old.getAttribute(name) !== value) old.setAttribute(name, value);
     if (old.matches("input, textarea, select")) return;
@@ -62,7 +60,10 @@
       // Written by our own server, which escapes whatever comes from messages.
       fresh.innerHTML = data;
       for (const { name, value } of [...live.attributes]) fresh.setAttribute(name, value);
+      const focused = document.activeElement;
       morph(live, fresh);
+      // What has changed its place was taken out for it.
+      if (focused !== document.activeElement && focused.isConnected) focused.focus({ preventScroll: true });
     };
   };
   document.addEventListener("visibilitychange", look);
@@ -92,6 +93,8 @@
     event.preventDefault();
     const dialog = document.createElement("dialog"), words = document.createElement("p"), row = document.createElement("div");
     words.textContent = button.dataset.confirm;
+    words.id = "question";
+    dialog.setAttribute("aria-labelledby", words.id);
     const no = document.createElement("button"), yes = document.createElement("button");
     no.type = yes.type = "button";
     no.textContent = document.documentElement.lang === "en" ? "Back" : "返回";
@@ -157,20 +160,35 @@
     addEventListener("pageshow", read);
   }
 
+  // Single keys, which whoever speaks to the browser or misses keys turns off. They are off on touch screens, where their list is hidden.
+  const remembered = () => { try { return localStorage.getItem("taskmq_keys"); } catch { return null; } };
+  let listens = remembered() !== "off" && !matchMedia("(hover: none) and (pointer: coarse)").matches;
+  const turn = document.querySelector("[data-keys]");
+  if (turn) {
+    const offer = () => { turn.textContent = listens ? turn.dataset.off : turn.dataset.on; };
+    turn.onclick = () => {
+      listens = !listens;
+      try { localStorage.setItem("taskmq_keys", listens ? "on" : "off"); } catch { /* For this page alone. */ }
+      offer();
+    };
+    turn.hidden = false;
+    offer();
+  }
+
   const places = { o: "overview", m: "messages", d: "dead", w: "workers", s: "schedules", f: "workflows", a: "audit", p: "produce" };
   let going = false;
   document.addEventListener("keydown", (event) => {
-    if (event.ctrlKey || event.metaKey || event.altKey || event.target.closest("input, textarea, select, dialog")) return;
-    if (going) { going = false; if (event.key in places) location.href = root + places[event.key]; return; }
-    if (event.key === "g") { going = true; setTimeout(() => { going = false; }, 1500); return; }
-    if (event.key === "/") { const box = document.querySelector("[data-search]"); if (box) { event.preventDefault(); box.focus(); } return; }
-    const rows = [...document.querySelectorAll("tr[data-href], .group[data-href]")];
-    const at = rows.findIndex((row) => row.classList.contains("at"));
-    if (event.key === "j" || event.key === "k") {
-      const next = rows[Math.min(Math.max(at + (event.key === "j" ? 1 : -1), 0), rows.length - 1)];
-      rows[at]?.classList.remove("at");
-      next?.classList.add("at");
-      next?.scrollIntoView({ block: "nearest" });
-    } else if (event.key === "Enter" && rows[at] && !event.target.closest("a, button")) location.href = rows[at].dataset.href;
+    const { key, target } = event;
+    if (event.ctrlKey || event.metaKey || event.altKey || target.closest("input, textarea, select, dialog")) return;
+    if (key === "Enter" && target.matches("[data-href]")) { location.href = target.dataset.href; return; }
+    if (!listens) return;
+    if (going) { going = false; if (key in places) location.href = root + places[key]; return; }
+    if (key === "g") { going = true; setTimeout(() => { going = false; }, 1500); return; }
+    if (key === "/") { const box = document.querySelector("[data-search]"); if (box) { event.preventDefault(); box.focus(); } return; }
+    if (key !== "j" && key !== "k") return;
+    // The row has the focus, so that it is read out.
+    const rows = [...document.querySelectorAll("[data-href]")];
+    const at = rows.findIndex((row) => row.contains(document.activeElement)) + (key === "j" ? 1 : -1);
+    rows[Math.min(Math.max(at, 0), rows.length - 1)]?.focus();
   });
 })();

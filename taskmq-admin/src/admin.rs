@@ -15,7 +15,7 @@ use crate::pages::{
     assets, audit, change, changes, dead, live, message, messages, overview, preferences, produce, schedules,
     topic, workers, workflows,
 };
-use crate::probes::{self, Readiness};
+use crate::probes::{self, Probed};
 use crate::problem::Problem;
 
 /// So many may read at once, and so many write.
@@ -28,6 +28,8 @@ pub struct Admin {
     database_url: String,
     read_only: bool,
     hide_payloads: bool,
+    #[cfg(feature = "worker")]
+    worker: Option<taskmq_core::worker::Pulse>,
 }
 
 /// Without the URL, which may have a password.
@@ -43,7 +45,13 @@ impl std::fmt::Debug for Admin {
 impl Admin {
     /// The admin of the queue in this database. It may change everything and shows everything.
     pub fn new(database_url: impl Into<String>) -> Self {
-        Self { database_url: database_url.into(), read_only: false, hide_payloads: false }
+        Self {
+            database_url: database_url.into(),
+            read_only: false,
+            hide_payloads: false,
+            #[cfg(feature = "worker")]
+            worker: None,
+        }
     }
 
     /// Whether it only looks: then there is no route that changes anything, and its connections refuse to write.
@@ -58,6 +66,12 @@ impl Admin {
     pub fn hide_payloads(mut self, hide: bool) -> Self {
         self.hide_payloads = hide;
         self
+    }
+
+    /// Beside this worker: whether that lives and is ready is what it tells.
+    #[cfg(feature = "worker")]
+    pub(crate) fn beside(self, worker: taskmq_core::worker::Pulse) -> Self {
+        Self { worker: Some(worker), ..self }
     }
 
     /// All pages, for those whom `access` lets in. Links are relative, so that it works wherever it is nested.
@@ -110,24 +124,26 @@ impl Admin {
         Ok(router.fallback(elsewhere).with_state(shared))
     }
 
-    /// No pages, but what a worker counts, and whether it lives.
-    #[cfg(feature = "worker")]
-    pub(crate) fn probes(&self) -> Result<Router> {
-        let router = Router::new()
-            .route("/metrics", get(crate::metrics::show_process))
-            .route("/health", get(probes::health))
-            .route("/ready", get(probes::ready));
-        Ok(router.with_state(self.shared()?))
+    /// Whether its pages can be had at all.
+    ///
+    /// # Errors
+    /// See [`try_out`](crate::database::try_out).
+    #[cfg(feature = "serve")]
+    pub(crate) fn try_out(&self) -> Result<()> {
+        Ok(crate::database::try_out(&self.database_url)?)
     }
 
     fn shared(&self) -> Result<Arc<Shared>> {
         Backend::of_url(&self.database_url)?;
+        let probed = Probed::Admin(Default::default());
+        #[cfg(feature = "worker")]
+        let probed = self.worker.clone().map_or(probed, Probed::Worker);
         Ok(Arc::new(Shared {
             reading: Pool::new(&self.database_url, true, READERS),
             writing: (!self.read_only).then(|| Pool::new(&self.database_url, false, WRITERS)),
             sampler: Sampler::default(),
             bulks: Bulks::default(),
-            readiness: Readiness::default(),
+            probed,
             read_only: self.read_only,
             hide_payloads: self.hide_payloads,
         }))
@@ -141,7 +157,7 @@ pub(crate) struct Shared {
     pub(crate) writing: Option<Pool>,
     pub(crate) sampler: Sampler,
     pub(crate) bulks: Bulks,
-    pub(crate) readiness: Readiness,
+    pub(crate) probed: Probed,
     pub(crate) read_only: bool,
     pub(crate) hide_payloads: bool,
 }

@@ -4,7 +4,7 @@
 use std::net::SocketAddr;
 
 use clap::{CommandFactory, FromArgMatches, Parser};
-use taskmq_core::worker::AdminServer;
+use taskmq_core::worker::{AdminServer, Pulse};
 
 use crate::serve::{ServeArgs, Server};
 use crate::{Result, metrics};
@@ -28,14 +28,14 @@ impl Environment {
 }
 
 /// Serves for as long as the process lives.
-fn start(listen: SocketAddr, database_url: &str) -> std::result::Result<String, String> {
+fn start(listen: SocketAddr, database_url: &str, worker: Pulse) -> std::result::Result<String, String> {
     let args = ServeArgs { listen, ..Environment::read()? };
-    serve(Server::bind(database_url, &args))
+    serve(Server::bind_beside(database_url, &args, worker))
 }
 
-fn start_metrics(listen: SocketAddr, database_url: &str) -> std::result::Result<String, String> {
+fn start_metrics(listen: SocketAddr, worker: Pulse) -> std::result::Result<String, String> {
     let token = Environment::read()?.metrics_token;
-    serve(Server::bind_probes(database_url, listen, token.as_deref())).map(|url| url + "metrics")
+    serve(Server::bind_probes(listen, token.as_deref(), worker)).map(|url| url + "metrics")
 }
 
 fn serve(server: Result<Server>) -> std::result::Result<String, String> {

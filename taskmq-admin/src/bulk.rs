@@ -2,17 +2,23 @@
 
 use std::sync::atomic::{AtomicBool, AtomicI64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 use chrono::{DateTime, Utc};
 use taskmq_core::MessageId;
-use taskmq_core::broker::{Action, Note, Noted, Selection, Walk};
+use taskmq_core::broker::{Action, Broker, Note, Noted, Selection, Walk};
 
 use crate::admin::Shared;
+use crate::database::Pool;
 use crate::figures::Count;
 use crate::problem::Problem;
 
 /// Each page is a transaction, and noted by it: to stop between two loses nothing.
 const PAGE: i64 = 500;
+
+/// What somebody else was in the way of is tried again so often, after this time and then twice the last.
+const TRIES: u32 = 5;
+const PAUSE: Duration = Duration::from_millis(100);
 
 /// So many are remembered.
 const REMEMBERED: usize = 50;
@@ -32,11 +38,11 @@ pub(crate) struct Bulk {
     end: Mutex<Option<End>>,
 }
 
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug)]
 pub(crate) enum End {
     Finished,
     Stopped,
-    Failed(String),
+    Failed(Arc<Problem>),
 }
 
 impl Bulk {
@@ -57,12 +63,16 @@ impl Bulk {
         self.stopped.store(true, Ordering::Relaxed);
     }
 
+    fn is_stopped(&self) -> bool {
+        self.stopped.load(Ordering::Relaxed)
+    }
+
     async fn run(&self, shared: &Shared) -> Result<End, Problem> {
         let writing = shared.writing.as_ref().ok_or(Problem::NotFound)?;
         let (actor, action, topic) = (self.actor.clone(), self.action, self.selection.topic.clone());
         let details = details(&self.selection, &self.action);
-        let note = writing
-            .ask(move |broker| {
+        let note = self
+            .ask(writing, move |broker| {
                 broker.note(&Note {
                     actor: &actor,
                     action: action.as_str(),
@@ -75,10 +85,10 @@ impl Bulk {
             .await?;
         let mut walk: Walk = self.selection.clone().walk();
         loop {
-            if self.stopped.load(Ordering::Relaxed) {
+            if self.is_stopped() {
                 return Ok(End::Stopped);
             }
-            let step = writing.ask(move |broker| {
+            let step = self.ask(writing, move |broker| {
                 let Some(page) = walk.next(broker, PAGE)? else { return Ok(None) };
                 let ids: Vec<MessageId> = page.iter().map(|found| found.id).collect();
                 let changed = if ids.is_empty() {
@@ -93,6 +103,24 @@ impl Bulk {
             let number = |list: usize| i64::try_from(list).unwrap_or_default();
             self.changed.fetch_add(number(changed.changed.len()), Ordering::Relaxed);
             self.refused.fetch_add(number(changed.refused.len()), Ordering::Relaxed);
+        }
+    }
+
+    /// Asks again what has come to nothing, unless it is stopped.
+    async fn ask<T: Send + 'static>(
+        &self,
+        writing: &Pool,
+        question: impl FnOnce(&mut dyn Broker) -> taskmq_core::Result<T> + Clone + Send + 'static,
+    ) -> Result<T, Problem> {
+        let mut tries = 0;
+        loop {
+            match writing.ask(question.clone()).await {
+                Err(problem) if problem.passes() && tries < TRIES && !self.is_stopped() => {
+                    tokio::time::sleep(PAUSE * 2_u32.pow(tries)).await;
+                    tries += 1;
+                }
+                answer => return answer,
+            }
         }
     }
 }
@@ -149,7 +177,14 @@ impl Bulks {
         all.push(Arc::clone(&bulk));
         let shared = Arc::clone(shared);
         tokio::spawn(async move {
-            let end = bulk.run(&shared).await.unwrap_or_else(|problem| End::Failed(problem.to_string()));
+            let end = bulk.run(&shared).await.unwrap_or_else(|problem| {
+                // Nobody waits any more for what was in the way.
+                if problem.passes() && bulk.is_stopped() {
+                    End::Stopped
+                } else {
+                    End::Failed(Arc::new(problem))
+                }
+            });
             *bulk.end.lock().unwrap_or_else(PoisonError::into_inner) = Some(end);
         });
         id

@@ -11,6 +11,12 @@ use taskmq_core::broker::Span;
 pub(crate) struct Fields(pub(crate) Vec<(String, String)>);
 
 impl Fields {
+    /// Nothing has a NUL in it, and PostgreSQL takes no text with one.
+    fn received(mut fields: Vec<(String, String)>) -> Self {
+        fields.iter_mut().for_each(|(_, value)| *value = value.replace('\0', "\u{fffd}"));
+        Self(fields)
+    }
+
     pub(crate) fn get(&self, name: &str) -> Option<&str> {
         self.all(name).next()
     }
@@ -49,10 +55,7 @@ impl<S: Send + Sync> FromRequestParts<S> for Fields {
 
     async fn from_request_parts(parts: &mut Parts, state: &S) -> Result<Self, Self::Rejection> {
         let query = Query::<Vec<(String, String)>>::from_request_parts(parts, state).await;
-        let mut fields = query.map(|Query(fields)| fields).unwrap_or_default();
-        // Nothing has a NUL in it, and PostgreSQL takes no text with one.
-        fields.iter_mut().for_each(|(_, value)| *value = value.replace('\0', "\u{fffd}"));
-        Ok(Self(fields))
+        Ok(query.map(|Query(fields)| Self::received(fields)).unwrap_or_default())
     }
 }
 
@@ -66,7 +69,7 @@ impl<S: Send + Sync> FromRequest<S> for Posted {
     async fn from_request(request: Request, state: &S) -> Result<Self, Self::Rejection> {
         use axum::response::IntoResponse;
         let form = Form::<Vec<(String, String)>>::from_request(request, state).await;
-        form.map(|Form(fields)| Self(Fields(fields))).map_err(IntoResponse::into_response)
+        form.map(|Form(fields)| Self(Fields::received(fields))).map_err(IntoResponse::into_response)
     }
 }
 

@@ -5,7 +5,7 @@ use std::sync::Arc;
 use axum::extract::{FromRequestParts, OriginalUri};
 use axum::http::header::{ACCEPT_LANGUAGE, COOKIE, LOCATION};
 use axum::http::request::Parts;
-use axum::http::{HeaderMap, StatusCode};
+use axum::http::{HeaderMap, StatusCode, Uri};
 use axum::response::{Html, IntoResponse, Response};
 use maud::Markup;
 
@@ -16,6 +16,8 @@ use crate::fields::{Fields, query};
 use crate::problem::Problem;
 use crate::texts::{CHINESE, ENGLISH, Texts};
 
+/// Where nothing else was asked for.
+pub(crate) const FIRST: &str = "overview";
 /// In the address that a change leads to.
 const TOLD: &str = "told";
 pub(crate) const THEME: &str = "taskmq_theme";
@@ -63,9 +65,7 @@ impl FromRequestParts<Arc<Shared>> for Page {
 
     async fn from_request_parts(parts: &mut Parts, shared: &Arc<Shared>) -> Result<Self, Self::Rejection> {
         let Ok(fields) = Fields::from_request_parts(parts, shared).await;
-        let original = parts.extensions.get::<OriginalUri>().map_or(parts.uri.path(), |uri| uri.0.path());
         let theme = cookie(&parts.headers, THEME);
-        let inner = parts.uri.path_and_query().map_or("/", |inner| inner.as_str());
         let texts = texts(&parts.headers);
         Ok(Self {
             shared: Arc::clone(shared),
@@ -73,8 +73,8 @@ impl FromRequestParts<Arc<Shared>> for Page {
             theme: Theme::ALL.into_iter().find(|t| Some(t.as_str()) == theme).unwrap_or(Theme::Auto),
             actor: parts.extensions.get::<Actor>().cloned().unwrap_or_default(),
             signed_in: parts.extensions.get::<SignedIn>().is_some(),
-            root: root(parts.uri.path(), original),
-            here: inner.trim_start_matches('/').to_owned(),
+            root: root_of(parts),
+            here: here(parts.uri.path(), parts.uri.query()),
             told: fields.get(TOLD).and_then(|done| texts.told(done)),
         })
     }
@@ -110,8 +110,27 @@ impl Page {
     }
 }
 
+/// From the page of this request to where the admin is mounted.
+pub(crate) fn root_of(parts: &Parts) -> String {
+    root(parts.uri.path(), original(parts).path())
+}
+
+/// What was asked for before a host's router took its prefix away.
+pub(crate) fn original(parts: &Parts) -> &Uri {
+    parts.extensions.get::<OriginalUri>().map_or(&parts.uri, |uri| &uri.0)
+}
+
+/// From where the admin is mounted to this page. The first one has a name, for nested at /admin it is not at /admin/.
+pub(crate) fn here(inner: &str, query: Option<&str>) -> String {
+    let path = match inner.trim_start_matches('/') {
+        "" => FIRST,
+        path => path,
+    };
+    query.map_or_else(|| path.to_owned(), |query| format!("{path}?{query}"))
+}
+
 /// Relative, so that it holds behind whatever prefix a proxy or the host's router takes away.
-pub(crate) fn root(inner: &str, original: &str) -> String {
+fn root(inner: &str, original: &str) -> String {
     let depth = inner.trim_start_matches('/').matches('/').count();
     if depth > 0 {
         return "../".repeat(depth);
@@ -170,6 +189,14 @@ mod tests {
         ] {
             assert_eq!(root(inner, original), expected, "{inner} {original}");
         }
+    }
+
+    #[test]
+    fn every_page_has_a_name_to_come_back_to() {
+        assert_eq!(here("/", None), "overview");
+        assert_eq!(here("/", Some("topics=a")), "overview?topics=a");
+        assert_eq!(here("/topic", Some("name=a%2Fb")), "topic?name=a%2Fb");
+        assert_eq!(here("//evil.test", None), "evil.test");
     }
 
     #[test]

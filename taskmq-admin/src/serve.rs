@@ -13,6 +13,8 @@ use hyper::server::conn::http1;
 use hyper_util::rt::{TokioIo, TokioTimer};
 use hyper_util::server::graceful::GracefulShutdown;
 use hyper_util::service::TowerToHyperService;
+#[cfg(feature = "worker")]
+use taskmq_core::worker::Pulse;
 use tokio::sync::Semaphore;
 use tower::ServiceExt;
 
@@ -95,18 +97,30 @@ impl Server {
     ///
     /// # Errors
     /// [`Error::Unprotected`] when others could reach it and nothing keeps them out; [`Error::Serve`] when it cannot
-    /// listen there; and what is wrong with a password, a token or a name.
+    /// listen there; what is wrong with a password, a token or a name; and [`Error::Queue`] for a way to the database on
+    /// which no page could be had. A database that does not answer yet is waited for by each page.
     pub fn bind(database_url: &str, args: &ServeArgs) -> Result<Self> {
+        Self::bind_admin(Admin::new(database_url), args)
+    }
+
+    /// The same beside a worker.
+    #[cfg(feature = "worker")]
+    pub(crate) fn bind_beside(database_url: &str, args: &ServeArgs, worker: Pulse) -> Result<Self> {
+        Self::bind_admin(Admin::new(database_url).beside(worker), args)
+    }
+
+    fn bind_admin(admin: Admin, args: &ServeArgs) -> Result<Self> {
         let (access, token) = access(args)?;
         let (listener, listen) = bind(args.listen)?;
-        let admin = Admin::new(database_url).read_only(args.read_only).hide_payloads(args.hide_payloads);
+        let admin = admin.read_only(args.read_only).hide_payloads(args.hide_payloads);
         let router = admin.router(access.on_listener(listen, &args.allowed_host)?)?;
+        admin.try_out()?;
         Ok(Self { listener, listen, router, token })
     }
 
     /// Listens for whoever asks for a worker's metrics, and whether it lives.
     #[cfg(feature = "worker")]
-    pub(crate) fn bind_probes(database_url: &str, listen: SocketAddr, token: Option<&str>) -> Result<Self> {
+    pub(crate) fn bind_probes(listen: SocketAddr, token: Option<&str>, worker: Pulse) -> Result<Self> {
         let mut access = Access::host_decides();
         if let Some(token) = token {
             access = access.metrics_token(token)?;
@@ -116,7 +130,7 @@ impl Server {
         if listen.ip().is_loopback() {
             access = access.on_listener(listen, &[])?;
         }
-        let router = access.protect(Admin::new(database_url).read_only(true).probes()?);
+        let router = access.protect(crate::probes::of_worker(worker));
         Ok(Self { listener, listen, router, token: None })
     }
 

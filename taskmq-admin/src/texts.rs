@@ -105,6 +105,7 @@ texts! {
     reset: "Reset", "清除";
     next_page: "Next page", "下一页";
     first_page: "First page", "第一页";
+    pages_of_list: "Pages of the list", "列表分页";
     keep_looking: "Look further", "继续查找";
     looked_at: "messages looked at", "条消息已查找";
     as_far_as: "as far as", "已到";
@@ -169,6 +170,7 @@ texts! {
     no_dead: "No dead letters", "没有死信";
     no_dead_about: "Every message that was given up would be here.", "被放弃的消息会显示在这里。";
     no_dead_soon: "None among the newest dead letters", "最新的死信中没有";
+    more_groups: "more groups, of fewer messages each: those of one topic are found from its page", "组未显示，每组消息更少：可从主题页面查看该主题的死信";
     look_further: "Look further", "继续查找";
     of_newest: "of the newest dead letters, grouped by error", "条最新死信，按错误分组";
     no_error: "no error text", "无错误信息";
@@ -181,6 +183,11 @@ texts! {
     drain_about: "It takes no more messages, hands back what it has not begun, finishes what runs, and ends. Whatever keeps it running (systemd, Kubernetes) may start it again.", "它不再领取消息，交还尚未开始的消息，完成正在运行的消息，然后退出。负责守护它的程序（systemd、Kubernetes）可能会重新启动它。";
     draining: "draining", "正在停止";
     draining_about: "It was told to take no more messages and to end.", "已通知其不再领取消息并退出。";
+    not_alive: "not alive", "已失联";
+    not_alive_about: "It was killed or cut off. What it held is given back when another worker looks.", "进程被终止或连接中断。其他工作进程检查时，会归还它所领取的消息。";
+    last_beat: "Last beat", "上次心跳";
+    memory: "Memory", "内存";
+    held: "Held", "已领取";
     unconsumed: "no worker", "无工作进程";
     unconsumed_about: "No running worker consumes this topic.", "没有运行中的工作进程消费该主题。";
     no_workers: "No worker runs", "没有运行中的工作进程";
@@ -258,6 +265,8 @@ texts! {
     bad_headers: "The headers are no JSON object of texts:", "消息头不是由文本组成的 JSON 对象：";
     hidden_search: "Texts cannot be searched while payloads are hidden.", "隐藏负载时不能搜索文本。";
     shortcuts: "Keys: / search · j k move · Enter open · g then o m d w s f a p go to a page", "快捷键：/ 搜索 · j k 移动 · Enter 打开 · g 加 o m d w s f a p 跳转页面";
+    shortcuts_off: "Turn them off", "关闭快捷键";
+    shortcuts_on: "Turn them on", "启用快捷键";
     ago: "ago", "前";
     in_future: "in", "后";
     unit_ms: "ms", "毫秒";
@@ -347,6 +356,16 @@ impl Texts {
     /// Of what is said elsewhere.
     pub(crate) fn choose<'a>(&self, english: &'a str, chinese: &'a str) -> &'a str {
         if self.code == "en" { english } else { chinese }
+    }
+
+    /// A line of a chart in words: where it ends, and how high it was.
+    pub(crate) fn backlog_of(&self, now: &str, most: &str) -> String {
+        let backlog = self.backlog;
+        if self.code == "en" {
+            format!("{backlog}: {now} now, {most} at most")
+        } else {
+            format!("{backlog}：现在 {now}，最多 {most}")
+        }
     }
 
     pub(crate) fn messages_of(&self, number: &str) -> String {

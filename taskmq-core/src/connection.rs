@@ -80,7 +80,7 @@ const STALLED: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl AnyConnection {
     /// Opens a connection set up as the queue needs it: SQLite in WAL mode with a busy timeout, PostgreSQL with
-    /// keepalives, MariaDB and MySQL with `READ COMMITTED`, all in UTC.
+    /// keepalives, PostgreSQL, MariaDB and MySQL with `READ COMMITTED` whatever their default is, all in UTC.
     ///
     /// # Errors
     /// [`Error::Connect`](crate::Error::Connect) with the driver's words and without the password,

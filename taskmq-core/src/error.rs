@@ -244,6 +244,15 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
+    /// A lock that somebody else holds was in the way, for longer than was to be waited for it, or one of those who waited for
+    /// each other had to give way. Nothing has happened.
+    #[cfg(feature = "worker")]
+    pub(crate) fn is_blocked(&self) -> bool {
+        let Error::Database(diesel::result::Error::DatabaseError(_, info)) = self else { return false };
+        let text = info.message();
+        is_conflict(text) || text.contains("due to lock timeout") || text.contains("Lock wait timeout")
+    }
+
     /// What a driver says about a URL that it cannot connect to, without the password.
     pub fn cannot_connect(url: &str, error: &diesel::ConnectionError) -> Self {
         crate::database_url::cannot_connect(url, &error.to_string())

@@ -38,6 +38,8 @@ mod database_url;
 mod error;
 mod ids;
 pub mod limits;
+#[cfg(any(feature = "sqlite", feature = "worker"))]
+mod lock_files;
 pub mod message;
 pub mod migration;
 pub mod produce;

@@ -46,6 +46,42 @@ impl<Id, Row, DB: Backend> Query for Statement<'_, Id, Row, DB> {
 
 impl<Id, Row, DB: Backend, Conn> RunQueryDsl<Conn> for Statement<'_, Id, Row, DB> {}
 
+/// What is to be done on a connection when a statement that gives rows has failed.
+pub(crate) trait AfterFailure {
+    fn after_failure(&mut self) {}
+}
+
+#[cfg(feature = "sqlite")]
+impl AfterFailure for diesel::SqliteConnection {}
+
+#[cfg(feature = "postgres")]
+impl AfterFailure for diesel::PgConnection {}
+
+/// A statement that failed after the server had told of its columns, as one that locks rows does when it has waited for too
+/// long or must give way, still waits for its rows in MariaDB's client library (3.3.20): carried out again, it would wait for
+/// ever, whatever it had locked by then. So no prepared statement is kept.
+#[cfg(feature = "mysql")]
+impl AfterFailure for diesel::MysqlConnection {
+    fn after_failure(&mut self) {
+        use diesel::connection::{CacheSize, Connection};
+        self.set_prepared_statement_cache_size(CacheSize::Disabled);
+        self.set_prepared_statement_cache_size(CacheSize::Unbounded);
+    }
+}
+
+impl AfterFailure for crate::AnyConnection {
+    fn after_failure(&mut self) {
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(conn) => conn.after_failure(),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(conn) => conn.after_failure(),
+            #[cfg(feature = "mysql")]
+            Self::Mysql(conn) => conn.after_failure(),
+        }
+    }
+}
+
 /// `load!(conn, Database => (Row, Types), "SELECT ...", Type = value, ...)` gives the rows.
 macro_rules! load {
     ($conn:expr, $db:ty => $row:ty, $sql:expr $(, $ty:ty = $value:expr)* $(,)?) => {{
@@ -57,6 +93,9 @@ macro_rules! load {
             ),
             $conn,
         );
+        if rows.is_err() {
+            $crate::statement::AfterFailure::after_failure($conn);
+        }
         rows
     }};
 }

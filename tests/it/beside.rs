@@ -4,8 +4,9 @@ use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::time::Duration;
 
-use taskmq_core::{BrokerConnection, produce};
-use taskmq_tests::databases::TestDatabase;
+use taskmq_core::{AnyConnection, Backend, BrokerConnection, migration, produce};
+use taskmq_tests::databases::{TestDatabase, try_execute};
+use taskmq_tests::servers::{Pgbouncer, Postgres};
 
 use crate::workers::Workers;
 
@@ -38,4 +39,23 @@ fn a_worker_shows_the_admin_beside_its_work(db: &TestDatabase) {
     assert!(answer("").starts_with("HTTP/1.1 401 "), "nobody comes in without the token");
     let page = answer(&format!("Authorization: Bearer {token}\r\n"));
     assert!(page.starts_with("HTTP/1.1 200 ") && page.contains("note"), "{page}");
+}
+
+/// Its connections would limit the other clients of the pooler, so there would be no page.
+#[test]
+fn behind_a_pooler_it_says_at_once_why_there_is_no_admin() {
+    let server = Postgres::start().expect("PostgreSQL starts");
+    server.create_database("app").expect("makes a database");
+    let pooler = Pgbouncer::before(&server).expect("pgbouncer starts");
+    let url = pooler.url("app");
+    let mut conn = AnyConnection::establish(&url).expect("connects");
+    try_execute(&mut conn, migration::up(Backend::Postgres)).expect("has tables");
+    let mut workers = Workers::new(&url);
+    let at = workers.start(&["--admin", "127.0.0.1:0"]);
+    assert_eq!(workers.end_of(at, LONG), Some(1), "{}", workers.log());
+    let log = workers.log();
+    assert!(log.contains("use a DATABASE_URL that leads to PostgreSQL itself"), "{log}");
+    // Metrics need no database.
+    workers.start(&["--metrics", "127.0.0.1:0"]);
+    crate::metrics::address(&workers, "the metrics are at");
 }

@@ -19,6 +19,7 @@ mod pauses;
 mod poison;
 mod pooler;
 mod pools;
+mod probes;
 mod processes;
 mod roles;
 mod schedules;

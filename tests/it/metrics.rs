@@ -54,7 +54,7 @@ fn what_is_counted_is_what_happened(db: &TestDatabase) {
         let (head, _) = scrape::get(at, "/metrics", "");
         assert!(head.starts_with("HTTP/1.0 401") && head.contains("www-authenticate: Bearer"), "{head}");
         assert!(scrape::get(at, "/health", "").0.starts_with("HTTP/1.0 200"));
-        assert!(scrape::get(at, "/ready", "").0.starts_with("HTTP/1.0 200"));
+        workers.wait("it is ready", LONG, || scrape::get(at, "/ready", "").0.starts_with("HTTP/1.0 200"));
     }
     assert!(scrape::get(&admin, "/", &bearer).0.starts_with("HTTP/1.0 401"), "it opens no page");
     assert!(scrape::get(&alone, "/", &bearer).0.starts_with("HTTP/1.0 404"), "there is no page");

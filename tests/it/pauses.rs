@@ -4,14 +4,21 @@ use std::time::{Duration, Instant};
 
 use taskmq_core::message::TopicStats;
 use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, State, produce, produce_many};
-use taskmq_tests::databases::TestDatabase;
+use taskmq_tests::databases::{TestDatabase, try_execute};
 
 use crate::workers::{Workers, processor_time};
 
 each_database! {
     a_paused_topic_rests_while_others_go_on,
     what_a_death_left_rests_too,
+    what_waits_for_a_place_rests_too,
     a_paused_backlog_costs_an_idle_worker_nothing,
+}
+
+mod servers {
+    use super::a_message_that_somebody_has_locked_costs_an_idle_worker_little;
+
+    each_server! { a_message_that_somebody_has_locked_costs_an_idle_worker_little }
 }
 
 const LONG: Duration = Duration::from_secs(60);
@@ -57,6 +64,28 @@ fn a_paused_topic_rests_while_others_go_on(db: &TestDatabase) {
     workers.wait("all is done", LONG, || stats(&mut conn, "slow").done == 60);
 }
 
+/// Threads have taken it already, but tasks of `async` consumers have all places.
+fn what_waits_for_a_place_rests_too(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    // Those that it knows to be quick it holds others beside.
+    for topic in ["dozing", "note"] {
+        produce_many(&mut conn, (0..50).map(|_| NewMessage::new(topic, &-1))).expect("produces");
+    }
+    workers.start(&["--concurrency", "2"]);
+    workers.wait("they are quick", LONG, || {
+        ["dozing", "note"].iter().all(|topic| stats(&mut conn, topic).done == 50)
+    });
+    produce_many(&mut conn, (0..2).map(|n| NewMessage::new("dozing", &n))).expect("produces");
+    workers.wait("two have all places", LONG, || {
+        workers.journal().iter().filter(|e| e.what == "begin").count() == 2
+    });
+    produce_many(&mut conn, (10..30).map(|n| NewMessage::new("note", &n))).expect("produces");
+    workers.wait("others wait for them", LONG, || stats(&mut conn, "note").running == 20);
+    conn.broker().pause("note", "test").expect("pauses");
+    workers.wait("they are handed back", LONG, || stats(&mut conn, "note").ready == 20);
+}
+
 fn what_a_death_left_rests_too(db: &TestDatabase) {
     let mut conn = db.connect();
     let mut workers = Workers::new(db.url());
@@ -90,8 +119,29 @@ fn a_paused_backlog_costs_an_idle_worker_nothing(db: &TestDatabase) {
     conn.broker().pause("note", "test").expect("pauses");
     let at = workers.start(&["--topics", "note"]);
     workers.wait("it is up", LONG, || workers.log().contains("note is paused"));
+    let used = processor_time_of(&workers, at);
+    assert!(used < Duration::from_millis(250), "{used:?} in three seconds\n{}", workers.log());
+    assert_eq!(stats(&mut conn, "note").ready, 50_000);
+}
+
+fn a_message_that_somebody_has_locked_costs_an_idle_worker_little(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    produce(&mut conn, "slow", &1).expect("produces");
+    let mut person = db.connect();
+    person.broker().begin().expect("begins");
+    try_execute(&mut person, "UPDATE taskmq_messages SET claimed_at = claimed_at").expect("locks");
+    let at = workers.start(&["--topics", "slow"]);
+    workers.wait("it is up", LONG, || workers.log().contains("worker ready"));
+    let used = processor_time_of(&workers, at);
+    assert!(used < Duration::from_millis(500), "{used:?} in three seconds\n{}", workers.log());
+    person.broker().rollback().expect("rolls back");
+    workers.wait("then it runs", LONG, || stats(&mut conn, "slow").done == 1);
+}
+
+/// In three seconds. One that asks again and again takes far more; the first second is for what a start costs.
+fn processor_time_of(workers: &Workers, at: usize) -> Duration {
     let pid = workers.children[at].id();
-    // Far less than one that asks again and again; the first second is for what a start costs.
     let began = Instant::now();
     let mut before = None;
     while began.elapsed() < Duration::from_secs(4) {
@@ -100,7 +150,5 @@ fn a_paused_backlog_costs_an_idle_worker_nothing(db: &TestDatabase) {
         }
         std::thread::sleep(Duration::from_millis(20));
     }
-    let used = processor_time(pid) - before.expect("was taken");
-    assert!(used < Duration::from_millis(250), "{used:?} in three seconds\n{}", workers.log());
-    assert_eq!(stats(&mut conn, "note").ready, 50_000);
+    processor_time(pid) - before.expect("was taken")
 }

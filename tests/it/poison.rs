@@ -26,9 +26,10 @@ const ATTEMPTS: i32 = 3;
 const IN_COMPANY: &str = "perhaps because of another one";
 
 /// How each ends, the kind of its failures, and what they say.
-const ENDINGS: [(&str, &str, &str); 10] = [
+const ENDINGS: [(&str, &str, &str); 11] = [
     ("panic", "panic", "in words"),
     ("panic without words", "panic", "no text"),
+    ("panic with a bomb", "panic", "no text"),
     ("double panic", "crash", "SIGABRT"),
     ("abort", "crash", "SIGABRT"),
     ("overflow", "crash", "SIGABRT"),

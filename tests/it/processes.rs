@@ -4,18 +4,27 @@ use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 use taskmq_core::broker::MessageFilter;
-use taskmq_core::{BrokerConnection, NewMessage, State, produce, produce_many};
-use taskmq_tests::databases::TestDatabase;
+use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, State, produce, produce_many};
+use taskmq_tests::databases::{TestDatabase, try_execute};
 
 use crate::workers::{Entry, Workers};
 
 each_database! {
     eight_workers_share_ten_thousand_messages,
     a_killed_workers_messages_run_elsewhere_within_five_seconds,
+    when_the_last_worker_was_killed_the_next_one_goes_on,
     a_message_that_kills_its_process_is_found_out_and_no_other_is_blamed,
     a_signal_stops_a_worker_cleanly,
     a_second_signal_ends_it_at_once,
     workers_that_are_stopped_and_continued_do_not_end_what_they_lost,
+    suspected_messages_that_run_long_keep_no_other_waiting,
+    what_another_worker_has_taken_to_run_alone_keeps_nobody_waiting,
+}
+
+mod servers {
+    use super::a_locked_row_of_a_dead_worker_stops_nobody;
+
+    each_server! { a_locked_row_of_a_dead_worker_stops_nobody }
 }
 
 const LONG: Duration = Duration::from_secs(90);
@@ -64,6 +73,37 @@ fn a_killed_workers_messages_run_elsewhere_within_five_seconds(db: &TestDatabase
         let ends = journal.iter().filter(|e| e.number == number && e.what == "end").count();
         let at_the_victim = journal.iter().any(|e| e.number == number && e.pid == victim_pid);
         assert!(ends == 1 || ends == 2 && at_the_victim, "message {number} ended {ends} times");
+    }
+}
+
+fn when_the_last_worker_was_killed_the_next_one_goes_on(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    produce_many(&mut conn, (0..30).map(|n| NewMessage::new("slow", &n))).expect("produces");
+    for _ in 0..2 {
+        workers.start(&["--concurrency", "4"]);
+    }
+    let pids: Vec<u32> = workers.children.iter().map(std::process::Child::id).collect();
+    workers.wait("both work", LONG, || {
+        pids.iter().all(|pid| workers.journal().iter().any(|e| e.pid == *pid && e.what == "end"))
+    });
+    workers.signal(0, "KILL");
+    workers.signal(1, "KILL");
+    for at in 0..2 {
+        workers.end_of(at, LONG);
+    }
+    let next = workers.start(&["--concurrency", "4"]);
+    let next = workers.children[next].id();
+    workers.wait("all is done", LONG, || conn.broker().topics().expect("reads")[0].done == 30);
+    let journal = workers.journal();
+    let ran = |number, what, by: &dyn Fn(u32) -> bool| {
+        journal.iter().filter(|e| e.number == number && e.what == what && by(e.pid)).count()
+    };
+    for number in 0..30 {
+        let [before, after] =
+            [ran(number, "end", &|pid| pid != next), ran(number, "end", &|pid| pid == next)];
+        // One that had ended may not have been acknowledged yet.
+        assert!(after == 1 || after == 0 && before == 1, "message {number}: {before} before, {after} after");
     }
 }
 
@@ -153,5 +193,74 @@ fn workers_that_are_stopped_and_continued_do_not_end_what_they_lost(db: &TestDat
     let next = produce(&mut conn, "slow", &2).expect("produces");
     workers.wait("it works again", LONG, || {
         conn.broker().message(next).expect("reads").expect("is there").state == State::Done
+    });
+}
+
+/// As a death leaves them.
+fn set(conn: &mut AnyConnection, topic: &str, worker_id: i64) {
+    let suspicions = i64::from(worker_id == -2);
+    let sql = format!(
+        "UPDATE taskmq_messages SET worker_id = {worker_id}, suspicions = {suspicions} WHERE topic = '{topic}'"
+    );
+    try_execute(conn, &sql).expect("is set");
+}
+
+fn suspected_messages_that_run_long_keep_no_other_waiting(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    produce_many(&mut conn, (0..15).map(|n| NewMessage::new("long", &n))).expect("produces");
+    set(&mut conn, "long", -2);
+    workers.start(&["--concurrency", "20"]);
+    let began = |workers: &Workers| workers.journal().iter().filter(|e| e.what == "begin").count();
+    workers.wait("as many run as may", LONG, || began(&workers) == 10);
+    produce(&mut conn, "note", &100).expect("produces");
+    workers.wait("another message runs", LONG, || workers.journal().iter().any(|e| e.number == 100));
+    assert!(
+        workers.journal().iter().all(|e| e.what != "end" || e.number == 100),
+        "it waited for one of them"
+    );
+}
+
+fn what_another_worker_has_taken_to_run_alone_keeps_nobody_waiting(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    produce_many(&mut conn, (0..2).map(|n| NewMessage::new("long", &n))).expect("produces");
+    workers.start(&["--concurrency", "4"]);
+    workers.wait("it runs both", LONG, || workers.journal().len() == 2);
+    conn.broker().begin().expect("begins");
+    produce(&mut conn, "straying", &2).expect("produces");
+    set(&mut conn, "straying", -1);
+    conn.broker().commit().expect("commits");
+    workers.start(&["--concurrency", "4"]);
+    workers.wait("the other runs it alone", LONG, || workers.journal().iter().any(|e| e.number == 2));
+    produce(&mut conn, "note", &100).expect("produces");
+    workers.wait("the first takes more", LONG, || workers.journal().iter().any(|e| e.number == 100));
+    assert!(workers.journal().iter().all(|e| e.what != "end" || e.number == 100), "it waited for its own");
+}
+
+fn a_locked_row_of_a_dead_worker_stops_nobody(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    produce_many(&mut conn, (0..2).map(|n| NewMessage::new("long", &n))).expect("produces");
+    let victim = workers.start(&["--concurrency", "2", "--topics", "long"]);
+    workers.wait("it runs both", LONG, || workers.journal().len() == 2);
+    let mut person = db.connect();
+    person.broker().begin().expect("begins");
+    try_execute(&mut person, "UPDATE taskmq_messages SET claimed_at = claimed_at").expect("locks");
+    workers.start(&[]);
+    workers.signal(victim, "KILL");
+    workers.wait("the other cannot rescue it", LONG, || workers.log().contains("cannot be given back yet"));
+    // For longer than a worker begins nothing in that has not seen the others.
+    let since = Instant::now();
+    let mut number = 100;
+    while since.elapsed() < Duration::from_secs(8) {
+        produce(&mut conn, "note", &number).expect("produces");
+        workers.wait("another message runs", LONG, || workers.journal().iter().any(|e| e.number == number));
+        number += 1;
+    }
+    assert_eq!(workers.log().matches("cannot be given back yet").count(), 1, "{}", workers.log());
+    person.broker().rollback().expect("rolls back");
+    workers.wait("what it held runs elsewhere", LONG, || {
+        workers.journal().iter().filter(|e| e.what == "begin").count() == 4
     });
 }

@@ -1,11 +1,12 @@
-//! A line between a program and its server that can be made to drop everything, or to break.
+//! A line between a program and its server that can be made slow, to drop everything, or to break.
 
 use std::collections::HashMap;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
+use std::time::Duration;
 
 /// Passes connections on to a server. Nobody is told when it swallows: connections stay open, and new ones are taken.
 #[derive(Debug)]
@@ -17,6 +18,7 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 struct Line {
     swallows: AtomicBool,
+    lag_millis: AtomicU64,
     connections: Mutex<Connections>,
 }
 
@@ -56,6 +58,11 @@ impl Proxy {
     /// From now on everything is dropped, or nothing more. A connection that lost anything stays silent for ever.
     pub fn swallow(&self, swallows: bool) {
         self.line.swallows.store(swallows, Ordering::Release);
+    }
+
+    /// From now on whatever is sent, in either direction, comes this much later, and what follows it waits.
+    pub fn lag(&self, lag: Duration) {
+        self.line.lag_millis.store(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
     }
 
     /// Breaks every connection, and tells both ends.
@@ -120,6 +127,7 @@ impl Line {
                 silent.store(true, Ordering::Release);
             }
             let lost = silent.load(Ordering::Acquire);
+            thread::sleep(Duration::from_millis(self.lag_millis.load(Ordering::Acquire)));
             if number == 0 {
                 if !lost {
                     let _ = to.shutdown(Shutdown::Both);

@@ -1,5 +1,5 @@
-//! The headers of every answer: nothing runs but the admin's own script, nobody frames a page, keeps it, or learns its
-//! address.
+//! The headers of every answer: nothing runs but the admin's own script, nobody frames a page or keeps it, and no other
+//! site learns its address.
 
 use axum::http::header::{
     CACHE_CONTROL, CONTENT_SECURITY_POLICY, HeaderName, HeaderValue, REFERRER_POLICY, X_CONTENT_TYPE_OPTIONS,
@@ -15,7 +15,8 @@ const FIXED: [(HeaderName, &str); 6] = [
     ),
     (X_CONTENT_TYPE_OPTIONS, "nosniff"),
     (X_FRAME_OPTIONS, "DENY"),
-    (REFERRER_POLICY, "no-referrer"),
+    // Not `no-referrer`, with which a browser says `Origin: null` of the admin's own forms.
+    (REFERRER_POLICY, "same-origin"),
     (HeaderName::from_static("cross-origin-opener-policy"), "same-origin"),
     (HeaderName::from_static("cross-origin-resource-policy"), "same-origin"),
 ];

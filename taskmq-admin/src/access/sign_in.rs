@@ -1,23 +1,22 @@
-//! The page that asks for the password or the token, the session's cookie, and the way out.
+//! The way in with the password or the token, the session's cookie, and the way out.
 
 use std::sync::Arc;
 
-use axum::extract::{OriginalUri, Request, State};
-use axum::http::header::{ACCEPT, HeaderValue, LOCATION, RETRY_AFTER, SET_COOKIE, WWW_AUTHENTICATE};
+use axum::extract::{Request, State};
+use axum::http::header::{HeaderValue, LOCATION, SET_COOKIE};
 use axum::http::request::Parts;
 use axum::http::uri::Authority;
 use axum::http::{Method, StatusCode};
-use axum::response::{Html, IntoResponse, Response};
+use axum::response::{IntoResponse, Response};
 use axum::routing::post;
 use axum::{Form, Router};
-use maud::{DOCTYPE, html};
 use serde::Deserialize;
 use tokio::sync::Semaphore;
 
-use super::{Gate, hosts, secrets};
+use super::gate::Gate;
+use super::{asking, hosts, secrets};
 use crate::Actor;
-use crate::page;
-use crate::pages::assets;
+use crate::page::{self, FIRST};
 
 /// Each takes 19 MiB, and nobody is in such a hurry.
 static CHECKS: Semaphore = Semaphore::const_new(2);
@@ -37,29 +36,47 @@ pub(super) fn secret<'a>(parts: &'a Parts, host: &Authority) -> Option<&'a str> 
 
 /// Lets in whoever brings the token in the address; asks all others for it.
 pub(super) fn ask(gate: &Gate, parts: &Parts, host: &Authority) -> Response {
-    if parts.method != Method::GET {
-        return unauthorized(parts, None);
-    }
-    let mut query: Vec<(String, String)> = Vec::new();
-    let mut token = None;
-    for (name, value) in form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned()
-    {
-        if name == "token" { token = Some(value) } else { query.push((name, value)) }
-    }
-    match token {
-        Some(token) if gate.is_token(&token) => {
-            let path = parts.extensions.get::<OriginalUri>().map_or(parts.uri.path(), |uri| uri.0.path());
-            // The last part of the path is where it is already, whatever a proxy may have taken away.
-            let mut here = format!("./{}", path.rsplit('/').next().unwrap_or_default());
-            if !query.is_empty() {
-                let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(query).finish();
-                here = format!("{here}?{query}");
-            }
-            begin(gate, parts, host, "token", &here)
+    let next = next(parts);
+    let Some((token, here)) = token_in(parts) else { return asking::unauthorized(parts, &next) };
+    let address = gate.address(parts);
+    match gate.try_token(&token, address) {
+        Ok(true) => begin(gate, parts, host, "token", &here),
+        Ok(false) => {
+            gate.people.count(address);
+            gate.tell_of_wrong("token", address);
+            asking::wrong(parts, &next)
         }
-        Some(_) => unauthorized(parts, Some(Problem::Wrong)),
-        None => unauthorized(parts, None),
+        Err(wait) => asking::too_often(parts, wait, &next),
     }
+}
+
+/// The token that an address has, and from there the way to the same page without it.
+pub(super) fn token_in(parts: &Parts) -> Option<(String, String)> {
+    if parts.method != Method::GET {
+        return None;
+    }
+    let (token, query) = query_of(parts);
+    // The last part of the path is where it is already, whatever a proxy may have taken away.
+    let last = page::original(parts).path().rsplit('/').next().unwrap_or_default();
+    let query = query.map(|query| format!("?{query}")).unwrap_or_default();
+    Some((token?, format!("./{last}{query}")))
+}
+
+/// The page that is asked for, to come back to once somebody is signed in.
+fn next(parts: &Parts) -> String {
+    match parts.uri.path() {
+        "/sign-in" | "/sign-out" => FIRST.to_owned(),
+        path if parts.method == Method::GET => page::here(path, query_of(parts).1.as_deref()),
+        _ => FIRST.to_owned(),
+    }
+}
+
+/// The token among it, and what there is besides.
+fn query_of(parts: &Parts) -> (Option<String>, Option<String>) {
+    let given = form_urlencoded::parse(parts.uri.query().unwrap_or_default().as_bytes()).into_owned();
+    let (tokens, others): (Vec<_>, Vec<_>) = given.partition(|(name, _)| name == "token");
+    let query = form_urlencoded::Serializer::new(String::new()).extend_pairs(others).finish();
+    (tokens.into_iter().next_back().map(|(_, token)| token), Some(query).filter(|query| !query.is_empty()))
 }
 
 /// Begins a session.
@@ -67,9 +84,18 @@ fn begin(gate: &Gate, parts: &Parts, host: &Authority, actor: &str, to: &str) ->
     let Ok(secret) = gate.sessions.begin(Actor(actor.to_owned())) else {
         return StatusCode::INTERNAL_SERVER_ERROR.into_response();
     };
-    let to = HeaderValue::from_str(to).unwrap_or(HeaderValue::from_static("./"));
     let cookie = cookie(gate, parts, host, &secret, "");
-    (StatusCode::SEE_OTHER, [(LOCATION, to)], [(SET_COOKIE, cookie)]).into_response()
+    ([(SET_COOKIE, cookie)], lead_to(to, parts)).into_response()
+}
+
+/// Sends the browser there, or to the first page if that cannot be said.
+pub(super) fn lead_to(to: &str, parts: &Parts) -> Response {
+    let first = format!("{}{FIRST}", page::root_of(parts));
+    let place = |to: &str| to.is_ascii().then(|| HeaderValue::from_str(to).ok()).flatten();
+    match place(to).or_else(|| place(&first)) {
+        Some(to) => (StatusCode::SEE_OTHER, [(LOCATION, to)]).into_response(),
+        None => StatusCode::BAD_REQUEST.into_response(),
+    }
 }
 
 fn cookie(gate: &Gate, parts: &Parts, host: &Authority, secret: &str, more: &str) -> String {
@@ -87,29 +113,38 @@ struct Given {
 async fn sign_in(State(gate): State<Arc<Gate>>, request: Request) -> Response {
     let (parts, body) = request.into_parts();
     let form = axum::RequestExt::extract::<Form<Given>, _>(Request::from_parts(parts.clone(), body)).await;
-    let (Some(host), Ok(Form(given))) = (hosts::named(&parts), form) else {
+    let (Some(host), Ok(Form(Given { secret, next }))) = (hosts::named(&parts), form) else {
         return StatusCode::BAD_REQUEST.into_response();
     };
+    let next = match next.trim_start_matches('/') {
+        "" => FIRST,
+        next => next,
+    };
     // Beginning with a dot, it cannot lead to another site.
-    let next = format!("./{}", given.next.trim_start_matches('/'));
-    if gate.is_token(&given.secret) {
-        return begin(&gate, &parts, &host, "token", &next);
+    let to = format!("./{next}");
+    let address = gate.address(&parts);
+    match gate.try_token(&secret, address) {
+        Ok(true) => return begin(&gate, &parts, &host, "token", &to),
+        Ok(false) => {}
+        Err(wait) => return asking::too_often(&parts, wait, next),
     }
     let Some(hash) = gate.access.password.clone() else {
-        return unauthorized(&parts, Some(Problem::Wrong));
+        gate.people.count(address);
+        gate.tell_of_wrong("token", address);
+        return asking::wrong(&parts, next);
     };
-    let address = gate.address(&parts);
-    if let Err(wait) = gate.attempts.begin(address) {
-        return unauthorized(&parts, Some(Problem::TooOften(wait.as_secs() + 1)));
+    if let Err(wait) = gate.people.begin(address) {
+        return asking::too_often(&parts, wait, next);
     }
     let permit = CHECKS.acquire().await;
-    let right = tokio::task::spawn_blocking(move || secrets::is_password(&given.secret, &hash)).await;
+    let right = tokio::task::spawn_blocking(move || secrets::is_password(&secret, &hash)).await;
     drop(permit);
     if right.unwrap_or(false) {
-        gate.attempts.forgive(address);
-        begin(&gate, &parts, &host, "password", &next)
+        gate.people.forgive(address);
+        begin(&gate, &parts, &host, "password", &to)
     } else {
-        unauthorized(&parts, Some(Problem::Wrong))
+        gate.tell_of_wrong("password", address);
+        asking::wrong(&parts, next)
     }
 }
 
@@ -120,71 +155,5 @@ async fn sign_out(State(gate): State<Arc<Gate>>, request: Request) -> Response {
         gate.sessions.end(secret);
     }
     let cookie = cookie(&gate, &parts, &host, "", "; Max-Age=0");
-    (StatusCode::SEE_OTHER, [(LOCATION, HeaderValue::from_static("./"))], [(SET_COOKIE, cookie)])
-        .into_response()
-}
-
-#[derive(Clone, Copy)]
-enum Problem {
-    Wrong,
-    /// And how many seconds to wait.
-    TooOften(u64),
-}
-
-/// Asks for the secret: a person by a page, a tool by words.
-fn unauthorized(parts: &Parts, problem: Option<Problem>) -> Response {
-    let texts = page::texts(&parts.headers);
-    let status = match problem {
-        Some(Problem::TooOften(_)) => StatusCode::TOO_MANY_REQUESTS,
-        _ => StatusCode::UNAUTHORIZED,
-    };
-    let accepts = parts.headers.get(ACCEPT).and_then(|accept| accept.to_str().ok()).unwrap_or_default();
-    let mut response = if accepts.contains("text/html") {
-        let original = parts.extensions.get::<OriginalUri>().map_or(parts.uri.path(), |uri| uri.0.path());
-        let root = page::root(parts.uri.path(), original);
-        let is_page = parts.method == Method::GET;
-        let next = if is_page { parts.uri.path().trim_start_matches('/') } else { "" };
-        let page = html! {
-            (DOCTYPE)
-            html lang=(texts.code) data-theme="auto" {
-                head {
-                    meta charset="utf-8";
-                    meta name="viewport" content="width=device-width, initial-scale=1";
-                    meta name="robots" content="noindex";
-                    title { (texts.sign_in) " · taskmq" }
-                    link rel="icon" href=(format!("{root}assets/icon.svg")) type="image/svg+xml";
-                    link rel="stylesheet" href=(format!("{root}{}", assets::style()));
-                }
-                body.sign-in {
-                    main {
-                        h1 {
-                            img src=(format!("{root}assets/icon.svg")) alt="" width="32" height="32";
-                            "taskmq"
-                        }
-                        form method="post" action=(format!("{root}sign-in")) {
-                            @match problem {
-                                Some(Problem::Wrong) => p.notice.bad role="alert" { (texts.wrong_secret) },
-                                Some(Problem::TooOften(_)) => p.notice.bad role="alert" { (texts.too_often) },
-                                None => {},
-                            }
-                            input type="hidden" name="next" value=(next);
-                            label for="secret" { (texts.secret) }
-                            input #secret type="password" name="secret" required autofocus autocomplete="current-password";
-                            button.primary { (texts.sign_in) }
-                        }
-                        p.muted { (texts.where_secret) }
-                    }
-                }
-            }
-        };
-        (status, Html(page.into_string())).into_response()
-    } else {
-        let words = "The admin wants its token: send it as `Authorization: Bearer ...`, or open the address that it printed.\n";
-        (status, words).into_response()
-    };
-    match problem {
-        Some(Problem::TooOften(seconds)) => response.headers_mut().insert(RETRY_AFTER, seconds.into()),
-        _ => response.headers_mut().insert(WWW_AUTHENTICATE, HeaderValue::from_static("Bearer")),
-    };
-    response
+    ([(SET_COOKIE, cookie)], lead_to(&format!("./{FIRST}"), &parts)).into_response()
 }

@@ -1,5 +1,6 @@
 use std::collections::{BTreeMap, HashSet};
 use std::ops::AddAssign;
+use std::sync::Arc;
 use std::time::Duration;
 
 use chrono::{DateTime, TimeDelta, Utc};
@@ -77,11 +78,12 @@ impl Figures {
 pub(crate) struct Sample {
     pub(crate) now: DateTime<Utc>,
     /// Why nothing newer could be read.
-    pub(crate) old: Option<String>,
+    pub(crate) old: Option<Arc<Problem>>,
     /// How long reading it took.
     pub(crate) took: Duration,
     pub(crate) total: Figures,
     pub(crate) topics: BTreeMap<String, Figures>,
+    /// Those that are entered, dead ones among them.
     pub(crate) workers: Vec<WorkerEntry>,
     pub(crate) held: Vec<HeldMessage>,
     pub(crate) paused: Vec<PausedTopic>,
@@ -221,9 +223,14 @@ impl Sample {
         self.limited.iter().find(|limited| limited.topic == topic)
     }
 
+    /// The workers that live.
+    pub(crate) fn alive(&self) -> impl Iterator<Item = &WorkerEntry> {
+        self.workers.iter().filter(|worker| worker.alive)
+    }
+
     /// The topics that running workers consume.
     pub(crate) fn consumed(&self) -> HashSet<&str> {
-        self.workers.iter().flat_map(|worker| worker.topics.split(',')).collect()
+        self.alive().flat_map(|worker| worker.topics.split(',')).collect()
     }
 
     pub(crate) fn is_paused(&self, topic: &str) -> bool {

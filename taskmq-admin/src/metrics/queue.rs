@@ -1,11 +1,9 @@
 //! The figures of the queue as gauges.
 
 use std::cmp::Reverse;
-use std::time::Duration;
 
 use metrics::{Unit, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
-use taskmq_core::broker::WorkerEntry;
 
 use crate::figures::{Figures, Sample};
 
@@ -13,8 +11,6 @@ use crate::figures::{Figures, Sample};
 const TOPICS: usize = 500;
 /// all others together have this name, which no topic can have.
 const OTHERS: &str = "(others)";
-/// A worker beats at least every forty seconds.
-const ALIVE: Duration = Duration::from_secs(90);
 
 /// `None`: the database does not answer.
 pub(super) fn render(sample: Option<&Sample>) -> String {
@@ -31,9 +27,7 @@ pub(super) fn render(sample: Option<&Sample>) -> String {
 }
 
 fn show(sample: &Sample) {
-    let alive = |worker: &&WorkerEntry| (sample.now - worker.beat_at).to_std().unwrap_or_default() < ALIVE;
-    let workers = sample.workers.iter().filter(alive).count();
-    gauge!("taskmq_queue_workers").set(as_f64(workers));
+    gauge!("taskmq_queue_workers").set(as_f64(sample.alive().count()));
     gauge!("taskmq_queue_topics").set(as_f64(sample.topics.len()));
     gauge!("taskmq_queue_workflows")
         .set(as_f64(usize::try_from(sample.workflows.number).unwrap_or_default()));

@@ -21,6 +21,11 @@ async fn list(page: &Page, below: i64) -> Result<Markup, Problem> {
     let (now, notes) =
         page.shared.reading.ask(move |broker| Ok((broker.now()?, broker.notes(below, SHOWN)?))).await?;
     let is_full = i64::try_from(notes.len()).is_ok_and(|number| number == SHOWN);
+    let first = (below != i64::MAX).then(|| page.to("audit"));
+    let next = notes.last().filter(|_| is_full).map(|last| {
+        let query = query(&[("below", &last.id.to_string())]);
+        (page.to(&format!("audit{query}")), texts.next_page)
+    });
     Ok(html! {
         div.heading { h1 { (texts.audit) } }
         @if notes.is_empty() { (page.empty(texts.no_notes, &html! {})) }
@@ -33,24 +38,19 @@ async fn list(page: &Page, below: i64) -> Result<Markup, Problem> {
                     } }
                     tbody { @for note in &notes { tr {
                         td { (format::time(texts, now, note.at)) }
-                        td.wide.actor { (visible(&note.actor)) }
-                        td { span.badge { (visible(&note.action)) } }
+                        td.wide.actor { (visible(texts.actor(&note.actor))) }
+                        td { span.badge { (visible(texts.action(&note.action))) } }
                         td { @if let Some(topic) = &note.topic { (page.topic_link(topic)) } @else { span.muted { "–" } } }
                         td.number {
                             @if let Some(id) = note.message_id { (page.message_link(id)) }
                             @else if note.messages > 0 { (format::number(note.messages)) }
                             @else { span.muted { "–" } }
                         }
-                        td.wide { (visible(&note.details)) }
+                        td.wide { (visible(&texts.details_of(&note.action, &note.details))) }
                     } } }
                 }
             } }
         }
-        nav.paging aria-label=(texts.next_page) {
-            @if below != i64::MAX { a.button href=(page.to("audit")) { (texts.first_page) } }
-            @if let (true, Some(last)) = (is_full, notes.last()) {
-                a.button rel="next" href=(page.to(&format!("audit{}", query(&[("below", &last.id.to_string())])))) { (texts.next_page) }
-            }
-        }
+        (page.paging(first, None, next))
     })
 }

@@ -217,7 +217,7 @@ fn confirm(
             @if let Some((selection, _)) = selection {
                 dl.details {
                     @if let Some(topic) = &selection.topic { dt { (texts.topic) } dd { (page.topic_link(topic)) } }
-                    dt { (texts.what) } dd { code { (visible(&details(selection, action))) } }
+                    dt { (texts.what) } dd { code { (visible(&texts.details_of(action.as_str(), &details(selection, action)))) } }
                 }
                 @if number.or_more { p { (texts.or_more) } }
                 p.muted { (texts.background) }

@@ -40,16 +40,21 @@ fn row(page: &Page, now: DateTime<Utc>, bulk: &Bulk) -> Markup {
     let texts = page.texts;
     let target = page.to(&format!("changes/{}", bulk.id));
     html! {
-        tr data-href=(target) {
+        tr data-href=(target) tabindex="-1" {
             td { a href=(target) { (name(page, &bulk.action)) } }
             td { @if let Some(topic) = &bulk.selection.topic { (page.topic_link(topic)) } @else { span.muted { "–" } } }
-            td.wide { (visible(&details(&bulk.selection, &bulk.action))) }
+            td.wide { (visible(&what(page, bulk))) }
             td.number { (format::number(bulk.changed())) " / " (format::count(bulk.total)) }
             td { (ending(page, bulk.end().as_ref())) }
             td.wide.actor { (visible(&bulk.actor)) }
             td { (format::time(texts, now, bulk.started_at)) }
         }
     }
+}
+
+/// As the audit log has it.
+fn what(page: &Page, bulk: &Bulk) -> String {
+    page.texts.details_of(bulk.action.as_str(), &details(&bulk.selection, &bulk.action))
 }
 
 fn name(page: &Page, action: &Action) -> &'static str {
@@ -111,8 +116,8 @@ pub(crate) fn part(page: &Page, id: u64) -> Result<Markup, Problem> {
                 div { dt { (texts.by_whom) } dd { (visible(&bulk.actor)) } }
                 @if let Some(topic) = &bulk.selection.topic { div { dt { (texts.topic) } dd { (page.topic_link(topic)) } } }
             }
-            p { code { (visible(&details(&bulk.selection, &bulk.action))) } }
-            @if let Some(End::Failed(why)) = &end { p.notice.bad { (visible_lines(why)) } }
+            p { code { (visible(&what(page, &bulk))) } }
+            @if let Some(End::Failed(why)) = &end { p.notice.bad { (visible_lines(&why.words(texts))) } }
             @if end.is_none() {
                 form.actions method="post" action=(page.to(&format!("changes/{id}/stop"))) { button.bad { (texts.stop) } }
             }

@@ -14,7 +14,7 @@ use crate::figures::Count;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::view::format;
-use crate::view::visible::first_line;
+use crate::view::visible::{first_line, visible_text};
 
 /// So many of the newest are grouped.
 const NEWEST: i64 = 5_000;
@@ -87,6 +87,9 @@ async fn list(page: &Page, topic: Option<&str>) -> Result<Markup, Problem> {
         } @else {
             p.muted { (format::count(total)) " " (texts.of_newest) }
             div.groups { @for group in groups.iter().take(GROUPS) { (group_panel(page, now, group)) } }
+            @if groups.len() > GROUPS {
+                p.muted { (format::number(i64::try_from(groups.len() - GROUPS).unwrap_or(i64::MAX))) " " (texts.more_groups) }
+            }
         }
     })
 }
@@ -121,8 +124,11 @@ fn newest(
 fn group_panel(page: &Page, now: DateTime<Utc>, group: &Group) -> Markup {
     let texts = page.texts;
     let list = query(&[("state", "dead"), ("topic", &group.topic), ("error", &group.shape)]);
+    let error = group.example.trim_start().lines().next().unwrap_or(texts.no_error);
+    let number = texts.messages_of(&format::number(group.number));
+    let name = format!("{number}, {}: {}", visible_text(&group.topic), visible_text(error));
     html! {
-        section.panel.group data-href=(page.to(&format!("messages{list}"))) {
+        div.panel.group role="group" aria-label=(name) data-href=(page.to(&format!("messages{list}"))) tabindex="-1" {
             div.group-count { b { (format::number(group.number)) } (page.topic_link(&group.topic)) }
             div.group-error {
                 @if group.example.trim().is_empty() { span.muted { (texts.no_error) } }
@@ -145,7 +151,7 @@ fn bulk(page: &Page, topic: Option<&str>, error: Option<&str>) -> Markup {
             input type="hidden" name="state" value="dead";
             @if let Some(topic) = topic { input type="hidden" name="topic" value=(topic); }
             @if let Some(error) = error { input type="hidden" name="error" value=(error); }
-            input type="hidden" name="back" value=(page.here);
+            input type="hidden" name="back" value=(page.back());
             button name="all" value="retry" { (page.texts.retry_all) }
             button.bad name="all" value="delete" { (page.texts.delete_all) }
         }

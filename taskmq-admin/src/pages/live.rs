@@ -1,10 +1,12 @@
 //! What changes while one looks, sent as it changes.
 
 use std::convert::Infallible;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
-use axum::response::IntoResponse;
 use axum::response::sse::{Event, KeepAlive, Sse};
+use axum::response::{IntoResponse, Response};
+use futures_util::StreamExt;
+use futures_util::stream::{once, unfold};
 use maud::Markup;
 
 use crate::fields::Fields;
@@ -13,9 +15,12 @@ use crate::pages::{changes, message, overview, topic, workers, workflows};
 use crate::problem::Problem;
 
 const EVERY: Duration = Duration::from_secs(1);
+/// It may be there again in a second; until then what was shown stays. After this the page is to say that it is old.
+const PATIENCE: Duration = Duration::from_secs(5);
 
-/// The live part of a page once a second, if it looks different.
-pub(crate) async fn live(mut page: Page, fields: Fields) -> impl IntoResponse {
+/// The live part of a page at once, and then once a second, if it looks different. What cannot be had from the beginning is
+/// no stream: the script says so and tries again.
+pub(crate) async fn live(mut page: Page, fields: Fields) -> Response {
     // The browser puts it into a page whose way to the admin may be another.
     if let Some(root) = fields
         .get("root")
@@ -23,23 +28,33 @@ pub(crate) async fn live(mut page: Page, fields: Fields) -> impl IntoResponse {
     {
         root.clone_into(&mut page.root);
     }
-    let stream =
-        futures_util::stream::unfold((page, fields, String::new()), |(page, fields, last)| async move {
-            loop {
-                tokio::time::sleep(EVERY).await;
-                let now = match part(&page, &fields).await {
-                    Ok(part) => part.into_string(),
-                    Err(Problem::NotFound) => return None,
-                    // It may be there again in a second; until then what was shown stays.
-                    Err(_) => continue,
-                };
-                if now != last {
-                    let event = Event::default().data(now.replace('\r', ""));
-                    return Some((Ok::<_, Infallible>(event), (page, fields, now)));
-                }
-            }
-        });
-    Sse::new(stream).keep_alive(KeepAlive::default())
+    let first = match part(&page, &fields).await {
+        Ok(part) => part.into_string(),
+        Err(problem) => return problem.status().into_response(),
+    };
+    let further = unfold((page, fields, first.clone()), |(page, fields, last)| async move {
+        let now = next(&page, &fields, &last).await?;
+        Some((now.clone(), (page, fields, now)))
+    });
+    let parts = once(std::future::ready(first)).chain(further);
+    let events = parts.map(|part| Ok::<_, Infallible>(Event::default().data(part.replace('\r', ""))));
+    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+}
+
+/// What is other than the last; `None` when it is not to be had any more.
+async fn next(page: &Page, fields: &Fields, last: &str) -> Option<String> {
+    let mut failing = None;
+    loop {
+        tokio::time::sleep(EVERY).await;
+        let asked = Instant::now();
+        match part(page, fields).await {
+            Ok(now) if now.0 != last => return Some(now.0),
+            Ok(_) => failing = None,
+            Err(Problem::NotFound) => return None,
+            Err(_) if failing.get_or_insert(asked).elapsed() < PATIENCE => {}
+            Err(_) => return None,
+        }
+    }
 }
 
 async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem> {

@@ -53,6 +53,7 @@ pub(crate) fn selection(page: &Page, fields: &Fields) -> Result<Selection, Probl
         error: given("error"),
         since: time("since")?,
         before: time("before")?,
+        produced_before: None,
     };
     if page.shared.hide_payloads && (selection.text.is_some() || selection.condition.is_some()) {
         return Err(Problem::Refused(page.texts.hidden_search.to_owned()));
@@ -95,28 +96,31 @@ async fn list(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
             (page.empty(texts.no_messages, &html! {}))
         } @else if changeable {
             form method="post" action=(page.to("change")) {
-                input type="hidden" name="back" value=(page.here);
+                input type="hidden" name="back" value=(page.back());
                 (toolbar(page, &selection, fields))
                 section.panel { (page.message_table(listed.now, &listed.messages, true)) }
             }
         } @else {
             section.panel { (page.message_table(listed.now, &listed.messages, false)) }
         }
-        nav.paging aria-label=(texts.next_page) {
-            @if !first { a.button href=(go_on("")) { (texts.first_page) } }
-            @if listed.next == Spot::End {
-                @if !listed.messages.is_empty() { span.muted { (texts.end_of_list) } }
-            } @else if listed.messages.len() < SHOWN {
-                span.muted {
-                    (format::number(i64::try_from(listed.looked_at).unwrap_or(i64::MAX))) " " (texts.looked_at)
-                    " " (stopped_at(page, &listed.next))
-                }
-                a.button rel="next" href=(go_on(&listed.next.to_string())) { (texts.keep_looking) }
-            } @else {
-                a.button rel="next" href=(go_on(&listed.next.to_string())) { (texts.next_page) }
-            }
-        }
+        (paging(page, &listed, go_on, first))
     })
+}
+
+fn paging(page: &Page, listed: &Listed, go_on: impl Fn(&str) -> String, is_first: bool) -> Markup {
+    let texts = page.texts;
+    let first = (!is_first).then(|| go_on(""));
+    let next = |name| Some((go_on(&listed.next.to_string()), name));
+    if listed.next == Spot::End {
+        let end = (!listed.messages.is_empty()).then(|| html! { (texts.end_of_list) });
+        page.paging(first, end, None)
+    } else if listed.messages.len() < SHOWN {
+        let looked_at = format::number(i64::try_from(listed.looked_at).unwrap_or(i64::MAX));
+        let so_far = html! { (looked_at) " " (texts.looked_at) " " (stopped_at(page, &listed.next)) };
+        page.paging(first, Some(so_far), next(texts.keep_looking))
+    } else {
+        page.paging(first, None, next(texts.next_page))
+    }
 }
 
 /// Where the walk stands, for people.

@@ -23,7 +23,8 @@ pub(crate) async fn show(page: Page, fields: Fields) -> Response {
                 span.live hidden { (texts.live) }
             }
             (page.live(&[("of", "overview"), ("topics", name)], &part))
-            p.hint { (texts.shortcuts) }
+            p.hint { (texts.shortcuts) " "
+                button type="button" data-keys data-off=(texts.shortcuts_off) data-on=(texts.shortcuts_on) hidden {} }
         }
     });
     page.answer(texts.overview, body)
@@ -32,8 +33,8 @@ pub(crate) async fn show(page: Page, fields: Fields) -> Response {
 pub(crate) async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
     let sample = page.shared.sampler.latest(&page.shared.reading).await?;
     let texts = page.texts;
-    let workers = format::number(i64::try_from(sample.workers.len()).unwrap_or(i64::MAX));
-    let at_once = sample.workers.iter().map(|worker| i64::from(worker.concurrency)).sum::<i64>();
+    let workers = format::number(i64::try_from(sample.alive().count()).unwrap_or(i64::MAX));
+    let at_once = sample.alive().map(|worker| i64::from(worker.concurrency)).sum::<i64>();
     let empty = sample.topics.is_empty() && sample.produced.0.is_empty() && sample.finished.0.is_empty();
     Ok(html! {
         (old(page, &sample))
@@ -57,9 +58,15 @@ pub(crate) async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem
 
 /// Says so when these figures are not of now.
 pub(crate) fn old(page: &Page, sample: &Sample) -> Markup {
+    html! { @if let Some(why) = &sample.old { (not_newer(page, sample, why)) } }
+}
+
+/// Why these figures are not of now.
+pub(crate) fn not_newer(page: &Page, sample: &Sample, why: &Problem) -> Markup {
+    let texts = page.texts;
     html! {
-        @if let Some(why) = &sample.old {
-            p.notice.bad role="alert" { (page.texts.figures_of) " " (format::exact(sample.now)) ": " (visible(why)) }
+        p.notice.bad role="alert" {
+            (texts.figures_of) " " (format::exact(sample.now)) ": " (visible(&why.words(texts)))
         }
     }
 }
@@ -184,7 +191,7 @@ fn row(page: &Page, sample: &Sample, topic: &str, figures: &Figures, is_consumed
     };
     let rate = |name: &str, rate| number(&format!("{name}{}", texts.per_second), format::rate(rate), "");
     html! {
-        tr data-key=(visible_text(topic)) data-href=(target) {
+        tr data-key=(visible_text(topic)) data-href=(target) tabindex="-1" {
             td {
                 (page.topic_link(topic))
                 @if sample.is_paused(topic) { " " span.badge.paused { (texts.paused) } }
@@ -192,10 +199,10 @@ fn row(page: &Page, sample: &Sample, topic: &str, figures: &Figures, is_consumed
                     " " span.badge.late title=(texts.unconsumed_about) { (texts.unconsumed) }
                 }
                 @if let Some(limited) = sample.limit_of(topic) {
-                    " " span.badge.limited title=(limited.limit) { (texts.limited) }
+                    " " span.badge.limited title=(texts.details_of("limit", &limited.limit.to_string())) { (texts.limited) }
                 }
             }
-            td.spark { (chart::spark(texts.backlog, looks, 60)) }
+            td.spark { (page.backlog(looks)) }
             (number(texts.ready, format::count(figures.ready), "ready"))
             (number(texts.running, format::number(figures.running), "running"))
             (number(texts.scheduled, format::count(figures.scheduled), ""))

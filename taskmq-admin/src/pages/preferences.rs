@@ -5,12 +5,12 @@ use axum::http::header::SET_COOKIE;
 use axum::response::Response;
 
 use crate::fields::Posted;
-use crate::page::{LANGUAGE, Page, THEME};
+use crate::page::{FIRST, LANGUAGE, Page, THEME};
 
 pub(crate) async fn choose(page: Page, Posted(fields): Posted) -> Response {
     // It begins with the way to the admin, so it leads nowhere else.
     let back = fields.get("back").filter(|back| back.is_ascii() && !back.contains(char::is_control));
-    let mut response = page.redirect(back.unwrap_or_default());
+    let mut response = page.redirect(back.unwrap_or(FIRST));
     let chosen = [
         (THEME, fields.get("theme"), &["auto", "light", "dark"][..]),
         (LANGUAGE, fields.get("language"), &["en", "zh"]),

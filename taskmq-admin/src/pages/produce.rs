@@ -16,6 +16,7 @@ use crate::page::Page;
 use crate::pages::message::pretty;
 use crate::pages::schema::{self, Verdict};
 use crate::problem::Problem;
+use crate::view::visible::visible_lines;
 
 /// A longer payload is not indented.
 const PRETTY_BYTES: usize = 20_000;
@@ -81,7 +82,8 @@ pub(crate) async fn produce(page: Page, Posted(fields): Posted) -> Response {
             (StatusCode::CONFLICT, page.answer(page.texts.produce_message, Ok(body))).into_response()
         }
         Err(problem) if problem.status() == StatusCode::UNPROCESSABLE_ENTITY => {
-            let body = show(&page, &fields, Some(html! { (problem) })).await;
+            let body =
+                show(&page, &fields, Some(html! { (visible_lines(&problem.words(page.texts))) })).await;
             (problem.status(), page.answer(page.texts.produce_message, Ok(body))).into_response()
         }
         Err(problem) => page.answer(page.texts.produce_message, Err(problem)),

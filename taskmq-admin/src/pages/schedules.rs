@@ -7,12 +7,13 @@ use axum::response::{IntoResponse, Response};
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 use taskmq_core::broker::{Broker, Schedule, Summary, WorkerEntry};
-use taskmq_core::{MessageId, Produced, schedule};
+use taskmq_core::{Error, MessageId, Produced, schedule};
 
 use crate::database::On;
 use crate::fields::{Fields, Posted};
 use crate::page::Page;
 use crate::problem::Problem;
+use crate::texts::Texts;
 use crate::view::format;
 use crate::view::visible::{visible, visible_lines};
 
@@ -130,7 +131,7 @@ fn ticks(page: &Page, now: DateTime<Utc>, schedule: &Schedule) -> Markup {
         div.ticks {
             h3 { (texts.next_runs) }
             @match ticks {
-                Err(error) => p.error { (visible_lines(&error.to_string())) },
+                Err(error) => p.error { (visible_lines(&unreadable(texts, error))) },
                 Ok((_, ticks)) if ticks.is_empty() => p.muted { (if schedule.paused { texts.paused_schedule } else { texts.never }) },
                 Ok((cron, ticks)) => ol {
                     @for tick in ticks { li { span.local { (cron.local(tick)) } span.muted { (format::time(texts, now, tick)) } } }
@@ -138,6 +139,18 @@ fn ticks(page: &Page, now: DateTime<Utc>, schedule: &Schedule) -> Markup {
             }
         }
     }
+}
+
+/// Why it never ticks. Only another program can have stored what cannot be read.
+fn unreadable(texts: &Texts, error: Error) -> String {
+    let chinese = match &error {
+        Error::Cron { cron, .. } => format!(
+            "Cron 表达式“{cron}”无效：须为五个字段（分、时、日、月、星期）或六个字段（最前为秒），或 @hourly、@daily、@weekly、@monthly、@yearly，且确有这样的时间"
+        ),
+        Error::TimeZone { zone, .. } => format!("没有时区“{zone}”：须为 IANA 时区名称，例如 Asia/Shanghai"),
+        _ => return Problem::from(error).words(texts),
+    };
+    texts.choose(&error.to_string(), &chinese).to_owned()
 }
 
 fn last_run(page: &Page, listed: &Listed, schedule: &Schedule) -> Markup {
@@ -162,7 +175,10 @@ fn declared_by(page: &Page, listed: &Listed, schedule: &Schedule) -> Markup {
     html! {
         @match schedule.declared_by.map(|id| listed.workers.get(&id)) {
             None => (texts.declared_by_nobody),
-            Some(Some(worker)) => { (texts.declared_by_consumer) " " span.muted { (visible(&worker.label())) } },
+            Some(Some(worker)) if worker.alive => {
+                (texts.declared_by_consumer) " " span.muted { (visible(&worker.label())) }
+            },
+            Some(Some(_)) => { (texts.declared_by_consumer) " " span.muted { (texts.worker_gone) } },
             Some(None) if schedule.orphaned => { (texts.declared_by_consumer) " " span.muted { (texts.worker_gone) } },
             Some(None) => (texts.declared_by_consumer),
         }

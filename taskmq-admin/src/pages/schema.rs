@@ -8,6 +8,8 @@ use taskmq_core::limits::check_topic;
 use crate::page::Page;
 use crate::pages::message::pretty;
 use crate::problem::Problem;
+#[cfg(feature = "schema")]
+use crate::texts::Texts;
 use crate::view::format;
 use crate::view::visible::{visible, visible_lines};
 
@@ -17,7 +19,7 @@ pub(crate) async fn part(page: &Page, topic: &str) -> Markup {
         Ok(None) => html! {},
         Ok(Some((schema, now))) => details(page, &schema, now).await,
         Err(problem) => {
-            html! { p.notice { (page.texts.schema_unread) " " (visible(&page.words(&problem))) } }
+            html! { p.notice { (page.texts.schema_unread) " " (visible(&problem.words(page.texts))) } }
         }
     }
 }
@@ -48,8 +50,19 @@ async fn unusable(page: &Page, schema: &Schema) -> Markup {
     let definition = schema.definition.clone();
     let compiled = tokio::task::spawn_blocking(move || crate::schema::Checker::new(&definition).err()).await;
     html! {
-        @if let Ok(Some(unusable)) = compiled { p.notice { (page.texts.schema_unusable) " " (visible(&unusable.to_string())) } }
+        @if let Ok(Some(unusable)) = compiled { p.notice { (page.texts.schema_unusable) " " (visible(&words(page.texts, &unusable))) } }
     }
+}
+
+/// What is wrong with a schema is told in English only; which rules there are, in the reader's language.
+#[cfg(feature = "schema")]
+fn words(texts: &Texts, unusable: &crate::schema::Unusable) -> String {
+    let english = unusable.to_string();
+    let why = english.strip_prefix("the schema cannot be used: ").unwrap_or(&english);
+    let chinese = format!(
+        "须为有效的 JSON Schema，不引用其他文档，正则表达式不含环视或反向引用，规模和耗时不超过上限（{why}）"
+    );
+    texts.choose(&english, &chinese).to_owned()
 }
 
 #[cfg(not(feature = "schema"))]

@@ -2,18 +2,21 @@
 
 use std::time::{Duration, Instant};
 
+use axum::http::StatusCode;
 use axum::response::Response;
+use chrono::{DateTime, Utc};
 use maud::{Markup, html};
-use taskmq_core::broker::{Broker, Limit, LimitedTopic, Selection};
+use taskmq_core::broker::{Broker, Limit, LimitedTopic, PausedTopic, Selection, Summary};
 use taskmq_core::limits::MAX_RUNNING;
 use taskmq_core::{MessageId, State};
 
 use crate::fields::{Fields, Posted, query};
+use crate::figures::{Figures, Sample};
 use crate::page::Page;
 use crate::pages::{overview, schema};
 use crate::problem::Problem;
+use crate::view::format;
 use crate::view::visible::{visible, visible_text};
-use crate::view::{chart, format};
 
 const SHOWN: usize = 10;
 /// So many are looked at at once,
@@ -118,33 +121,25 @@ pub(crate) async fn part(page: &Page, name: &str) -> Result<Markup, Problem> {
 async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTopic>), Problem> {
     let sample = page.shared.sampler.latest(&page.shared.reading).await?;
     let texts = page.texts;
-    let topic = name.to_owned();
     let figures = sample.topics.get(name).cloned().unwrap_or_default();
-    let dead = figures.dead.number > 0 || figures.dead.or_more;
-    let (now, latest, paused, limited) = page
-        .shared
-        .reading
-        .ask(move |broker| {
-            let mut found = Vec::new();
-            let states = [State::Running, State::Ready, State::Retrying, State::Scheduled, State::Dead];
-            // Without any, all the dead letters of others would be looked through.
-            for state in states.into_iter().filter(|state| *state != State::Dead || dead) {
-                found.push(first(broker, Selection { topic: Some(topic.clone()), ..Selection::of(state) })?);
-            }
-            let found = share_out(found, SHOWN);
-            let paused = broker.paused()?.into_iter().find(|paused| paused.topic == topic);
-            let limited = broker.limits()?.into_iter().find(|limited| limited.topic == topic);
-            Ok((broker.now()?, broker.summaries(&found, None)?, paused, limited))
-        })
-        .await?;
+    let (now, unread) = match read(page, name, &figures).await {
+        Ok(now) => (now, None),
+        // The figures are there all the same.
+        Err(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => {
+            (Now::of(name, &sample), Some(problem))
+        }
+        Err(problem) => return Err(problem),
+    };
+    let Now { at, latest, paused, limited } = now;
     let looks = sample.backlog.get(&Some(name.to_owned())).map_or(&[][..], |looks| looks);
-    let consumers: Vec<_> =
-        sample.workers.iter().filter(|w| w.topics.split(',').any(|t| t == name)).collect();
+    let consumers =
+        sample.alive().filter(|worker| worker.topics.split(',').any(|topic| topic == name)).count();
     let part = html! {
         (overview::old(page, &sample))
-        @if consumers.is_empty() && figures.waits() { p.notice.bad { (texts.unconsumed_about) } }
+        @if let (None, Some(problem)) = (&sample.old, &unread) { (overview::not_newer(page, &sample, problem)) }
+        @if consumers == 0 && figures.waits() { p.notice.bad { (texts.unconsumed_about) } }
         @if let Some(paused) = &paused {
-            p.notice { (texts.paused_about) " " (visible(&paused.actor)) ", " (format::time(texts, now, paused.since)) }
+            p.notice { (texts.paused_about) " " (visible(&paused.actor)) ", " (format::time(texts, at, paused.since)) }
         }
         @if let Some(limited) = &limited {
             p.notice {
@@ -152,18 +147,18 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
                 @if let Some(running) = limited.limit.running { (texts.at_once) " " b { (running) } ", " }
                 @if let Some(rate) = limited.limit.rate { (texts.limit_rate) " " b { (rate) } ", " }
                 (texts.running) " " b { (format::number(limited.running_now)) } ", "
-                (visible(&limited.actor)) ", " (format::time(texts, now, limited.since))
+                (visible(&limited.actor)) ", " (format::time(texts, at, limited.since))
             }
         }
         div.cards {
             (overview::cards(page, &figures, name, &sample))
             a.card href=(page.to("workers")) {
-                span.label { (texts.workers) } span.figure { (consumers.len()) }
+                span.label { (texts.workers) } span.figure { (consumers) }
             }
         }
         section.panel {
             div.panel-head { h2 { (texts.backlog) } }
-            div.plot { (chart::spark(texts.backlog, looks, 60)) }
+            div.plot { (page.backlog(looks)) }
             dl.facts {
                 div { dt { (texts.rate_in) } dd { (format::rate(figures.rate_in)) (texts.per_second) } }
                 div { dt { (texts.rate_out) } dd { (format::rate(figures.rate_out)) (texts.per_second) } }
@@ -171,17 +166,53 @@ async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTo
                 div { dt { (texts.run_time) " " (texts.p50_p99) } dd { (format::quantiles(texts, figures.run)) } }
             }
         }
-        section.panel {
-            div.panel-head { h2 { (texts.messages) } }
-            @if latest.is_empty() && figures.dead.number > 0 {
-                (page.empty(texts.no_dead_soon, &html! {
-                    a.button href=(page.to(&format!("messages{}", query(&[("state", "dead"), ("topic", name)])))) { (texts.look_further) }
-                }))
-            } @else if latest.is_empty() { (page.empty(texts.no_messages, &html! {})) }
-            @else { (page.message_table(now, &latest, false)) }
+        @if unread.is_none() {
+            section.panel {
+                div.panel-head { h2 { (texts.messages) } }
+                @if latest.is_empty() && figures.dead.number > 0 {
+                    (page.empty(texts.no_dead_soon, &html! {
+                        a.button href=(page.to(&format!("messages{}", query(&[("state", "dead"), ("topic", name)])))) { (texts.look_further) }
+                    }))
+                } @else if latest.is_empty() { (page.empty(texts.no_messages, &html! {})) }
+                @else { (page.message_table(at, &latest, false)) }
+            }
         }
     };
     Ok((part, paused.is_some(), limited))
+}
+
+/// What is not among the figures.
+struct Now {
+    at: DateTime<Utc>,
+    latest: Vec<Summary>,
+    paused: Option<PausedTopic>,
+    limited: Option<LimitedTopic>,
+}
+
+impl Now {
+    /// As far as figures that are there already tell it.
+    fn of(topic: &str, sample: &Sample) -> Self {
+        let paused = sample.paused.iter().find(|paused| paused.topic == topic).cloned();
+        Self { at: sample.now, latest: Vec::new(), paused, limited: sample.limit_of(topic).cloned() }
+    }
+}
+
+async fn read(page: &Page, topic: &str, figures: &Figures) -> Result<Now, Problem> {
+    let topic = topic.to_owned();
+    let dead = figures.dead.number > 0 || figures.dead.or_more;
+    let read = page.shared.reading.ask(move |broker| {
+        let mut found = Vec::new();
+        let states = [State::Running, State::Ready, State::Retrying, State::Scheduled, State::Dead];
+        // Without any, all the dead letters of others would be looked through.
+        for state in states.into_iter().filter(|state| *state != State::Dead || dead) {
+            found.push(first(broker, Selection { topic: Some(topic.clone()), ..Selection::of(state) })?);
+        }
+        let found = share_out(found, SHOWN);
+        let paused = broker.paused()?.into_iter().find(|paused| paused.topic == topic);
+        let limited = broker.limits()?.into_iter().find(|limited| limited.topic == topic);
+        Ok(Now { at: broker.now()?, latest: broker.summaries(&found, None)?, paused, limited })
+    });
+    read.await
 }
 
 /// Those of a selection that are found in a moment: dead ones of a topic lie among those of all others.

@@ -31,9 +31,10 @@ pub(crate) async fn part(page: &Page) -> Result<Markup, Problem> {
     let texts = page.texts;
     Ok(html! {
         (overview::old(page, &sample))
-        @if sample.workers.is_empty() {
+        @if sample.alive().next().is_none() {
             (page.empty(texts.no_workers, &html! { (texts.no_workers_about) " " code { "cargo run --bin worker" } }))
-        } @else {
+        }
+        @if !sample.workers.is_empty() {
             div.workers { @for worker in &sample.workers { (panel(page, &sample, worker)) } }
         }
     })
@@ -80,39 +81,38 @@ async fn confirm(page: &Page, id: i64) -> Result<Markup, Problem> {
 
 fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
     let texts = page.texts;
-    let mut runs: Vec<&HeldMessage> = sample.held.iter().filter(|m| m.worker_id == Some(worker.id)).collect();
-    runs.sort_by_key(|message| (message.claimed_at, message.id));
-    let held = i64::try_from(runs.len()).unwrap_or(i64::MAX);
+    let mut held: Vec<&HeldMessage> = sample.held.iter().filter(|m| m.worker_id == Some(worker.id)).collect();
+    held.sort_by_key(|message| (message.claimed_at, message.id));
+    let number = i64::try_from(held.len()).unwrap_or(i64::MAX);
     // Which of them have begun nobody writes down; they begin in this order.
-    let busy = held.min(i64::from(worker.concurrency));
+    let busy = number.min(i64::from(worker.concurrency));
+    let time = |at| format::time(texts, sample.now, at);
     html! {
         section.panel.worker data-key=(worker.id) {
             div.panel-head {
                 h2 { (visible(&worker.host)) span.muted { ":" (worker.pid) } }
-                @if worker.draining { span.badge.paused title=(texts.draining_about) { (texts.draining) } }
+                @if !worker.alive { span.badge.late title=(texts.not_alive_about) { (texts.not_alive) } }
+                @else if worker.draining { span.badge.paused title=(texts.draining_about) { (texts.draining) } }
                 span.badge { "v" (visible(&worker.version)) }
             }
             dl.facts {
-                div { dt { (texts.started) } dd { (format::time(texts, sample.now, worker.started_at)) } }
-                div { dt { (texts.concurrency) } dd { (worker.concurrency) } }
-                div { dt { (texts.runs_now) } dd { (busy) } }
+                div { dt { (texts.started) } dd { (time(worker.started_at)) } }
+                @if worker.alive {
+                    div { dt { (texts.concurrency) } dd { (worker.concurrency) } }
+                    div { dt { (texts.runs_now) } dd { (busy) } }
+                } @else {
+                    div { dt { (texts.last_beat) } dd { (time(worker.beat_at)) } }
+                    div { dt { (texts.held) } dd { (format::number(number)) } }
+                }
+                @if let Some(bytes) = worker.memory_bytes { div { dt { (texts.memory) } dd { (format::mebibytes(bytes)) } } }
             }
-            progress max=(worker.concurrency.max(1)) value=(busy) aria-label=(texts.runs_now) {}
+            @if worker.alive { progress max=(worker.concurrency.max(1)) value=(busy) aria-label=(texts.runs_now) {} }
             p.topics { @for topic in worker.topics.split(',').filter(|topic| !topic.is_empty()) { (page.topic_link(topic)) " " } }
-            @if held > busy { p.muted { (format::number(held - busy)) " " (texts.held_more) } }
-            @if let Some(id) = worker.alone_with { p.notice { (page.message_link(id)) " " (texts.alone) } }
-            @if runs.is_empty() { p.muted { (texts.idle) } }
-            @else {
-                table.list.plain { tbody { @for message in runs.iter().take(SHOWN) {
-                    tr data-key=(message.id) {
-                        td { (page.message_link(message.id)) }
-                        td { (page.topic_link(&message.topic)) }
-                        td.number { @if let Some(claimed) = message.claimed_at { (format::duration(texts, sample.now - claimed)) } }
-                    }
-                } } }
-                @if runs.len() > SHOWN { p.muted { "+ " (runs.len() - SHOWN) } }
-            }
-            @if !page.shared.read_only && !worker.draining {
+            @if worker.alive && number > busy { p.muted { (format::number(number - busy)) " " (texts.held_more) } }
+            @if let Some(id) = worker.alone_with.filter(|_| worker.alive) { p.notice { (page.message_link(id)) " " (texts.alone) } }
+            @if !held.is_empty() { (messages(page, sample, &held)) }
+            @else if worker.alive { p.muted { (texts.idle) } }
+            @if !page.shared.read_only && worker.alive && !worker.draining {
                 form.actions method="post" action=(page.to("workers")) {
                     input type="hidden" name="id" value=(worker.id);
                     button name="action" value="drain" data-confirm={ (texts.drain) " " (visible_text(&worker.label())) ": " (texts.drain_about) } {
@@ -121,5 +121,19 @@ fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
                 }
             }
         }
+    }
+}
+
+/// Those that it holds, the first ones first.
+fn messages(page: &Page, sample: &Sample, held: &[&HeldMessage]) -> Markup {
+    html! {
+        table.list.plain { tbody { @for message in held.iter().take(SHOWN) {
+            tr data-key=(message.id) {
+                td { (page.message_link(message.id)) }
+                td { (page.topic_link(&message.topic)) }
+                td.number { @if let Some(claimed) = message.claimed_at { (format::duration(page.texts, sample.now - claimed)) } }
+            }
+        } } }
+        @if held.len() > SHOWN { p.muted { "+ " (held.len() - SHOWN) } }
     }
 }

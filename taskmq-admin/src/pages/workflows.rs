@@ -38,6 +38,9 @@ async fn listed(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
         pairs.extend(below.as_deref().map(|id| ("below", id)));
         page.to(&format!("workflows{}", query(&pairs)))
     };
+    let first = (below != WorkflowId::MAX).then(|| of(state, None));
+    let last = workflows.last().filter(|_| is_full);
+    let next = last.map(|last| (of(state, Some(last.id)), texts.next_page));
     Ok(html! {
         div.heading { h1 { (texts.workflows) } }
         nav aria-label=(texts.state) { ul.tabs {
@@ -58,12 +61,7 @@ async fn listed(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
                 tbody { @for workflow in &workflows { (row(page, now, workflow)) } }
             } } }
         }
-        nav.paging aria-label=(texts.next_page) {
-            @if below != WorkflowId::MAX { a.button href=(of(state, None)) { (texts.first_page) } }
-            @if let (true, Some(last)) = (is_full, workflows.last()) {
-                a.button rel="next" href=(of(state, Some(last.id))) { (texts.next_page) }
-            }
-        }
+        (page.paging(first, None, next))
     })
 }
 
@@ -71,7 +69,7 @@ fn row(page: &Page, now: DateTime<Utc>, workflow: &WorkflowEntry) -> Markup {
     let texts = page.texts;
     let target = page.to(&format!("workflows/{}", workflow.id));
     html! {
-        tr data-key=(workflow.id) data-href=(target) {
+        tr data-key=(workflow.id) data-href=(target) tabindex="-1" {
             td { a.id href=(target) { "#" (workflow.id) } }
             td.wide { div.cut { (visible(&workflow.name)) } }
             td { (state(page, workflow.state)) }
@@ -163,8 +161,9 @@ const AFTER: usize = 6;
 fn step_row(page: &Page, now: DateTime<Utc>, step: &Step) -> Markup {
     let after: Vec<String> = step.after.iter().map(i32::to_string).collect();
     let more = after.len().saturating_sub(AFTER);
+    let message = step.message_id.map(|id| page.to(&format!("messages/{id}")));
     html! {
-        tr data-key=(step.step) data-href=[step.message_id.map(|id| page.to(&format!("messages/{id}")))] {
+        tr data-key=(step.step) data-href=[message.as_deref()] tabindex=[message.as_ref().map(|_| "-1")] {
             td.number { (step.step) }
             td.wide { div.cut title=(visible_text(&step.name)) { (visible(&step.name)) } }
             td { span class={ "state " (step.state) } { (page.texts.step_state(step.state)) } }
@@ -187,13 +186,17 @@ fn buttons(page: &Page, workflow: &WorkflowEntry) -> Markup {
                 @if workflow.stuck > 0 {
                     button.primary name="action" value="retry" { (texts.retry) ": " (texts.messages_of(&workflow.stuck.to_string())) }
                 }
-                button.bad name="action" value="cancel"
-                    data-confirm={ (texts.cancel_workflow) ": " (workflow.steps - workflow.done) " " (texts.steps_not_done) ". " (texts.undo_not) } {
+                button.bad name="action" value="cancel" data-confirm={ (question(page, workflow)) " " (texts.undo_not) } {
                     (texts.cancel_workflow)
                 }
             }
         }
     }
+}
+
+fn question(page: &Page, workflow: &WorkflowEntry) -> String {
+    let texts = page.texts;
+    format!("{}: {} {}.", texts.cancel_workflow, workflow.steps - workflow.done, texts.steps_not_done)
 }
 
 /// The picture of the workflow that a message is a step of.
@@ -218,12 +221,34 @@ pub(crate) async fn around(page: &Page, id: WorkflowId, message: MessageId) -> R
     })
 }
 
-/// Retries what is stuck of one, or cancels it.
+/// Retries what is stuck of one, or cancels it, after a question.
 pub(crate) async fn change(page: Page, Path(id): Path<String>, Posted(fields): Posted) -> Response {
+    if fields.get("action") == Some("cancel") && fields.get("confirm").is_none() {
+        return page.answer(page.texts.confirm_title, confirm(&page, &id).await);
+    }
     match act(&page, &id, &fields).await {
         Ok((done, id)) => page.done(done, &format!("workflows/{id}")),
         Err(problem) => page.answer(page.texts.workflows, Err(problem)),
     }
+}
+
+async fn confirm(page: &Page, id: &str) -> Result<Markup, Problem> {
+    let texts = page.texts;
+    let (_, workflow, _) = find(page, id.parse().map_err(|_| Problem::NotFound)?).await?;
+    let own = page.to(&format!("workflows/{}", workflow.id));
+    Ok(html! {
+        div.heading { h1 { (texts.confirm_title) } }
+        section.panel.confirm {
+            p.question { b { (visible(&workflow.name)) " #" (workflow.id) } }
+            p { (question(page, &workflow)) }
+            p.notice.bad { (texts.undo_not) }
+            form.actions method="post" action=(own) {
+                input type="hidden" name="action" value="cancel";
+                button.bad name="confirm" value="yes" { (texts.cancel_workflow) }
+                a.button href=(own) { (texts.go_back) }
+            }
+        }
+    })
 }
 
 async fn act(page: &Page, id: &str, fields: &Fields) -> Result<(&'static str, WorkflowId), Problem> {

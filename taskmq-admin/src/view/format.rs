@@ -24,6 +24,11 @@ pub(crate) fn count(count: Count) -> String {
     format!("{}{plus}", number(count.number))
 }
 
+pub(crate) fn mebibytes(bytes: u64) -> String {
+    let whole = bytes.saturating_add(1 << 19) >> 20;
+    format!("{} MiB", number(i64::try_from(whole).unwrap_or(i64::MAX)))
+}
+
 pub(crate) fn rate(rate: f64) -> String {
     match rate {
         r if r <= 0.0 => "0".to_owned(),
@@ -125,6 +130,9 @@ mod tests {
     fn numbers_have_marks() {
         for (n, text) in [(0, "0"), (999, "999"), (1000, "1,000"), (-1_234_567, "-1,234,567")] {
             assert_eq!(number(n), text);
+        }
+        for (bytes, text) in [(0, "0 MiB"), (12_345_678, "12 MiB"), (3 << 30, "3,072 MiB")] {
+            assert_eq!(mebibytes(bytes), text);
         }
         assert_eq!((rate(0.004), rate(1.25), rate(1234.4)), ("0.00".into(), "1.2".into(), "1,234".into()));
     }

@@ -57,6 +57,13 @@ impl Page {
         }
     }
 
+    /// From where the admin is mounted to this page, for forms that lead back to it: what was just done is told once.
+    pub(crate) fn back(&self) -> String {
+        let Some((path, query)) = self.here.split_once('?') else { return self.here.clone() };
+        let kept: Vec<&str> = query.split('&').filter(|pair| !pair.starts_with("told=")).collect();
+        if kept.is_empty() { path.to_owned() } else { format!("{path}?{}", kept.join("&")) }
+    }
+
     fn navigation(&self) -> Markup {
         let texts = self.texts;
         let names = [
@@ -90,7 +97,7 @@ impl Page {
         let texts = self.texts;
         html! {
             form.preferences method="post" action=(self.to("preferences")) {
-                input type="hidden" name="back" value=(self.here);
+                input type="hidden" name="back" value=(self.back());
                 div.segments role="group" aria-label=(texts.theme) {
                     @for (theme, name) in Theme::ALL.into_iter().zip([texts.theme_auto, texts.theme_light, texts.theme_dark]) {
                         button name="theme" value=(theme.as_str()) aria-pressed=(self.theme == theme) { (name) }
@@ -104,19 +111,8 @@ impl Page {
         }
     }
 
-    pub(crate) fn words(&self, problem: &Problem) -> String {
-        match problem {
-            Problem::Queue(taskmq_core::Error::NoSchedule { .. }) => self.texts.no_such_schedule.to_owned(),
-            Problem::Queue(error) => error.to_string(),
-            Problem::Unchanged(id, why) => format!("#{id}: {}", self.texts.refusal(*why)),
-            Problem::NotFound => self.texts.not_found.to_owned(),
-            Problem::Refused(words) => words.clone(),
-            Problem::Busy => self.texts.busy.to_owned(),
-        }
-    }
-
     pub(crate) fn problem(&self, problem: &Problem) -> Markup {
-        let words = self.words(problem);
+        let words = problem.words(self.texts);
         html! {
             h1 { (self.texts.problem) }
             p.notice.bad role="alert" { (visible_lines(&words)) }

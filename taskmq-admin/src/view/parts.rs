@@ -7,8 +7,11 @@ use taskmq_core::{MessageId, State};
 
 use crate::fields::query;
 use crate::page::Page;
-use crate::view::format;
 use crate::view::visible::{first_line, visible, visible_text};
+use crate::view::{chart, format};
+
+/// So many looks at the backlog a line has place for.
+const LOOKS: usize = 60;
 
 impl Page {
     pub(crate) fn state(&self, state: State) -> Markup {
@@ -33,6 +36,32 @@ impl Page {
         html! { div id="live" data-live=(live) data-lost=(self.texts.lost) data-reload=(self.texts.reload) { (part) } }
     }
 
+    /// How many were ready at the last looks, as a line and in words.
+    pub(crate) fn backlog(&self, looks: &[i64]) -> Markup {
+        let of = |look: Option<&i64>| format::number(look.copied().unwrap_or_default());
+        let label = self.texts.backlog_of(&of(looks.last()), &of(looks.iter().max()));
+        chart::spark(&label, looks, LOOKS)
+    }
+
+    /// The ways from this page of a list to others, the next one with its name, and what there is to say of its end.
+    pub(crate) fn paging(
+        &self,
+        first: Option<String>,
+        about: Option<Markup>,
+        next: Option<(String, &str)>,
+    ) -> Markup {
+        let leads = first.is_some() || next.is_some();
+        let content = html! {
+            @if let Some(first) = first { a.button href=(first) { (self.texts.first_page) } }
+            @if let Some(about) = &about { span.muted { (about) } }
+            @if let Some((next, name)) = next { a.button rel="next" href=(next) { (name) } }
+        };
+        html! {
+            @if leads { nav.paging aria-label=(self.texts.pages_of_list) { (content) } }
+            @else if about.is_some() { div.paging { (content) } }
+        }
+    }
+
     pub(crate) fn empty(&self, title: &str, about: &Markup) -> Markup {
         html! { div.empty { p.title { (title) } p { (about) } } }
     }
@@ -53,7 +82,7 @@ impl Page {
                     } }
                     tbody {
                         @for message in messages {
-                            tr data-key=(message.id) data-href=(self.to(&format!("messages/{}", message.id))) {
+                            tr data-key=(message.id) data-href=(self.to(&format!("messages/{}", message.id))) tabindex="-1" {
                                 @if selectable {
                                     td.tick { input type="checkbox" name="id" value=(message.id)
                                         aria-label={ (texts.select) " #" (message.id) }; }

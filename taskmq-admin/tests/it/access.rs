@@ -8,34 +8,34 @@ use taskmq_core::{Backend, BrokerConnection, NewMessage};
 use taskmq_tests::databases::{TestDatabase, fresh};
 use tower::ServiceExt;
 
-const HOST: &str = "queue.example.org";
-const TOKEN: &str = "0123456789abcdefghijklmn";
+pub(crate) const HOST: &str = "queue.example.org";
+pub(crate) const TOKEN: &str = "0123456789abcdefghijklmn";
 
-struct Door {
-    router: Router,
+pub(crate) struct Door {
+    pub(crate) router: Router,
     db: TestDatabase,
     runtime: tokio::runtime::Runtime,
 }
 
-struct Answer {
-    status: StatusCode,
+pub(crate) struct Answer {
+    pub(crate) status: StatusCode,
     headers: HeaderMap,
-    body: String,
+    pub(crate) body: String,
 }
 
 impl Answer {
-    fn header(&self, name: &str) -> &str {
+    pub(crate) fn header(&self, name: &str) -> &str {
         self.headers.get(name).map_or("", |value| value.to_str().expect("text"))
     }
 
     /// The session's cookie, as a browser sends it back.
-    fn cookie(&self) -> String {
+    pub(crate) fn cookie(&self) -> String {
         self.header("set-cookie").split(';').next().unwrap_or_default().to_owned()
     }
 }
 
 impl Door {
-    fn new(access: Access, build: impl FnOnce(Admin) -> Admin) -> Self {
+    pub(crate) fn new(access: Access, build: impl FnOnce(Admin) -> Admin) -> Self {
         let db = fresh(Backend::Sqlite);
         let access = access.allowed_hosts(&[HOST.to_owned()]).expect("a name");
         let router = build(Admin::new(db.url())).router(access).expect("an admin");
@@ -43,7 +43,7 @@ impl Door {
         Self { router, db, runtime }
     }
 
-    fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
+    pub(crate) fn ask(&self, method: Method, path: &str, headers: &[(&str, &str)], body: &str) -> Answer {
         let mut request = Request::builder().method(method).uri(path);
         if !headers.iter().any(|(name, _)| *name == "host") {
             request = request.header(header::HOST, HOST);
@@ -60,7 +60,7 @@ impl Door {
         })
     }
 
-    fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
+    pub(crate) fn get(&self, path: &str, headers: &[(&str, &str)]) -> Answer {
         self.ask(Method::GET, path, headers, "")
     }
 
@@ -70,8 +70,8 @@ impl Door {
     }
 }
 
-const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
-const OWN: (&str, &str) = ("sec-fetch-site", "same-origin");
+pub(crate) const FORM: (&str, &str) = ("content-type", "application/x-www-form-urlencoded");
+pub(crate) const OWN: (&str, &str) = ("sec-fetch-site", "same-origin");
 const PRODUCE: &str = "topic=mail&payload=%7B%7D&priority=0&delay=&unique_key=&key=&headers=";
 
 #[test]
@@ -157,7 +157,8 @@ fn every_answer_has_the_headers_errors_too() {
         assert!(csp.contains("frame-ancestors 'none'") && !csp.contains("unsafe"), "{csp}");
         assert_eq!(answer.header("x-content-type-options"), "nosniff");
         assert_eq!(answer.header("x-frame-options"), "DENY");
-        assert_eq!(answer.header("referrer-policy"), "no-referrer");
+        // With `no-referrer` its own forms would come from `Origin: null`.
+        assert_eq!(answer.header("referrer-policy"), "same-origin");
         assert_eq!(answer.header("cross-origin-opener-policy"), "same-origin");
         assert_eq!(answer.header("cross-origin-resource-policy"), "same-origin");
         assert!(
@@ -267,6 +268,8 @@ fn a_password_opens_and_cannot_be_tried_for_long() {
         "{}",
         asked.body
     );
+    let asked = door.get("/topic?name=a+b&token=of-another-run&x=%26", &[html]);
+    assert!(asked.body.contains("name=\"next\" value=\"topic?name=a+b&amp;x=%26\""), "{}", asked.body);
     let sign_in = |secret: &str, headers: &[(&str, &str)]| {
         let form = format!("secret={secret}&next=%2F%2Fevil.test");
         door.ask(Method::POST, "/sign-in", &[&[FORM, OWN], headers].concat(), &form)
@@ -307,8 +310,38 @@ fn what_is_larger_than_any_message_is_not_read() {
     let door = Door::new(Access::host_decides(), |admin| admin);
     let announced = door.ask(Method::POST, "/produce", &[FORM, OWN, ("content-length", "1073741824")], "x");
     assert_eq!(announced.status, StatusCode::PAYLOAD_TOO_LARGE);
-    let sent = door.ask(Method::POST, "/produce", &[FORM, OWN], &"x".repeat(9 << 20));
+    let sent = door.ask(Method::POST, "/produce", &[FORM, OWN], &"x".repeat(22 << 20));
     assert_eq!(sent.status, StatusCode::PAYLOAD_TOO_LARGE);
+}
+
+#[test]
+fn what_anybody_may_send_is_small() {
+    let door = Door::new(Access::token(TOKEN).expect("a token"), |admin| admin);
+    let sign_in = |secret: &str, headers: &[(&str, &str)]| {
+        door.ask(Method::POST, "/sign-in", &[&[FORM, OWN], headers].concat(), &format!("secret={secret}"))
+    };
+    assert_eq!(sign_in(&"x".repeat(15 << 10), &[]).status, StatusCode::UNAUTHORIZED);
+    assert_eq!(sign_in(&"x".repeat(17 << 10), &[]).status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(sign_in(TOKEN, &[("content-length", "20000")]).status, StatusCode::PAYLOAD_TOO_LARGE);
+    assert_eq!(sign_in(TOKEN, &[]).status, StatusCode::SEE_OTHER);
+}
+
+#[test]
+fn off_loopback_the_origin_is_all_that_a_browser_says() {
+    let door = Door::new(Access::token(TOKEN).expect("a token"), |admin| admin);
+    let post = |path: &str, origin: &str, cookie: &str, body: &str| {
+        door.ask(Method::POST, path, &[FORM, ("origin", origin), ("cookie", cookie)], body)
+    };
+    let secret = format!("secret={TOKEN}");
+    let own = format!("http://{HOST}");
+    let signed_in = post("/sign-in", &own, "", &secret);
+    assert_eq!(signed_in.status, StatusCode::SEE_OTHER, "{}", signed_in.body);
+    assert_eq!(post("/produce", &own, &signed_in.cookie(), PRODUCE).status, StatusCode::SEE_OTHER);
+    for foreign in ["null", "http://evil.test"] {
+        assert_eq!(post("/sign-in", foreign, "", &secret).status, StatusCode::FORBIDDEN);
+        let produced = post("/produce", foreign, &signed_in.cookie(), PRODUCE);
+        assert_eq!(produced.status, StatusCode::FORBIDDEN, "{foreign}");
+    }
 }
 
 #[test]

@@ -67,6 +67,23 @@ fn a_message_is_produced_by_a_form(db: TestDatabase) {
         assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
         assert!(refused.body.contains(said) && refused.body.contains("value=\"k1\""), "{}", refused.body);
     }
+    // In the reader's language, too.
+    let (deep, long) = (format!("{}{}", "[".repeat(40), "]".repeat(40)), "k".repeat(300));
+    for (field, value, said) in [
+        ("payload", &*deep, "负载无法存储：列表和对象的嵌套不能超过 31 层"),
+        ("topic", "no topic", "主题“no topic”无效：须为 1 至 100 个字符"),
+        ("key", &long, "唯一键无效：须为 1 至 255 个字符"),
+        ("ordering_key", &long, "排序键无效：须为 1 至 255 个字符"),
+        ("delay", "999999999", "延迟 11574 天过长，上限为 3660 天"),
+    ] {
+        let mut bad = good;
+        for pair in bad.iter_mut().filter(|(name, _)| *name == field) {
+            pair.1 = value;
+        }
+        let refused = site.post_in("zh", "/produce", &bad);
+        assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{field}");
+        assert!(refused.body.contains(said) && !refused.body.contains("cannot"), "{}", refused.body);
+    }
     assert_eq!(notes(&site).len(), 1);
 }
 
@@ -80,6 +97,8 @@ fn a_payload_that_its_consumer_cannot_read_is_refused(db: TestDatabase) {
     let refused = send("\"many\"");
     assert_eq!(refused.status, StatusCode::UNPROCESSABLE_ENTITY, "{}", refused.body);
     assert!(refused.body.contains("count cannot read this payload"), "{}", refused.body);
+    let chinese = site.post_in("zh", "/produce", &[("topic", "count"), ("payload", "\"many\"")]);
+    assert!(chinese.body.contains("count 无法读取此负载"), "{}", chinese.body);
     assert!(notes(&site).is_empty());
     assert_eq!(send("17").status, StatusCode::SEE_OTHER);
     assert!(site.page("/produce").contains("so the payload is checked: count"));
@@ -128,6 +147,14 @@ fn single_messages_are_changed_and_noted(db: TestDatabase) {
     };
     change(&[("id", &id), ("action", "priority"), ("priority", "9")], "The priority was set.");
     change(&[("id", &id), ("action", "run at"), ("run_at", "2036-05-06T07:08:09")], "The time was set.");
+    // Once, also where another language or other colours are chosen on the page that says so.
+    let told = site.page(&format!("/messages/{id}?told=priority"));
+    assert!(told.contains(&format!("name=\"back\" value=\"messages/{id}\"")), "{told}");
+    let told = site.page("/topic?name=mail&told=pause");
+    assert!(
+        told.contains("It was paused.") && told.contains("name=\"back\" value=\"topic?name=mail\""),
+        "{told}"
+    );
     let message = site.db.connect().broker().message(seeded.scheduled).expect("reads").expect("is there");
     assert_eq!((message.priority, &*message.run_at.to_rfc3339()), (9, "2036-05-06T07:08:09+00:00"));
     change(&[("id", &id), ("action", "retry")], "It waits for a worker, or for its time.");
@@ -207,8 +234,7 @@ fn what_comes_after_the_question_is_left_out(db: TestDatabase) {
     let site = Site::new(db, |admin| admin);
     let asked = site.post("/change", &[("all", "delete"), ("state", "dead"), ("topic", "mail")]);
     assert!(asked.body.contains("3 messages"), "{}", asked.body);
-    let at = asked.body.split("name=\"asked\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
-    let at = at.expect("the time of the question");
+    let at = asked_at(&asked.body);
     // Its answer takes a while, and SQLite tells times apart by milliseconds.
     std::thread::sleep(std::time::Duration::from_millis(5));
     let mut conn = site.db.connect();
@@ -221,6 +247,33 @@ fn what_comes_after_the_question_is_left_out(db: TestDatabase) {
     assert_eq!(seeded.dead.iter().filter(|id| site.state(**id).is_some()).count(), 0);
     assert_eq!(site.state(later), Some(State::Dead), "nobody was asked about it");
     assert!(notes(&site)[0].details.contains("before 20"), "{}", notes(&site)[0].details);
+    // The times of scheduled ones lie ahead, so it is when they were produced that tells.
+    let scheduled = |site: &Site| {
+        let fields = [("topic", "bill"), ("payload", "1"), ("delay", "3600")];
+        assert_eq!(site.post("/produce", &fields).status, StatusCode::SEE_OTHER);
+        notes(site)[0].message_id.expect("an id")
+    };
+    let before = scheduled(&site);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let asked = site.post("/change", &[("all", "delete"), ("state", "scheduled"), ("topic", "bill")]);
+    assert!(asked.body.contains("2 messages"), "{}", asked.body);
+    let at = asked_at(&asked.body);
+    std::thread::sleep(std::time::Duration::from_millis(5));
+    let later = scheduled(&site);
+    let fields =
+        [("all", "delete"), ("state", "scheduled"), ("topic", "bill"), ("asked", at), ("confirm", "yes")];
+    assert_eq!(site.post("/change", &fields).location, "./changes/2");
+    site.wait("/changes/2", ">Finished<");
+    assert_eq!(
+        [seeded.scheduled, before, later].map(|id| site.state(id)),
+        [None, None, Some(State::Scheduled)]
+    );
+}
+
+/// When the question was asked.
+fn asked_at(body: &str) -> &str {
+    let at = body.split("name=\"asked\" value=\"").nth(1).and_then(|rest| rest.split('"').next());
+    at.expect("the time of the question")
 }
 
 fn all_with_the_same_error_are_deleted_in_the_background(db: TestDatabase) {

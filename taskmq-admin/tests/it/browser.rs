@@ -12,7 +12,8 @@ use taskmq_core::{Backend, BrokerConnection, NewMessage};
 use taskmq_tests::databases::fresh;
 
 use crate::driver::Browser;
-use crate::site::{MOUNT, Served, Site, produce, seed};
+use crate::liveness::dead_worker;
+use crate::site::{MOUNT, Served, Site, identity, produce, run, seed};
 
 /// Wide or as a phone, in which colours and which language.
 const LOOKS: [(&str, (u32, u32), &str, &str); 5] = [
@@ -35,6 +36,15 @@ const CONFIRM: &str =
     field.type = 'hidden'; field.name = 'action'; field.value = 'delete';
     form.append(field); form.submit();";
 
+/// The same of the workflow that a page shows.
+const CANCEL: &str =
+    "const form = document.querySelector('main form'), field = document.createElement('input');
+    field.type = 'hidden'; field.name = 'action'; field.value = 'cancel';
+    form.append(field); form.submit();";
+
+const THIRD: &str = "for (let n = 0; n < 3; n++)
+    document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'j', bubbles: true }))";
+
 pub(crate) fn folder() -> PathBuf {
     let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots");
     std::fs::create_dir_all(&folder).expect("a folder");
@@ -46,6 +56,8 @@ fn every_page_is_pictured() {
     let db = fresh(Backend::Sqlite);
     let seeded = seed(&db);
     let mut conn = db.connect();
+    assert!(conn.broker().beat(identity().id, Some(38 << 20)).expect("beats"));
+    let lost = dead_worker(&db);
     for (name, cron, zone) in
         [("morning", "0 7 * * mon-fri", "Europe/Berlin"), ("every-minute", "* * * * *", "UTC")]
     {
@@ -53,6 +65,7 @@ fn every_page_is_pictured() {
         message.schedule(name, cron).time_zone(zone).store(&mut conn).expect("stores");
     }
     taskmq_core::schedule::run_now(&mut conn, "every-minute", "kim").expect("runs");
+    run(&mut conn, &lost, "report", None);
     taskmq_core::schedule::pause(&mut conn, "morning", "kim").expect("pauses");
     let limit = Limit { running: Some(5), rate: Some("100/1m".parse().expect("a rate")) };
     conn.broker().set_limit("mail", &limit, "kim").expect("limits");
@@ -129,6 +142,15 @@ fn every_page_is_pictured() {
         browser.script(CONFIRM, &json!([]));
         browser.until("it asks", || browser.url().ends_with("/change"));
         examine("confirm", look);
+        browser.open(&served.at(&workflow));
+        browser.script(CANCEL, &json!([]));
+        let asks = "return document.querySelector('.confirm') !== null";
+        browser.until("it asks", || browser.script(asks, &json!([])) == json!(true));
+        examine("cancel", look);
+        // A row that keys have come to.
+        browser.open(&served.at("/messages"));
+        browser.script(THIRD, &json!([]));
+        examine("row", look);
         browser.open(&served.at("/produce?topic=bill"));
         browser.script("document.querySelector('details').open = true", &json!([]));
         browser.fill("payload", r#"{"to": "kim@example.org", "amount": -3}"#);

@@ -106,6 +106,9 @@ fn everything_can_be_clicked(db: TestDatabase) {
     browser.click(&format!("//tr[@data-key='{id}']/td[last()]"));
     browser.wait("Timeline");
     browser.button("Delete");
+    let question = "const dialog = document.querySelector('dialog');
+        return document.getElementById(dialog.getAttribute('aria-labelledby')).textContent";
+    assert_eq!(browser.script(question, &json!([])), json!("Delete: 1 message. This cannot be undone."));
     browser.click("//dialog//button[normalize-space()='Back']");
     assert_eq!(served.site.state(id), Some(State::Ready));
     browser.button("Delete");
@@ -132,7 +135,9 @@ fn everything_can_be_clicked(db: TestDatabase) {
     let bounced = run(&mut conn_of(&served), &identity(), "bounce", dead("no such mailbox"));
     browser.click("//nav//a[normalize-space()='Dead letters']");
     browser.wait("no such mailbox");
-    browser.click("//section[contains(., 'no such mailbox')]//button[normalize-space()='Retry all']");
+    browser.click(
+        "//*[@role='group' and contains(., 'no such mailbox')]//button[normalize-space()='Retry all']",
+    );
     browser.button("Retry: 1 message");
     browser.wait("Finished");
     state_is(bounced, State::Ready);
@@ -159,7 +164,8 @@ fn everything_can_be_clicked(db: TestDatabase) {
     browser.until("it ticks", || !browser.text().contains("None while it is paused"));
     browser.button("Run now");
     browser.wait("\"days\": 1");
-    // A worker is told to end, after a question.
+    // A worker is told to end, after a question. It has beaten lately.
+    assert!(conn_of(&served).broker().beat(identity().id, None).expect("beats"));
     browser.click("//nav//a[normalize-space()='Workers']");
     browser.button("Drain");
     browser.click("//dialog//button[normalize-space()='Drain']");
@@ -190,24 +196,47 @@ fn everything_can_be_clicked(db: TestDatabase) {
         browser.wait(action);
     }
     browser.is_clean();
-    // By the keyboard alone.
-    let press = |keys: &str| {
-        for key in keys.chars() {
-            let event = "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true }))";
-            browser.script(event, &json!([key.to_string()]));
-        }
+    by_the_keyboard_alone(&served, &browser);
+}
+
+fn by_the_keyboard_alone(served: &Served, browser: &Browser) {
+    // Whatever has the focus gets them.
+    let press = |keys: &[&str]| {
+        let event = "document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: arguments[0], bubbles: true }))";
+        keys.iter().for_each(|key| drop(browser.script(event, &json!([key]))));
     };
-    press("gs");
+    press(&["g", "s"]);
     browser.until("the page of schedules", || browser.url().ends_with("/schedules"));
-    press("gm");
+    press(&["g", "m"]);
     browser.until("the page of messages", || browser.url().ends_with("/messages"));
     browser.wait("All states");
-    press("j");
-    browser.script(
-        "document.body.dispatchEvent(new KeyboardEvent('keydown', { key: 'Enter', bubbles: true }))",
-        &json!([]),
-    );
+    // The row has the focus, so it is read out.
+    let at = || browser.script("return document.activeElement.dataset.key ?? null", &json!([]));
+    let row = |n: u32| {
+        browser.script("return document.querySelectorAll('tbody tr')[arguments[0]].dataset.key", &json!([n]))
+    };
+    for (key, expected) in [("j", 0), ("j", 1), ("k", 0), ("k", 0)] {
+        press(&[key]);
+        assert_eq!(at(), row(expected), "{key}");
+    }
+    press(&["Enter"]);
     browser.wait("Timeline");
+    // Not in a field, where they are text.
+    browser.open(&served.at("/messages"));
+    browser.script("document.querySelector('[name=topic]').focus()", &json!([]));
+    press(&["j", "g", "w"]);
+    assert_eq!(browser.script("return document.activeElement.name", &json!([])), json!("topic"));
+    // They can be turned off, for whoever speaks to the browser, and stay so on other pages.
+    browser.open(&served.at("/overview"));
+    browser.button("Turn them off");
+    browser.open(&served.at("/messages"));
+    press(&["j", "g", "w"]);
+    assert_eq!(at(), json!(null));
+    browser.open(&served.at("/overview"));
+    browser.button("Turn them on");
+    press(&["g", "w"]);
+    browser.until("the page of workers", || browser.url().ends_with("/workers"));
+    browser.is_clean();
 }
 
 fn conn_of(served: &Served) -> taskmq_core::AnyConnection {

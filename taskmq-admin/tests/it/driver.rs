@@ -26,6 +26,11 @@ pub(crate) struct Browser {
 
 impl Browser {
     pub(crate) fn start() -> Self {
+        Self::start_with(&[])
+    }
+
+    /// With further flags.
+    pub(crate) fn start_with(flags: &[&str]) -> Self {
         let free = TcpListener::bind("127.0.0.1:0").and_then(|listener| listener.local_addr());
         let port = free.expect("a free port").port();
         let mut driver = Command::new("chromedriver")
@@ -44,7 +49,7 @@ impl Browser {
         let profile = tempfile::tempdir().expect("a folder");
         let mut browser = Self { driver, port, session: String::new(), _profile: profile };
         let folder = format!("--user-data-dir={}", browser._profile.path().display());
-        let arguments = json!([
+        let mut arguments = vec![
             "--headless=new",
             "--no-sandbox",
             "--disable-gpu",
@@ -56,8 +61,9 @@ impl Browser {
             "--disable-sync",
             "--disable-dev-shm-usage",
             "--lang=en",
-            folder,
-        ]);
+            &folder,
+        ];
+        arguments.extend(flags);
         let wish = json!({ "capabilities": { "alwaysMatch": {
             "browserName": "chrome", "goog:chromeOptions": { "args": arguments },
             "timeouts": { "pageLoad": 20000, "script": 20000 }, "unhandledPromptBehavior": "ignore",

@@ -17,6 +17,7 @@ each_database! {
     every_page_says_what_it_should,
     every_link_leads_somewhere_and_changes_nothing,
     a_topics_dead_letters_are_found_among_those_of_others,
+    dead_letters_of_many_kinds_are_counted,
     lists_go_on_where_they_ended,
     messages_are_found,
     errors_are_failed_attempts,
@@ -34,6 +35,10 @@ fn what_was_read_last_is_shown_when_nothing_newer_can_be(db: TestDatabase) {
     let body = site.wait("", "no newer figures");
     assert!(body.contains("bill/now") && body.contains("no taskmq tables"), "{body}");
     assert!(site.page("/workers").contains("no newer figures"));
+    // What a page reads beside the figures is left out.
+    let topic = site.page("/topic?name=mail");
+    assert_eq!(topic.matches("no newer figures").count(), 1, "{topic}");
+    assert!(topic.contains("Backlog") && !topic.contains("table class=\"list messages\""), "{topic}");
     site.db.execute("ALTER TABLE elsewhere RENAME TO taskmq_claims");
     let anew = std::time::Instant::now() + Duration::from_secs(20);
     while site.page("").contains("no newer figures") {
@@ -48,7 +53,7 @@ fn every_page_says_what_it_should(db: TestDatabase) {
     let (dead, done) = (seeded.dead[0], seeded.done);
     for (path, texts) in [
         ("", vec!["Throughput", "bill/now", "mail", ">web-1<", "Dead"][..3].to_vec()),
-        ("/topic?name=mail", vec!["running one", "perished one", "Backlog"]),
+        ("/topic?name=mail", vec!["running one", "perished one", "aria-label=\"Backlog: 0 now, 0 at most\""]),
         ("/messages", vec!["ready one", "done one", "perished one", "running one", "later"]),
         ("/messages?state=dead&topic=mail", vec!["timeout after 14 s"]),
         (
@@ -154,6 +159,25 @@ fn a_topics_dead_letters_are_found_among_those_of_others(db: TestDatabase) {
     }
 }
 
+fn dead_letters_of_many_kinds_are_counted(db: TestDatabase) {
+    let columns = "id, topic, payload, state, priority, created_at, run_at, worker_id, attempts, crashes, finished_at, error";
+    let at = "'2026-01-01 00:00:00'";
+    let letters = |n: i64| [n / 26, n % 26].map(|n| char::from(b'a' + u8::try_from(n).expect("is small")));
+    let dead = |n: i64| {
+        let [first, second] = letters(n);
+        format!("({}, 'mail', '1', 'dead', 0, {at}, {at}, 0, 1, 0, {at}, '{first}{second} is away')", n + 1)
+    };
+    let dead: Vec<String> = (0..107).map(dead).collect();
+    db.execute(&format!("INSERT INTO taskmq_archive ({columns}) VALUES {}", dead.join(", ")));
+    let site = Site::new(db, |admin| admin);
+    for path in ["/dead", "/dead?topic=mail"] {
+        let body = site.page(path);
+        assert_eq!(body.matches("role=\"group\" aria-label=\"1 message, mail: ").count(), 100, "{body}");
+        assert!(body.contains(">7 more groups"), "{body}");
+    }
+    assert!(site.get_in("zh", "/dead").body.contains(">7 组未显示"));
+}
+
 /// The ids on a page of the list, in its order.
 fn ids(body: &str) -> Vec<i64> {
     let keys = body.split("<tr data-key=\"").skip(1).filter_map(|rest| rest.split('"').next());
@@ -173,6 +197,7 @@ fn lists_go_on_where_they_ended(db: TestDatabase) {
             seen.extend(page);
             pages += 1;
             assert!(pages < 10, "{seen:?}");
+            assert!(body.contains("<nav class=\"paging\" aria-label=\"Pages of the list\">"), "{body}");
             let Some(next) =
                 body.split(" rel=\"next\" href=\"").nth(1).and_then(|rest| rest.split('"').next())
             else {
@@ -183,6 +208,10 @@ fn lists_go_on_where_they_ended(db: TestDatabase) {
         seen.sort_unstable();
         all.sort_unstable();
         assert_eq!(seen, all, "{filter}: each once");
+    }
+    // Where all is on one page there is no way to others.
+    for path in ["/audit", "/workflows", "/messages?state=dead", "/messages?state=ready&topic=a"] {
+        assert!(!site.page(path).contains("<nav class=\"paging\""), "{path}");
     }
 }
 
@@ -239,6 +268,8 @@ fn messages_are_found(db: TestDatabase) {
         let answer = site.get(&format!("/messages?{refused}"));
         assert_eq!(answer.status, StatusCode::UNPROCESSABLE_ENTITY, "{refused}");
     }
+    let chinese = site.get_in("zh", "/messages?json=user.id");
+    assert!(chinese.body.contains("无法按“user.id”查找"), "{}", chinese.body);
     // All that match can be changed, and only those.
     let fields = [("all", "cancel"), ("state", "ready"), ("json", "$.user.id = 42"), ("confirm", "yes")];
     let begun = site.post("/change", &fields);
@@ -312,12 +343,12 @@ fn what_is_beyond_all_bounds_is_bounded(db: TestDatabase) {
         format!("/audit?below={most}"),
         format!("/audit?below={least}"),
         format!("/topic?name={}", "x".repeat(10_000)),
-        format!("/live?of=change&id={}", u64::MAX),
     ] {
         let answer = site.get(&path);
         assert_eq!(answer.status, StatusCode::OK, "{path}: {}", answer.body);
         assert!(answer.body.len() < 200_000, "{path}: {} bytes", answer.body.len());
     }
+    assert_eq!(site.get(&format!("/live?of=change&id={}", u64::MAX)).status, StatusCode::NOT_FOUND);
     let id = seeded.ready.to_string();
     for (name, value) in [("delay", "99999999999"), ("max_attempts", "99999"), ("priority", "-99999")] {
         let fields = [("topic", "mail"), ("payload", "1"), (name, value)];

@@ -19,19 +19,29 @@ macro_rules! each_database {
 mod access;
 mod actions;
 mod at_night;
+mod bodies;
 mod browser;
+mod bulk;
+#[cfg(feature = "serve")]
+mod by_name;
+mod chinese;
 mod clicks;
 mod driver;
 mod forms;
 mod hostile;
+mod live;
+mod liveness;
 mod looking;
+mod nested;
 mod phone;
 mod schedules;
 #[cfg(feature = "schema")]
 mod schemas;
 #[cfg(feature = "serve")]
 mod serving;
+mod silence;
 mod site;
 mod speed;
+mod tokens;
 mod workflows;
 mod xss;

@@ -100,6 +100,11 @@ fn a_schedule_that_cannot_be_read_is_shown(db: TestDatabase) {
     let body = site.page("/schedules");
     assert!(body.contains("&lt;b&gt;odd") && !body.contains("<b>odd"), "{body}");
     assert!(body.contains("no time zone"), "{body}");
+    let chinese = site.get_in("zh", "/schedules").body;
+    assert!(chinese.contains("没有时区“Moon”") && !chinese.contains("no time zone"), "{chinese}");
+    site.db.execute("UPDATE taskmq_schedules SET time_zone = 'UTC'");
+    let chinese = site.get_in("zh", "/schedules").body;
+    assert!(chinese.contains("Cron 表达式“every day”无效"), "{chinese}");
     // Its name is sent back as it is, with its spaces.
     let paused = site.post("/schedules", &[("name", " <b>odd</b> "), ("action", "pause")]);
     assert_eq!(paused.status, StatusCode::SEE_OTHER, "{}", paused.body);

@@ -81,6 +81,9 @@ fn what_cannot_be_used_is_told_and_checks_nothing(db: TestDatabase) {
             body.contains("Payloads are not checked by it: the schema cannot be used: "),
             "{path}: {body}"
         );
+        let chinese = site.get_in("zh", path).body;
+        assert!(chinese.contains("不据此检查负载： 须为有效的 JSON Schema"), "{path}: {chinese}");
+        assert!(!chinese.contains("cannot be used"), "{path}: {chinese}");
     }
     goes_unchecked(&site);
     // A producer's own code knows nothing of schemas.

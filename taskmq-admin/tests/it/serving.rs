@@ -9,7 +9,7 @@ use taskmq_admin::serve::{ServeArgs, Server};
 use taskmq_core::Backend;
 use taskmq_tests::databases::{TestDatabase, fresh};
 
-fn args(listen: &str) -> ServeArgs {
+pub(crate) fn args(listen: &str) -> ServeArgs {
     ServeArgs {
         listen: listen.parse().expect("an address"),
         read_only: false,
@@ -22,23 +22,27 @@ fn args(listen: &str) -> ServeArgs {
     }
 }
 
-struct Serving {
+pub(crate) struct Serving {
     at: SocketAddr,
     token: String,
+    pub(crate) db: TestDatabase,
     stop: Option<tokio::sync::oneshot::Sender<()>>,
     thread: Option<std::thread::JoinHandle<taskmq_admin::Result<()>>>,
-    _db: TestDatabase,
 }
 
 impl Serving {
     fn start() -> Self {
+        let serving = Self::with(&args("127.0.0.1:0"));
+        assert!(!serving.token.is_empty(), "one was made");
+        serving
+    }
+
+    pub(crate) fn with(args: &ServeArgs) -> Self {
         let db = fresh(Backend::Sqlite);
-        let server = Server::bind(db.url(), &args("127.0.0.1:0")).expect("listens");
+        let server = Server::bind(db.url(), args).expect("listens");
         let url = server.url();
-        let (at, token) = url
-            .strip_prefix("http://")
-            .and_then(|url| url.split_once("/?token="))
-            .expect("a URL with a token");
+        let (at, token) = url.strip_prefix("http://").and_then(|url| url.split_once('/')).expect("a URL");
+        let token = token.strip_prefix("?token=").unwrap_or_default();
         let (stop, stopped) = tokio::sync::oneshot::channel::<()>();
         let (at, token) = (at.parse().expect("an address"), token.to_owned());
         let thread = std::thread::spawn(move || {
@@ -46,7 +50,7 @@ impl Serving {
                 let _ = stopped.await;
             })
         });
-        Self { at, token, stop: Some(stop), thread: Some(thread), _db: db }
+        Self { at, token, db, stop: Some(stop), thread: Some(thread) }
     }
 
     /// What it answers to these bytes.
@@ -140,4 +144,16 @@ fn it_does_not_show_itself_to_others_without_protection() {
     std::fs::write(&file, "correct horse\n").expect("a file");
     let server = bind(&ServeArgs { password_file: Some(file), ..args("0.0.0.0:0") }).expect("listens");
     assert!(!server.url().contains("token"), "none was made");
+}
+
+#[test]
+fn a_database_that_is_not_there_yet_is_waited_for() {
+    let folder = tempfile::tempdir().expect("a folder");
+    let missing = folder.path().join("later.db");
+    assert!(Server::bind(missing.to_str().expect("a path"), &args("127.0.0.1:0")).is_ok());
+    let empty = taskmq_tests::databases::empty(Backend::Postgres);
+    assert!(Server::bind(empty.url(), &args("127.0.0.1:0")).is_ok());
+    let nowhere = "postgres://nobody@127.0.0.1:1/app";
+    assert!(Server::bind(nowhere, &args("127.0.0.1:0")).is_ok());
+    assert!(matches!(Server::bind("oracle://u@h/db", &args("127.0.0.1:0")), Err(Error::Queue(_))));
 }

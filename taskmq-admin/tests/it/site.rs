@@ -99,8 +99,13 @@ impl Site {
                 return body;
             }
             assert!(began.elapsed() < Duration::from_secs(20), "{path} never said {text:?}: {body}");
-            self.runtime.block_on(async { tokio::time::sleep(Duration::from_millis(10)).await });
+            self.pass(Duration::from_millis(10));
         }
+    }
+
+    /// So long what goes on in the background goes on.
+    pub(crate) fn pass(&self, time: Duration) {
+        self.runtime.block_on(async { tokio::time::sleep(time).await });
     }
 
     pub(crate) fn state(&self, id: MessageId) -> Option<State> {

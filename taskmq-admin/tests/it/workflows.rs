@@ -90,7 +90,17 @@ fn what_is_stuck_is_retried_and_a_workflow_is_cancelled(db: TestDatabase) {
     site.told(&send("retry"), &path, "What was stuck waits for a worker.");
     assert_eq!(site.state(id_of(&dead)), Some(taskmq_core::State::Ready));
     assert_eq!(send("retry").status, StatusCode::CONFLICT, "none is stuck");
-    site.told(&send("cancel"), &path, "It was cancelled.");
+    // What cannot be undone is asked about.
+    let asked = send("cancel");
+    assert!(
+        asked.status == StatusCode::OK && asked.body.contains("5 steps that are not done"),
+        "{}",
+        asked.body
+    );
+    assert!(site.get_in("zh", &path).body.contains("5 个步骤未完成"));
+    assert_eq!(site.state(id_of(&dead)), Some(taskmq_core::State::Ready));
+    let cancel = [("action", "cancel"), ("confirm", "yes")];
+    site.told(&site.post(&path, &cancel), &path, "It was cancelled.");
     let entry = conn.broker().workflow(id_of(&path)).expect("reads").expect("is there").0;
     assert_eq!((entry.state, entry.done, entry.stuck), (WorkflowState::Cancelled, 3, 1));
     assert_eq!(site.state(id_of(&dead)), Some(taskmq_core::State::Cancelled));
@@ -106,7 +116,10 @@ fn what_is_stuck_is_retried_and_a_workflow_is_cancelled(db: TestDatabase) {
     let noted: Vec<_> = notes.iter().rev().map(|n| (&*n.actor, &*n.action, n.messages)).collect();
     assert_eq!(noted, [("kim", "retry", 1), ("kim", "cancel workflow", 0), ("kim", "cancel", 1)]);
     assert_eq!(send("explode").status, StatusCode::NOT_FOUND);
-    assert_eq!(site.post("/workflows/77", &[("action", "cancel")]).status, StatusCode::CONFLICT);
+    let chinese = site.post_in("zh", &path, &[("action", "retry")]);
+    assert!(chinese.body.contains(&format!("工作流 {}：它已取消", id_of(&path))), "{}", chinese.body);
+    assert_eq!(site.post("/workflows/77", &[("action", "cancel")]).status, StatusCode::NOT_FOUND);
+    assert_eq!(site.post("/workflows/77", &cancel).status, StatusCode::CONFLICT);
 }
 
 fn a_message_shows_the_workflow_that_it_is_a_step_of(db: TestDatabase) {

@@ -120,6 +120,7 @@ CREATE TABLE IF NOT EXISTS taskmq_workers (
     beat_at     TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     beat        BIGINT       NOT NULL DEFAULT 0,
     locked      BOOLEAN      NOT NULL DEFAULT FALSE,
+    memory_bytes BIGINT      NULL DEFAULT NULL COMMENT 'of its process, when it beat last',
     draining    BOOLEAN      NOT NULL DEFAULT FALSE COMMENT 'told to take no more and to end',
     alone_with  BIGINT       NULL DEFAULT NULL COMMENT 'the set-aside message that is all it runs; 0: its death would prove nothing'
 ) ENGINE = InnoDB;
@@ -165,10 +166,10 @@ CREATE TABLE IF NOT EXISTS taskmq_schedules (
     last_at         DATETIME(6)  NULL DEFAULT NULL COMMENT 'the last tick',
     last_message_id BIGINT       NULL DEFAULT NULL COMMENT 'and its message',
     declared_by     BIGINT       NULL DEFAULT NULL COMMENT 'the worker whose consumer declares it; NULL: no consumer does',
-    topic           VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (topic <> ''),
+    topic           VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL CHECK (topic <> '' AND topic NOT REGEXP '[^A-Za-z0-9_.:/-]'),
     priority        SMALLINT     NOT NULL DEFAULT 0,
-    max_attempts    SMALLINT     NULL DEFAULT NULL,
-    unique_key      VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL,
+    max_attempts    SMALLINT     NULL DEFAULT NULL CHECK (max_attempts >= 1),
+    unique_key      VARCHAR(255) CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL CHECK (unique_key <> '' AND unique_key NOT LIKE '% '),
     headers         LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NULL DEFAULT NULL CHECK (json_valid(headers)),
     payload         LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL CHECK (json_valid(payload)),
     INDEX taskmq_schedules_next (paused, next_at)

@@ -139,6 +139,7 @@ CREATE TABLE taskmq_workers (
     beat_at     TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     beat        BIGINT      NOT NULL DEFAULT 0,
     locked      BOOLEAN     NOT NULL DEFAULT FALSE,
+    memory_bytes BIGINT,                          -- of its process, when it beat last
     draining    BOOLEAN     NOT NULL DEFAULT FALSE, -- told to take no more and to end
     alone_with  BIGINT                            -- the set-aside message that is all it runs; 0: its death would prove nothing
 );
@@ -197,10 +198,10 @@ CREATE TABLE taskmq_schedules (
     last_at         TIMESTAMPTZ,                 -- the last tick
     last_message_id BIGINT,                      -- and its message
     declared_by     BIGINT,                      -- the worker whose consumer declares it; NULL: no consumer does
-    topic           TEXT        NOT NULL CHECK (length(topic) BETWEEN 1 AND 100),
+    topic           TEXT        NOT NULL CHECK (length(topic) BETWEEN 1 AND 100 AND topic COLLATE "C" !~ '[^A-Za-z0-9_.:/-]'),
     priority        SMALLINT    NOT NULL DEFAULT 0,
-    max_attempts    SMALLINT,
-    unique_key      TEXT        CHECK (length(unique_key) BETWEEN 1 AND 255),
+    max_attempts    SMALLINT    CHECK (max_attempts >= 1),
+    unique_key      TEXT        CHECK (length(unique_key) BETWEEN 1 AND 255 AND right(unique_key, 1) <> ' '),
     headers         JSON,
     payload         JSON        NOT NULL
 );

@@ -19,15 +19,15 @@ CREATE TABLE taskmq_messages (
     attempts     INTEGER   NOT NULL DEFAULT 0, -- begun, the one under way included
     crashes      SMALLINT  NOT NULL DEFAULT 0, -- attempts proven to have ended their whole process
     suspicions   SMALLINT  NOT NULL DEFAULT 0, -- times it was one of several that a dying process held
-    max_attempts SMALLINT  CHECK (checked OR max_attempts BETWEEN 1 AND 32767), -- NULL: what its consumer says
+    max_attempts SMALLINT  CHECK (checked OR max_attempts IS NULL OR max_attempts BETWEEN 1 AND 32767 AND typeof(max_attempts) = 'integer'), -- NULL: what its consumer says
     unique_key   TEXT      CHECK (checked OR length(unique_key) BETWEEN 1 AND 255 AND unique_key < x'' AND unique_key NOT GLOB '* '),
     ordering_key TEXT      CHECK (checked OR length(ordering_key) BETWEEN 1 AND 255 AND ordering_key < x'' AND ordering_key NOT GLOB '* '),
     headers      TEXT      CHECK (checked OR headers IS NULL OR headers < x'' AND json_valid(headers)),
     checked      BOOLEAN   NOT NULL DEFAULT FALSE CHECK (checked IN (FALSE, TRUE)), -- by taskmq, before it was stored: the rules hold
     payload      TEXT      NOT NULL CHECK (checked OR typeof(payload) = 'text' AND json_valid(payload)),
-    -- Room to count on.
+    -- Whole numbers, with room to count on.
     CHECK (worker_id <> 0
-           OR attempts BETWEEN 0 AND 1000000000 AND crashes BETWEEN 0 AND 10000 AND suspicions BETWEEN 0 AND 10000)
+           OR attempts & 1073741823 = attempts AND crashes & 16383 = crashes AND suspicions & 16383 = suspicions)
 );
 -- A claim walks one (topic, priority) at a time, so rows of other topics, other priorities or later times cost it nothing.
 -- With the attempts, those that wait for another one are counted without their rows.
@@ -131,6 +131,7 @@ CREATE TABLE taskmq_workers (
     beat_at     TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
     beat        BIGINT    NOT NULL DEFAULT 0,
     locked      BOOLEAN   NOT NULL DEFAULT FALSE,
+    memory_bytes BIGINT,                        -- of its process, when it beat last
     draining    BOOLEAN   NOT NULL DEFAULT FALSE, -- told to take no more and to end
     alone_with  BIGINT                          -- the set-aside message that is all it runs; 0: its death would prove nothing
 );
@@ -174,10 +175,12 @@ CREATE TABLE taskmq_schedules (
     last_at         TIMESTAMP,                 -- the last tick
     last_message_id BIGINT,                    -- and its message
     declared_by     BIGINT,                    -- the worker whose consumer declares it; NULL: no consumer does
-    topic           TEXT      NOT NULL CHECK (length(topic) BETWEEN 1 AND 100),
-    priority        SMALLINT  NOT NULL DEFAULT 0,
-    max_attempts    SMALLINT,
-    unique_key      TEXT      CHECK (length(unique_key) BETWEEN 1 AND 255),
+    topic           TEXT      NOT NULL
+                    CHECK (topic > '' AND topic < x'' AND length(topic) <= 100 AND topic NOT GLOB '*[^.-:A-Z_a-z-]*'),
+    priority        SMALLINT  NOT NULL DEFAULT 0
+                    CHECK (priority BETWEEN -32768 AND 32767 AND typeof(priority) = 'integer'),
+    max_attempts    SMALLINT  CHECK (max_attempts IS NULL OR max_attempts BETWEEN 1 AND 32767 AND typeof(max_attempts) = 'integer'),
+    unique_key      TEXT      CHECK (length(unique_key) BETWEEN 1 AND 255 AND unique_key < x'' AND unique_key NOT GLOB '* '),
     headers         TEXT      CHECK (headers IS NULL OR json_valid(headers)),
     payload         TEXT      NOT NULL CHECK (typeof(payload) = 'text' AND json_valid(payload))
 );

@@ -308,11 +308,12 @@ pub trait Broker: Administration + Schedules + Schemas {
         Ok(())
     }
 
-    /// Moves the worker's counter on. `false` when its row is gone: the others have given it up.
+    /// Moves the worker's counter on and notes how many bytes of memory its process has, if that is given. `false` when its
+    /// row is gone: the others have given it up.
     ///
     /// # Errors
     /// What the database reports.
-    fn beat(&mut self, worker_id: i64) -> Result<bool>;
+    fn beat(&mut self, worker_id: i64, memory_bytes: Option<u64>) -> Result<bool>;
 
     /// Everything that a worker wants to know now and then, with one statement that only reads.
     ///

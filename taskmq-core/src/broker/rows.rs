@@ -269,18 +269,46 @@ pub(super) fn summary(row: SummaryRow) -> Summary {
     }
 }
 
-/// id, host, pid, version, topics, concurrency, started, beat, alone_with, draining.
-pub(super) type WorkerSql =
-    (BigInt, Text, Integer, Text, Text, Integer, BigInt, BigInt, Nullable<BigInt>, Bool);
+/// id, host, pid, version, topics, concurrency, started, beat, alone_with, memory, draining, alive.
+pub(super) type WorkerSql = (
+    BigInt,
+    Text,
+    Integer,
+    Text,
+    Text,
+    Integer,
+    BigInt,
+    BigInt,
+    Nullable<BigInt>,
+    Nullable<BigInt>,
+    Bool,
+    Bool,
+);
 
-pub(super) type WorkerRow = (i64, String, i32, String, String, i32, i64, i64, Option<MessageId>, bool);
+pub(super) type WorkerRow =
+    (i64, String, i32, String, String, i32, i64, i64, Option<MessageId>, Option<i64>, bool, bool);
 
 pub(super) fn worker(row: WorkerRow) -> WorkerEntry {
-    let (id, host, pid, version, topics, concurrency, started, beat, alone_with, draining) = row;
+    let (id, host, pid, version, topics, concurrency, started, beat, alone_with, memory, draining, alive) =
+        row;
     let (started_at, beat_at) = (time(started), time(beat));
     // 0 names no message: see `Blame`.
     let alone_with = alone_with.filter(|id| *id != 0);
-    WorkerEntry { id, host, pid, version, topics, concurrency, started_at, beat_at, alone_with, draining }
+    let memory_bytes = memory.and_then(|bytes| u64::try_from(bytes).ok());
+    WorkerEntry {
+        id,
+        host,
+        pid,
+        version,
+        topics,
+        concurrency,
+        started_at,
+        beat_at,
+        alone_with,
+        memory_bytes,
+        draining,
+        alive,
+    }
 }
 
 /// id, at, actor, action, topic, message, details, messages.

@@ -6,6 +6,7 @@ use chrono::{DateTime, SecondsFormat, Utc};
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::{rows, sealed};
+use crate::limits::{check_json, check_key, check_topic};
 use crate::produce::MessageRecord;
 use crate::{Error, MessageId, Result};
 
@@ -142,8 +143,17 @@ impl Schedule {
         Ok(std::iter::successors(first, |tick| cron.next((*tick).max(self.seen_at))).take(count).collect())
     }
 
-    /// The message of a tick.
+    /// The message of a tick. Another program may have stored what no message can have.
     pub(crate) fn message(&self, tick: DateTime<Utc>, missed: usize) -> Result<MessageRecord> {
+        check_topic(&self.topic)?;
+        if let Some(key) = &self.unique_key {
+            check_key("the unique key", key)?;
+        }
+        check_json("the payload", &self.payload)?;
+        if self.max_attempts.is_some_and(|most| most < 1) {
+            let problem = "it has fewer than one attempt at most".to_owned();
+            return Err(Error::Schedule { name: self.name.clone(), problem });
+        }
         // Another program may have stored headers that are no texts; those are lost, but the tick is not.
         let headers = self.headers.as_deref().and_then(|json| serde_json::from_str(json).ok());
         let mut headers: BTreeMap<String, String> = headers.unwrap_or_default();

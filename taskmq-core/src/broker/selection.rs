@@ -1,12 +1,12 @@
 //! The messages that a person means: all that have something in common, walked through page by page.
 
-use std::collections::{HashMap, HashSet};
+use std::collections::HashSet;
 use std::fmt;
 use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Broker, Condition, InLine, Lane, Place, ProducedMessage, Span};
+use super::{Broker, Condition, InLine, Lane, Place, ProducedMessage, Span, Summary};
 use crate::{MessageId, Result, State};
 
 /// So many lanes (topics times priorities) are looked at; more is no use of topics that anybody has.
@@ -47,6 +47,8 @@ pub struct Selection {
     pub since: Option<DateTime<Utc>>,
     /// And earlier than this.
     pub before: Option<DateTime<Utc>>,
+    /// Scheduled and retrying messages were also produced earlier than this; see [`Self::as_of`].
+    pub produced_before: Option<DateTime<Utc>>,
 }
 
 impl Selection {
@@ -79,14 +81,18 @@ impl Selection {
         Walk { selection: self, spot, began: None, lanes: None, looked_at: 0 }
     }
 
-    /// What it means now, for what is asked first and done later: ready messages that become due, and finished ones that
-    /// finish, from now on are left out. Of other states all are meant, for their times lie ahead or nowhere.
+    /// What it means now, for what is asked first and done later: ready messages that become due, finished ones that
+    /// finish, and scheduled and retrying ones that are produced from now on are left out. The times of the latter lie ahead,
+    /// so they do not tell.
     pub fn as_of(mut self, now: DateTime<Utc>) -> Self {
         // SQLite has milliseconds.
         let now = now.checked_add_signed(TimeDelta::milliseconds(1)).unwrap_or(now);
-        if self.state.is_some_and(|state| state.is_finished() || state == State::Ready) {
-            self.before = Some(self.before.map_or(now, |before| before.min(now)));
-        }
+        let bound = match self.state {
+            Some(State::Scheduled | State::Retrying) => &mut self.produced_before,
+            Some(state) if state.is_finished() || state == State::Ready => &mut self.before,
+            _ => return self,
+        };
+        *bound = Some(bound.map_or(now, |before| before.min(now)));
         self
     }
 
@@ -96,6 +102,11 @@ impl Selection {
 
     fn has_time(&self, at: DateTime<Utc>) -> bool {
         self.since.is_none_or(|since| at >= since) && self.before.is_none_or(|before| at < before)
+    }
+
+    /// Whether a live message is in this state, and was produced in time.
+    fn has_live(&self, state: State, message: &Summary) -> bool {
+        message.state == state && self.produced_before.is_none_or(|before| message.created_at < before)
     }
 
     /// The part of the span that is in its time.
@@ -128,7 +139,9 @@ impl fmt::Display for Selection {
         if let Some(condition) = &self.condition {
             write!(f, ", payload {condition}")?;
         }
-        for (what, at) in [("since", self.since), ("before", self.before)] {
+        let times =
+            [("since", self.since), ("before", self.before), ("produced before", self.produced_before)];
+        for (what, at) in times {
             if let Some(at) = at {
                 write!(f, ", {what} {at}")?;
             }
@@ -337,7 +350,8 @@ impl Walk {
             .iter()
             .filter(|message| {
                 let at = if state.is_none() { message.created_at } else { message.run_at };
-                state.is_none_or(|state| state == message.state) && self.selection.has_time(at)
+                state.is_none_or(|state| self.selection.has_live(state, message))
+                    && self.selection.has_time(at)
             })
             .map(|message| message.id)
             .collect();
@@ -446,9 +460,13 @@ impl Walk {
         };
         self.spot = Spot::Waiting(lane.clone(), *last);
         let ids: Vec<MessageId> = places.iter().map(|place| place.id).collect();
-        let states: HashMap<MessageId, State> =
-            broker.summaries(&ids, None)?.into_iter().map(|s| (s.id, s.state)).collect();
-        let meant = places.into_iter().filter(|place| states.get(&place.id) == Some(&state));
+        let summaries = broker.summaries(&ids, None)?;
+        let meant: HashSet<MessageId> = summaries
+            .iter()
+            .filter(|m| self.selection.has_live(state, m))
+            .map(|message| message.id)
+            .collect();
+        let meant = places.into_iter().filter(|place| meant.contains(&place.id));
         Ok(meant.map(|place| Found { id: place.id, spot: Spot::Waiting(lane.clone(), place) }).collect())
     }
 

@@ -220,8 +220,13 @@ pub struct WorkerEntry {
     pub beat_at: DateTime<Utc>,
     /// The message that is all it runs, because it may be one that ends its process.
     pub alone_with: Option<MessageId>,
+    /// The memory that its process has resident, in bytes, as of then; a worker on SQLite tells it while it works.
+    pub memory_bytes: Option<u64>,
     /// It was told to take no more and to end.
     pub draining: bool,
+    /// Whether it lives, as far as its lock and its beats tell. Of one that does not, the next worker that looks gives the
+    /// messages back and removes the entry.
+    pub alive: bool,
 }
 
 impl WorkerEntry {

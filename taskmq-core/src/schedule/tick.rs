@@ -27,19 +27,30 @@ pub struct Ticked {
 /// which moves it on if nobody else has.
 ///
 /// # Errors
-/// What the database reports; then those that come after it have not ticked.
+/// What the database reports of the first one that could not tick; the others have ticked all the same.
 pub fn tick(broker: &mut dyn Broker, topics: &[&str]) -> Result<Ticked> {
     let schedules = broker.next_schedules(topics, AT_ONCE)?;
     let mut ticked = Ticked::default();
+    let mut failed = Ok(());
     for schedule in &schedules {
         let next = match Step::of(schedule) {
             Ok(Step { tick: None, next, .. }) if Some(next) == schedule.next_at => next,
-            Ok(step) => {
-                ticked.messages += usize::from(take(broker, schedule, &step)?);
-                step.next
-            }
+            Ok(step) => match take(broker, schedule, &step) {
+                Ok(produced) => {
+                    ticked.messages += usize::from(produced);
+                    step.next
+                }
+                Err(error) if is_its_own(&error) => {
+                    failed = failed.and(give_up(broker, schedule, &error));
+                    continue;
+                }
+                Err(error) => {
+                    failed = failed.and(Err(error));
+                    continue;
+                }
+            },
             Err(error) => {
-                give_up(broker, schedule, &error)?;
+                failed = failed.and(give_up(broker, schedule, &error));
                 continue;
             }
         };
@@ -50,7 +61,19 @@ pub fn tick(broker: &mut dyn Broker, topics: &[&str]) -> Result<Ticked> {
     if schedules.len() as i64 == AT_ONCE && ticked.messages > 0 {
         ticked.next = Some(Duration::ZERO);
     }
-    Ok(ticked)
+    failed.map(|()| ticked)
+}
+
+/// What is wrong with the schedule itself, and so would be at every tick.
+fn is_its_own(error: &Error) -> bool {
+    matches!(
+        error,
+        Error::Topic { .. }
+            | Error::Key { .. }
+            | Error::Json { .. }
+            | Error::TooLarge { .. }
+            | Error::Schedule { .. }
+    )
 }
 
 /// What is to be done with a schedule.

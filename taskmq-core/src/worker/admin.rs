@@ -2,7 +2,7 @@
 
 use std::net::SocketAddr;
 
-use super::WorkerArgs;
+use super::{Pulse, WorkerArgs};
 use crate::{Error, Result};
 
 /// How to serve the admin. The crate `taskmq-admin`, with its feature `worker`, submits one; a program has it when it
@@ -10,23 +10,24 @@ use crate::{Error, Result};
 #[derive(Debug)]
 pub struct AdminServer {
     /// Serves the queue of this database on this address from a thread of its own, and gives the link to it; or says
-    /// why not.
-    pub start: fn(SocketAddr, &str) -> std::result::Result<String, String>,
-    /// The same without any pages: only the metrics of this process, and whether it lives.
-    pub start_metrics: fn(SocketAddr, &str) -> std::result::Result<String, String>,
+    /// why not. Whether the worker lives and is ready it asks its pulse.
+    pub start: fn(SocketAddr, &str, Pulse) -> std::result::Result<String, String>,
+    /// The same without any pages and any database: only the metrics of this process, and its pulse.
+    pub start_metrics: fn(SocketAddr, Pulse) -> std::result::Result<String, String>,
 }
 
 inventory::collect!(AdminServer);
 
 /// Serves what the flags ask for, before the worker begins: what it counts is recorded from then on.
-pub(super) fn start(args: &WorkerArgs, database_url: &str) -> Result<()> {
+pub(super) fn start(args: &WorkerArgs, database_url: &str, pulse: &Pulse) -> Result<()> {
     if let Some(address) = args.admin {
-        let link = (server("--admin")?.start)(address, database_url).map_err(Error::Configuration)?;
+        let link =
+            (server("--admin")?.start)(address, database_url, pulse.clone()).map_err(Error::Configuration)?;
         tracing::info!("the admin is at {link}");
     }
     if let Some(address) = args.metrics {
         let link =
-            (server("--metrics")?.start_metrics)(address, database_url).map_err(Error::Configuration)?;
+            (server("--metrics")?.start_metrics)(address, pulse.clone()).map_err(Error::Configuration)?;
         tracing::info!("the metrics are at {link}");
     }
     Ok(())

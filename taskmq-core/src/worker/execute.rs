@@ -12,6 +12,7 @@ use crate::consumer::call::{Call, HandlerResult, States};
 use crate::consumer::failure::{FailureKind, Verdict};
 use crate::consumer::{Consumer, Handler};
 use crate::limits::{MAX_PAYLOAD_BYTES, clean_error};
+use crate::statement::AfterFailure;
 use crate::trace::Handling;
 use crate::{AnyConnection, BrokerConnection, Context, Failure};
 
@@ -119,7 +120,10 @@ fn transactional(
     });
     if ended.is_err() {
         // The first error is the one to tell; a connection on which even this fails is thrown away by the pool.
-        let _ = conn.call(|conn| conn.broker().rollback());
+        let _ = conn.call(|conn| {
+            conn.after_failure(); // it may have been one of the handler's own statements
+            conn.broker().rollback()
+        });
     }
     ended
 }
@@ -178,8 +182,16 @@ pub(super) const THREAD_PREFIX: &str = "taskmq-handler";
 fn guarded(handler: impl FnOnce() -> HandlerResult) -> HandlerResult {
     catch_unwind(AssertUnwindSafe(handler)).unwrap_or_else(|payload| {
         let words = LAST_PANIC.take().unwrap_or_else(|| panic_words(&*payload));
+        let_go(payload);
         Err(panicked(&words))
     })
+}
+
+/// What a handler panicked with may panic itself when it is dropped.
+pub(super) fn let_go(payload: Box<dyn std::any::Any + Send>) {
+    if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
+        std::mem::forget(again);
+    }
 }
 
 pub(super) fn panicked(words: &str) -> Failure {

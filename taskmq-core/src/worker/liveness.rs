@@ -1,7 +1,7 @@
 //! A worker's life as the other workers see it, and its eye on theirs. All on a thread and a connection that nothing
 //! else uses, so that no handler and no long claim can make a healthy worker look dead.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::thread;
@@ -10,7 +10,7 @@ use std::time::{Duration, Instant};
 use crossbeam_channel::{Receiver, Sender, bounded};
 
 use super::executors::Event;
-use super::lock_file::{LockFile, LockFiles, Sign};
+use super::lock_file::LockFile;
 use super::meters::Meters;
 use super::patience::{self, PATIENCE, Patient};
 use super::sighting::{Rhythm, Sighting};
@@ -18,6 +18,7 @@ use super::ticks::NextTick;
 use super::wake::sleep_for;
 use super::{Setup, sessions, stop::Stop, supervised};
 use crate::broker::{Lock, Look, Peer, ScheduleRecord, WorkerIdentity};
+use crate::lock_files::{LockFiles, Sign};
 use crate::{AnyConnection, Backend, BrokerConnection, Error, Result, schedule};
 
 /// Once a lock is seen free, the next look comes sooner.
@@ -49,6 +50,8 @@ pub(super) struct Liveness {
     pub(super) doubts: Arc<Doubts>,
     pub(super) last_look: Arc<LastLook>,
     pub(super) next_tick: Arc<NextTick>,
+    /// Since its last beat it has ended messages.
+    pub(super) worked: Arc<AtomicBool>,
     end: Sender<()>,
     ended: Receiver<()>,
 }
@@ -92,12 +95,8 @@ impl LastLook {
 
 impl Doubts {
     fn saw(&self, look: &Look) {
-        if look.set_aside {
-            self.set_aside.store(true, Ordering::Release);
-        }
-        if look.suspects {
-            self.suspects.store(true, Ordering::Release);
-        }
+        self.set_aside.store(look.set_aside, Ordering::Release);
+        self.suspects.store(look.suspects, Ordering::Release);
     }
 }
 
@@ -115,6 +114,7 @@ impl Liveness {
         let rhythm = if setup.own_session && setup.locks_of_all { Rhythm::LOCKED } else { Rhythm::COUNTED };
         let last_look = Arc::new(LastLook::first(rhythm.too_old));
         let next_tick = Arc::<NextTick>::default();
+        let worked = Arc::<AtomicBool>::default();
         let mut keeper = Keeper {
             url: setup.database_url.to_string(),
             backend: setup.backend,
@@ -124,6 +124,7 @@ impl Liveness {
             lost: Arc::clone(&lost),
             doubts: Arc::clone(&doubts),
             next_tick: Arc::clone(&next_tick),
+            worked: Arc::clone(&worked),
             schedules: Arc::clone(&setup.schedules),
             paused: Vec::new(),
             limited: Vec::new(),
@@ -132,6 +133,7 @@ impl Liveness {
             session: None,
             file: None,
             sightings: BTreeMap::new(),
+            unrescued: BTreeSet::new(),
             rhythm,
             patience: rhythm.patience,
             next_beat: Instant::now() + BEAT,
@@ -149,7 +151,7 @@ impl Liveness {
                 let _ = over.send(());
             })
             .map_err(|e| Error::Configuration(format!("cannot start the liveness thread: {e}")))?;
-        Ok(Self { lost, doubts, last_look, next_tick, end, ended })
+        Ok(Self { lost, doubts, last_look, next_tick, worked, end, ended })
     }
 
     /// Whether the others have given this worker up.
@@ -174,6 +176,7 @@ struct Keeper {
     lost: Arc<AtomicBool>,
     doubts: Arc<Doubts>,
     next_tick: Arc<NextTick>,
+    worked: Arc<AtomicBool>,
     /// What its consumers declare.
     schedules: Arc<[ScheduleRecord]>,
     /// The topics that were paused at the last look.
@@ -185,6 +188,8 @@ struct Keeper {
     session: Option<Session>,
     file: Option<(LockFiles, LockFile)>,
     sightings: BTreeMap<i64, Sighting>,
+    /// Dead ones whose messages could not be given back yet.
+    unrescued: BTreeSet<i64>,
     rhythm: Rhythm,
     /// How long the server may take for an answer.
     patience: Duration,
@@ -221,7 +226,7 @@ impl Keeper {
         let mut conn = Patient::establish(&self.url, PATIENCE)?;
         // Before the worker is entered: from then on the others look for it.
         let files = self.lock_files(&mut conn)?;
-        self.file = match files.hold(self.worker.id) {
+        self.file = match LockFile::hold(&files, self.worker.id) {
             Ok(lock) => Some((files, lock)),
             Err(error) if self.backend == Backend::Sqlite => return Err(error),
             Err(error) => {
@@ -233,6 +238,7 @@ impl Keeper {
         let schedules = Arc::clone(&self.schedules);
         let look = conn.call(move |conn| {
             conn.broker().register(&worker)?;
+            conn.broker().beat(worker.id, memory_bytes())?;
             let look = conn.broker().look(worker.id, &topics)?;
             supervised::explain_deaths(conn, &look.peers)?;
             schedule::declare(conn.broker(), worker.id, &topics, &schedules, true)?;
@@ -292,7 +298,6 @@ impl Keeper {
                     if let Some(session) = &mut self.session {
                         session.conn.wait_at_most(self.patience);
                     }
-                    self.last_look.is_now();
                     pause = next;
                 }
                 Err(Error::WorkerLost) => {
@@ -377,11 +382,18 @@ impl Keeper {
             }
         };
         // Where a lock tells that this worker lives, its counter need not.
-        let beats = session.lock != Lock::Held || Instant::now() >= self.next_beat;
+        let is_time = Instant::now() >= self.next_beat;
+        let beats = session.lock != Lock::Held || is_time;
+        // On SQLite an idle worker writes nothing.
+        let notes =
+            is_time && (self.backend != Backend::Sqlite || self.worked.swap(false, Ordering::Relaxed));
+        let memory = memory_bytes();
+        self.meters.memory_bytes.set(memory.map_or(0.0, |bytes| bytes as f64));
+        let memory = memory.filter(|_| notes);
         let (worker_id, topics, mut lock) = (self.worker.id, self.topics.clone(), session.lock);
         let (lock, look) = session.conn.call(move |conn| {
             let broker = conn.broker();
-            if beats && !broker.beat(worker_id)? {
+            if beats && !broker.beat(worker_id, memory)? {
                 return Err(Error::WorkerLost);
             }
             if lock == Lock::Busy {
@@ -389,18 +401,21 @@ impl Keeper {
             }
             Ok((lock, broker.look(worker_id, &topics)?))
         })?;
-        session.lock = lock;
-        if beats {
-            self.next_beat = Instant::now() + BEAT;
-        }
         if !look.alive {
             return Err(Error::WorkerLost);
+        }
+        let overslept = self.last_look.elapsed() > OVERSLEPT;
+        // Whatever becomes of the rest of this round.
+        self.last_look.is_now();
+        session.lock = lock;
+        if notes {
+            self.next_beat = Instant::now() + BEAT;
         }
         self.saw(&look);
         if look.due {
             let _ = self.events.send(Event::Due);
         }
-        let mut next = self.watch(&mut session, look.peers)?;
+        let mut next = self.watch(&mut session, look.peers, overslept)?;
         let is_time = |at: Instant| Instant::now() >= at && !self.stop.is_stopping();
         let (keep_house, purge) = (is_time(self.next_housekeeping), is_time(self.next_purge));
         // Even if they fail: the looks go on.
@@ -455,11 +470,12 @@ impl Keeper {
     }
 
     /// Looks at the other workers and rescues the messages of dead ones; gives the pause before the next look.
-    fn watch(&mut self, session: &mut Session, peers: Vec<Peer>) -> Result<Duration> {
-        if self.last_look.elapsed() > OVERSLEPT {
+    fn watch(&mut self, session: &mut Session, peers: Vec<Peer>, overslept: bool) -> Result<Duration> {
+        if overslept {
             self.sightings.values_mut().for_each(Sighting::begin_anew);
         }
         self.sightings.retain(|id, _| peers.iter().any(|p| p.id == *id));
+        self.unrescued.retain(|id| self.sightings.contains_key(id));
         let mut next = self.rhythm.look;
         for mut peer in peers {
             let now = Instant::now();
@@ -491,7 +507,22 @@ impl Keeper {
             let messages = session.conn.call(move |conn| {
                 sessions::end_all(conn.broker(), rescued.id);
                 conn.broker().rescue(&rescued)
-            })?;
+            });
+            let messages = match messages {
+                Ok(messages) => messages,
+                // The others do not wait for what keeps this one from being rescued: a row that somebody else has locked.
+                Err(error) if error.is_blocked() => {
+                    if self.unrescued.insert(peer.id) {
+                        tracing::warn!(
+                            "worker {:016x} died, and what it held cannot be given back yet, trying again: {error}",
+                            peer.id
+                        );
+                    }
+                    next = next.min(SECOND_LOOK);
+                    continue;
+                }
+                Err(error) => return Err(error),
+            };
             self.meters.rescues.increment(1);
             self.meters.rescued_messages.increment(u64::try_from(messages).unwrap_or(u64::MAX));
             tracing::warn!(
@@ -509,6 +540,11 @@ impl Keeper {
         }
         Ok(next)
     }
+}
+
+/// What this process has resident.
+fn memory_bytes() -> Option<u64> {
+    memory_stats::memory_stats().and_then(|stats| u64::try_from(stats.physical_mem).ok())
 }
 
 /// A session that says nothing for long is taken for dead by the server, and its lock is free.

@@ -1,103 +1,38 @@
-//! A worker holds an OS lock on a file of its own, which the system frees when the process dies, however it dies: the
-//! other workers of the machine see it at once and without a query. It also moves the file's time on, for a process
-//! that is stopped keeps its lock.
-//!
-//! On SQLite this is the only lock, for a connection there can hold none, and the file lies beside the database. It is
-//! never the database file itself: closing any handle of that one would drop SQLite's own locks
-//! (<https://sqlite.org/howtocorrupt.html>, 2.2). For a server it lies among the temporary files.
+//! The lock that a worker holds on a file of its own ([`LockFiles`]). It also moves the file's time on, for a process that is
+//! stopped keeps its lock.
 
-use std::fs::{File, OpenOptions, TryLockError};
-use std::path::{Path, PathBuf};
+use std::fs::{File, OpenOptions};
+use std::path::Path;
 use std::thread::{self, JoinHandle};
 use std::time::{Duration, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
+use crate::lock_files::LockFiles;
 use crate::{Error, Result};
 
 /// The file's time moves on this often.
 const PULSE: Duration = Duration::from_secs(1);
-
-/// Where the files of a queue's workers lie.
-#[derive(Clone, Debug)]
-pub(super) struct LockFiles {
-    prefix: PathBuf,
-}
-
-impl LockFiles {
-    /// Beside a SQLite file.
-    #[cfg(feature = "sqlite")]
-    pub(super) fn beside(database: &Path) -> Self {
-        let mut prefix = database.as_os_str().to_owned();
-        prefix.push("-taskmq-");
-        Self { prefix: prefix.into() }
-    }
-
-    /// Of this machine, for queues on servers. Its name is part of theirs, for machines may share a folder on which
-    /// locks are each machine's own.
-    pub(super) fn of_machine(host: &str) -> Self {
-        let host: String = host.chars().filter(|c| c.is_ascii_alphanumeric() || *c == '-').collect();
-        Self { prefix: std::env::temp_dir().join(format!("taskmq-{host}-")) }
-    }
-
-    /// Makes and locks the file of a worker.
-    pub(super) fn hold(&self, worker_id: i64) -> Result<LockFile> {
-        let path = self.path(worker_id);
-        let file = lock(&path)?;
-        let (end, ends) = bounded(0);
-        let keeper = thread::Builder::new()
-            .name("taskmq-lock".to_owned())
-            .spawn(move || keep(&path, file, &ends))
-            .map_err(|e| Error::Configuration(format!("cannot start the thread of the lock file: {e}")))?;
-        Ok(LockFile { end: Some(end), keeper: Some(keeper) })
-    }
-
-    /// Looks at the file of this worker.
-    pub(super) fn look(&self, worker_id: i64) -> Sign {
-        // What cannot be read tells nothing either.
-        let Ok(file) = File::open(self.path(worker_id)) else { return Sign::Missing };
-        // Shared, for others look too.
-        match file.try_lock_shared() {
-            Ok(()) => Sign::Free,
-            Err(TryLockError::WouldBlock) => file
-                .metadata()
-                .and_then(|data| data.modified())
-                .map_or(Sign::Missing, |moved_at| Sign::Held { moved_at }),
-            Err(TryLockError::Error(_)) => Sign::Missing,
-        }
-    }
-
-    /// Removes what a dead worker left.
-    pub(super) fn remove(&self, worker_id: i64) {
-        let _ = std::fs::remove_file(self.path(worker_id));
-    }
-
-    fn path(&self, worker_id: i64) -> PathBuf {
-        let mut path = self.prefix.as_os_str().to_owned();
-        path.push(format!("{worker_id:016x}.lock"));
-        path.into()
-    }
-}
-
-/// How a worker's file looks to the others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Sign {
-    /// Its process lives.
-    Held {
-        /// When it last had time to do anything, by its own clock.
-        moved_at: SystemTime,
-    },
-    /// Its process has ended: nothing else frees the lock.
-    Free,
-    /// Nobody knows: it runs on another machine, or somebody deleted the file, which the worker will make anew.
-    Missing,
-}
 
 /// The lock, until it is dropped.
 #[derive(Debug)]
 pub(super) struct LockFile {
     end: Option<Sender<()>>,
     keeper: Option<JoinHandle<()>>,
+}
+
+impl LockFile {
+    /// Makes and locks the file of a worker.
+    pub(super) fn hold(files: &LockFiles, worker_id: i64) -> Result<Self> {
+        let path = files.path(worker_id);
+        let file = lock(&path)?;
+        let (end, ends) = bounded(0);
+        let keeper = thread::Builder::new()
+            .name("taskmq-lock".to_owned())
+            .spawn(move || keep(&path, file, &ends))
+            .map_err(|e| Error::Configuration(format!("cannot start the thread of the lock file: {e}")))?;
+        Ok(Self { end: Some(end), keeper: Some(keeper) })
+    }
 }
 
 impl Drop for LockFile {
@@ -144,13 +79,14 @@ fn keep(path: &Path, mut file: File, ends: &Receiver<()>) {
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
     use super::*;
+    use crate::lock_files::Sign;
 
     #[test]
     fn a_file_tells_of_its_process() {
         let folder = tempfile::tempdir().unwrap();
         let files = LockFiles::beside(&folder.path().join("app.db"));
         assert_eq!(files.look(7), Sign::Missing);
-        let lock = files.hold(7).unwrap();
+        let lock = LockFile::hold(&files, 7).unwrap();
         let first = files.look(7);
         assert!(matches!(first, Sign::Held { .. }));
         let begin = std::time::Instant::now();
@@ -170,7 +106,7 @@ mod tests {
     fn a_deleted_file_is_made_anew() {
         let folder = tempfile::tempdir().unwrap();
         let files = LockFiles::beside(&folder.path().join("app.db"));
-        let _lock = files.hold(7).unwrap();
+        let _lock = LockFile::hold(&files, 7).unwrap();
         files.remove(7);
         let begin = std::time::Instant::now();
         while !matches!(files.look(7), Sign::Held { .. }) {

@@ -17,6 +17,7 @@ pub(super) struct Meters {
     pub(super) held: Gauge,
     concurrency: Gauge,
     pub(super) database_up: Gauge,
+    pub(super) memory_bytes: Gauge,
     pub(super) claim_messages: Histogram,
     claim: Histogram,
     settle: Histogram,
@@ -58,6 +59,7 @@ impl Meters {
             held: gauge!("taskmq_worker_held"),
             concurrency: gauge!("taskmq_worker_concurrency"),
             database_up: gauge!("taskmq_worker_database_up"),
+            memory_bytes: gauge!("taskmq_worker_memory_bytes"),
             claim_messages: histogram!("taskmq_worker_claim_messages"),
             claim: exchange("claim"),
             settle: exchange("settle"),
@@ -151,6 +153,7 @@ fn describe() {
     );
     describe_gauge!("taskmq_worker_concurrency", "How many handlers may run at once.");
     describe_gauge!("taskmq_worker_database_up", "Whether the worker can use its database (1 or 0).");
+    describe_gauge!("taskmq_worker_memory_bytes", Unit::Bytes, "The memory that the process has resident.");
     describe_histogram!("taskmq_worker_claim_messages", "Messages that one claim brought.");
     describe_histogram!(
         "taskmq_worker_exchange_seconds",

@@ -21,6 +21,7 @@ mod otlp;
 mod pace;
 mod patience;
 mod pool;
+mod pulse;
 mod report;
 mod schemas;
 mod sessions;
@@ -51,6 +52,7 @@ use crate::{AnyConnection, Backend, BrokerConnection, Error, Registry, Result, i
 
 pub use admin::AdminServer;
 pub use args::{LogFormat, WorkerArgs};
+pub use pulse::Pulse;
 pub use stop::Stop;
 
 /// The whole worker binary: reads the flags, `.env` and the environment, and runs every consumer that is linked in
@@ -128,7 +130,7 @@ fn work(args: &WorkerArgs, configure: impl FnOnce(Worker) -> Worker) -> ExitCode
     let listening =
         args.supervised.as_ref().map_or(Ok(()), |file| supervised::begin(file, &args.died, args.restarts));
     let worker = listening.and_then(|()| Worker::from_args(args)).map(configure).and_then(|worker| {
-        admin::start(args, &worker.database_url)?;
+        admin::start(args, &worker.database_url, &worker.pulse)?;
         Ok(worker)
     });
     let stop = worker.as_ref().map(Worker::stop_handle).ok();
@@ -171,12 +173,14 @@ pub struct Worker {
     handle_signals: bool,
     states: States,
     stop: Stop,
+    pulse: Pulse,
 }
 
 impl Worker {
     /// A worker for these consumers on this database, which runs 10 handlers at once and gives them 30 s to finish
     /// when it is told to stop.
     pub fn new(registry: Registry, database_url: impl Into<String>) -> Self {
+        let stop = Stop::default();
         Self {
             registry,
             database_url: DatabaseUrl::new(database_url),
@@ -185,7 +189,8 @@ impl Worker {
             until_empty: false,
             handle_signals: true,
             states: States::new(),
-            stop: Stop::default(),
+            pulse: Pulse::new(&stop),
+            stop,
         }
     }
 
@@ -289,9 +294,12 @@ impl Worker {
             until_empty: self.until_empty,
             states: Arc::new(self.states),
             stop: self.stop,
+            pulse: self.pulse,
         });
         let mut began = false;
         loop {
+            setup.pulse.turn();
+            setup.pulse.has_database(false);
             // Others may give a worker up that could not be reached for long. It begins anew, as another one, once it
             // can: whatever cut it off may go on.
             match dispatch::run(&setup, ids::incarnation()?) {
@@ -357,6 +365,7 @@ struct Setup {
     until_empty: bool,
     states: Arc<States>,
     stop: Stop,
+    pulse: Pulse,
 }
 
 /// A consumer, and what is counted of its topic.

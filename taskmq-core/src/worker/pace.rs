@@ -13,8 +13,11 @@ pub(super) const BATCH: usize = 2000;
 /// comes up finds something to do, and little is held when this one dies.
 const AHEAD: Duration = Duration::from_millis(100);
 
-/// A claim brings more after this long at most, as a rule: a handler that comes free meanwhile is idle unless there is one ahead.
-const CLAIM: Duration = Duration::from_millis(20);
+/// A handler that comes free before a claim brings more is idle unless there is one ahead. Where claims are quick, this is
+/// how long they take with what comes between them;
+const QUICK_CLAIM: Duration = Duration::from_millis(20);
+/// and where they are slow, no longer time than this is provided for.
+const SLOW_CLAIM: Duration = Duration::from_millis(100);
 
 /// The payloads of one claim, and of all that is held beyond one for each handler, may take up so much memory.
 const BYTES: f64 = 8.0 * 1024.0 * 1024.0;
@@ -33,6 +36,8 @@ pub(super) struct Pace {
     bytes: FxHashMap<&'static str, f64>,
     /// Topics of which the last claim left some behind.
     plentiful: FxHashSet<&'static str>,
+    /// What a claim takes, with what is settled beside it.
+    claim_seconds: f64,
 }
 
 impl Pace {
@@ -42,7 +47,12 @@ impl Pace {
             seconds: FxHashMap::default(),
             bytes: FxHashMap::default(),
             plentiful: FxHashSet::default(),
+            claim_seconds: 0.0,
         }
+    }
+
+    pub(super) fn claim_took(&mut self, took: Duration) {
+        self.claim_seconds = 0.8 * self.claim_seconds + 0.2 * took.as_secs_f64();
     }
 
     pub(super) fn count(&mut self, topic: &'static str, took: Duration) {
@@ -138,9 +148,11 @@ impl Pace {
         self.handlers.saturating_sub(taken.map(|(_, number)| number).sum())
     }
 
-    /// How many handlers come free before a claim brings more; none of those whose topic is not known yet.
+    /// How many handlers come free before a claim brings more; none of those whose topic is not known yet. Whoever comes free
+    /// when a claim has just begun waits for its end and for the next.
     fn free_soon(&self, holdings: &Holdings) -> usize {
-        let ends = |topic| self.seconds.get(topic).map_or(0.0, |mean| (CLAIM.as_secs_f64() / mean).min(1.0));
+        let soon = (2.0 * self.claim_seconds).clamp(QUICK_CLAIM.as_secs_f64(), SLOW_CLAIM.as_secs_f64());
+        let ends = |topic| self.seconds.get(topic).map_or(0.0, |mean| (soon / mean).min(1.0));
         let ends: f64 = holdings.topics().map(|(topic, number)| number as f64 * ends(topic)).sum();
         (ends as usize).min(self.handlers)
     }
@@ -251,6 +263,11 @@ mod tests {
         let enough = [100, 109, 112].map(|held| pace.is_enough(held, &holding("slow", held as i64)));
         assert_eq!(enough, [false, false, true]);
         assert!(limits(&pace, &holding("new", 100)).is_empty(), "nobody knows when one of them ends");
+        (0..50).for_each(|_| pace.claim_took(Duration::from_millis(20)));
+        let taken = limits(&pace, &holding("slow", 100))[1];
+        assert!((39..=40).contains(&taken), "where claims are slow, as much more: {taken}");
+        (0..50).for_each(|_| pace.claim_took(Duration::from_secs(1)));
+        assert_eq!(limits(&pace, &holding("slow", 100))[1], 100, "one for each handler at most");
     }
 
     #[test]

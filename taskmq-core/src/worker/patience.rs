@@ -1,15 +1,19 @@
 //! A connection that nobody waits for without end. A server may fall silent (it is frozen, or what lies between drops
 //! everything) and the drivers would wait for it for ever, so each call to a server runs on a thread beside the
-//! connection; what does not come back in time is left to itself, the connection with it.
+//! connection; what does not come back in time is left to itself, the connection with it. A call may be many statements, and
+//! each answer begins the time anew: a server whose disk is slow is not silent.
 
 use std::fmt;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 #[cfg(feature = "mysql")]
 use crossbeam_channel::TryRecvError;
-use crossbeam_channel::{Receiver, Sender, bounded};
+use crossbeam_channel::{Receiver, RecvTimeoutError, Sender, bounded};
+#[cfg(any(feature = "postgres", feature = "mysql"))]
+use diesel::connection::{Connection, InstrumentationEvent};
 
 use super::sessions::{Session, Sessions};
 use crate::{AnyConnection, Backend, Error, Result, database_url};
@@ -30,8 +34,49 @@ pub(super) struct Patient {
     backend: Backend,
     own_session: bool,
     patience: Duration,
+    heard: Heard,
     jobs: Sender<Job>,
     session: Option<Session>,
+}
+
+/// When the server was heard of last.
+#[derive(Clone)]
+struct Heard {
+    first: Instant,
+    millis: Arc<AtomicU64>,
+}
+
+impl Heard {
+    fn new() -> Self {
+        Self { first: Instant::now(), millis: Arc::default() }
+    }
+
+    fn is_now(&self) {
+        let millis = u64::try_from(self.first.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.millis.store(millis, Ordering::Relaxed);
+    }
+
+    fn at(&self) -> Instant {
+        self.first + Duration::from_millis(self.millis.load(Ordering::Relaxed))
+    }
+
+    /// Listens to what goes on on a connection to a server.
+    fn listen_to(&self, conn: &mut AnyConnection) {
+        #[cfg(any(feature = "postgres", feature = "mysql"))]
+        let heard = self.clone();
+        match conn {
+            #[cfg(feature = "sqlite")]
+            AnyConnection::Sqlite(_) => {}
+            #[cfg(feature = "postgres")]
+            AnyConnection::Postgres(conn) => {
+                conn.set_instrumentation(move |_: InstrumentationEvent<'_>| heard.is_now());
+            }
+            #[cfg(feature = "mysql")]
+            AnyConnection::Mysql(conn) => {
+                conn.set_instrumentation(move |_: InstrumentationEvent<'_>| heard.is_now());
+            }
+        }
+    }
 }
 
 impl fmt::Debug for Patient {
@@ -55,11 +100,15 @@ impl<T> fmt::Debug for Pending<T> {
 impl Patient {
     /// Connects, as a worker does.
     pub(super) fn establish(url: &str, patience: Duration) -> Result<Self> {
-        Self::connect(url, patience, |url| {
+        let mut established = Self::connect(url, patience, |url| {
             let mut conn = AnyConnection::establish_for_worker(url)?;
             let own_session = conn.has_own_session()?;
             Ok((conn, own_session))
-        })
+        })?;
+        // On the host's own connections its own instrumentation listens.
+        let heard = established.heard.clone();
+        heard.listen_to(established.local()?);
+        Ok(established)
     }
 
     /// Connects, as a host does: for transactions that stay open while a handler runs.
@@ -76,7 +125,8 @@ impl Patient {
         let (jobs, queue) = bounded::<Job>(1);
         if backend == Backend::Sqlite {
             let (conn, own_session) = establish(url)?;
-            return Ok(Self { conn: Some(conn), backend, own_session, patience, jobs, session: None });
+            let heard = Heard::new();
+            return Ok(Self { conn: Some(conn), backend, own_session, patience, heard, jobs, session: None });
         }
         thread::Builder::new()
             .name("taskmq-database".to_owned())
@@ -88,7 +138,8 @@ impl Patient {
         jobs.send(Box::new(move || drop(reply.send(establish(&url))))).map_err(|_| gone())?;
         let (conn, own_session) =
             established.recv_timeout(to_connect).map_err(|_| Error::Silent(to_connect))??;
-        Ok(Self { conn: Some(conn), backend, own_session, patience, jobs, session: None })
+        let heard = Heard::new();
+        Ok(Self { conn: Some(conn), backend, own_session, patience, heard, jobs, session: None })
     }
 
     pub(super) fn backend(&self) -> Backend {
@@ -136,6 +187,7 @@ impl Patient {
         ask: impl FnOnce(&mut AnyConnection) -> Result<T> + Send + 'static,
     ) -> Result<Pending<T>> {
         let mut conn = self.conn.take().ok_or_else(gone)?;
+        self.heard.is_now();
         let (reply, answer) = bounded(1);
         let own_session = self.own_session;
         let job = Box::new(move || {
@@ -161,10 +213,17 @@ impl Patient {
 
     /// Waits for the answer. After [`Error::Silent`] the connection cannot be used any more.
     pub(super) fn end<T>(&mut self, pending: Pending<T>) -> Result<T> {
-        let (conn, answer) =
-            pending.reply.recv_timeout(self.patience).map_err(|_| Error::Silent(self.patience))?;
-        self.conn = Some(conn);
-        answer
+        loop {
+            let until = self.heard.at() + self.patience;
+            match pending.reply.recv_deadline(until) {
+                Ok((conn, answer)) => {
+                    self.conn = Some(conn);
+                    return answer;
+                }
+                Err(RecvTimeoutError::Timeout) if self.heard.at() + self.patience > until => {}
+                Err(_) => return Err(Error::Silent(self.patience)),
+            }
+        }
     }
 }
 

@@ -2,9 +2,9 @@
 
 use std::time::{Duration, Instant, SystemTime};
 
-use super::lock_file::Sign;
 use crate::Backend;
 use crate::broker::Peer;
+use crate::lock_files::Sign;
 
 /// Silence of this length is death, where no lock tells and one file is all there is to look at;
 const LEASE: Duration = Duration::from_secs(5);

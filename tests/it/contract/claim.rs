@@ -1,10 +1,10 @@
 use std::time::Duration;
 
 use taskmq_core::broker::{Claim, Outcome, Share};
-use taskmq_core::{BrokerConnection, MessageId, NewMessage, produce, produce_many};
+use taskmq_core::{Backend, BrokerConnection, MessageId, NewMessage, produce, produce_many};
 use taskmq_tests::databases::TestDatabase;
 
-use super::{claim, end, ids, worker};
+use super::{claim, claim_batch, end, ids, worker};
 
 each_database! {
     higher_priority_first_then_first_in_first_out,
@@ -14,6 +14,42 @@ each_database! {
     nothing_is_leased_to_a_worker_that_is_not_entered,
     a_claim_never_exceeds_its_limit,
     with_ageing_a_low_priority_does_not_wait_for_ever,
+}
+
+#[test]
+fn two_workers_never_get_the_same_batch_whatever_isolation_is_the_default() {
+    let db = taskmq_tests::databases::fresh(Backend::Postgres);
+    db.execute(
+        "DO $$ BEGIN
+            EXECUTE format('ALTER DATABASE %I SET default_transaction_isolation = %L', current_database(), 'repeatable read');
+         END $$",
+    );
+    let mut conn = db.connect();
+    produce_many(&mut conn, (0..2_000).map(|n| NewMessage::new("t", &n))).expect("produces");
+    let mut all: Vec<i64> = std::thread::scope(|scope| {
+        let claimers: Vec<_> = (1..=4)
+            .map(|id| {
+                let db = &db;
+                scope.spawn(move || {
+                    let mut conn = db.connect_worker();
+                    let w = worker(&mut conn, id);
+                    let mut mine = Vec::new();
+                    loop {
+                        let batch = claim_batch(conn.broker(), &w, 20);
+                        if batch.is_empty() {
+                            return mine;
+                        }
+                        mine.extend(ids(&batch));
+                    }
+                })
+            })
+            .collect();
+        claimers.into_iter().flat_map(|claimer| claimer.join().expect("ends")).collect()
+    });
+    assert_eq!(all.len(), 2_000);
+    all.sort_unstable();
+    all.dedup();
+    assert_eq!(all.len(), 2_000, "some were leased twice");
 }
 
 fn higher_priority_first_then_first_in_first_out(db: &TestDatabase) {

@@ -77,6 +77,10 @@ fn sql_stores_only_what_a_worker_can_run(db: &TestDatabase) {
         Backend::Sqlite => &[
             ("topic", "x'61'"),
             ("priority", "1.5"),
+            ("attempts", "0.5"),
+            ("crashes", "0.5"),
+            ("suspicions", "0.5"),
+            ("max_attempts", "1.5"),
             ("priority", "'high'"),
             ("run_at", "0"),
             ("run_at", "x'32'"),

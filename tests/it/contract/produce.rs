@@ -18,6 +18,7 @@ each_database! {
     a_rolled_back_transaction_leaves_nothing,
     many_are_stored_by_one_call,
     one_live_message_has_a_unique_key,
+    who_produce_one_key_at_once_get_one_message,
     a_delay_is_counted_by_the_database_in_any_time_zone,
     more_than_a_packet_is_produced_at_once,
 }
@@ -140,6 +141,30 @@ fn one_live_message_has_a_unique_key(db: &TestDatabase) {
     conn.broker().settle(&w, &[super::done(&claimed[0])]).expect("settles");
     let again = NewMessage::new("t", &5).unique("k").produce(&mut conn).expect("produces");
     assert!(matches!(again, Produced::New(_)), "the key is free when its message is done");
+}
+
+fn who_produce_one_key_at_once_get_one_message(db: &TestDatabase) {
+    const KEYS: usize = 40;
+    let produce_all = |number: usize| {
+        let mut conn = db.connect();
+        let keys = (0..KEYS).map(|key| {
+            let message = NewMessage::new("t", &number).unique(key.to_string());
+            message.produce(&mut conn).expect("produces")
+        });
+        keys.collect::<Vec<_>>()
+    };
+    let produced: Vec<Vec<Produced>> = std::thread::scope(|scope| {
+        let producers: Vec<_> = (0..6).map(|number| scope.spawn(move || produce_all(number))).collect();
+        producers.into_iter().map(|producer| producer.join().expect("ends")).collect()
+    });
+    for key in 0..KEYS {
+        let of_key: Vec<Produced> = produced.iter().map(|all| all[key]).collect();
+        let new = of_key.iter().filter(|produced| matches!(produced, Produced::New(_))).count();
+        assert_eq!(new, 1, "{of_key:?}");
+        assert!(of_key.iter().all(|produced| produced.id() == of_key[0].id()), "{of_key:?}");
+    }
+    let live = db.connect().broker().topics().expect("reads").remove(0);
+    assert_eq!(live.ready, i64::try_from(KEYS).expect("is small"));
 }
 
 fn a_delay_is_counted_by_the_database_in_any_time_zone(db: &TestDatabase) {

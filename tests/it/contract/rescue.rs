@@ -1,8 +1,8 @@
 use std::time::Duration;
 
 use taskmq_core::broker::{Blame, Lock, Look, Peer, Settlement};
-use taskmq_core::{Backend, BrokerConnection, NewMessage, produce, produce_many};
-use taskmq_tests::databases::TestDatabase;
+use taskmq_core::{AnyConnection, Backend, BrokerConnection, NewMessage, produce, produce_many};
+use taskmq_tests::databases::{TestDatabase, try_execute};
 
 use super::{claim, done, worker};
 
@@ -14,6 +14,77 @@ each_database! {
     nobody_is_charged_where_a_death_proves_nothing,
     messages_of_a_worker_that_is_not_there_are_seen,
     the_lock_of_a_worker_is_free_when_its_connection_ends,
+    a_worker_tells_its_memory_and_people_see_whether_it_lives,
+}
+
+mod locked_rows {
+    use super::a_row_that_somebody_has_locked_keeps_no_other_worker_from_being_rescued;
+
+    each_server! { a_row_that_somebody_has_locked_keeps_no_other_worker_from_being_rescued }
+}
+
+fn a_row_that_somebody_has_locked_keeps_no_other_worker_from_being_rescued(db: &TestDatabase) {
+    let mut conn = db.connect();
+    produce_many(&mut conn, (0..4).map(|n| NewMessage::new("t", &n))).expect("produces");
+    let [first, second] = [1, 2].map(|id| worker(&mut conn, id));
+    let held = claim(conn.broker(), &first, &["t"], 2);
+    claim(conn.broker(), &second, &["t"], 2);
+    let mut person = db.connect();
+    person.broker().begin().expect("begins");
+    let lock = format!("UPDATE taskmq_messages SET claimed_at = claimed_at WHERE id = {}", held[0].id);
+    try_execute(&mut person, &lock).expect("locks");
+    // Should it wait without end, this ends it, and the error is missing.
+    let (free, freed) = std::sync::mpsc::channel::<()>();
+    let person = std::thread::spawn(move || {
+        let _ = freed.recv_timeout(Duration::from_secs(20));
+        person.broker().rollback().expect("rolls back");
+    });
+    let blocked = conn.broker().rescue(&dead(1));
+    assert!(blocked.is_err(), "it waited: {blocked:?}");
+    assert_eq!(conn.broker().rescue(&dead(2)).expect("rescues"), 2);
+    free.send(()).expect("is waited for");
+    person.join().expect("ends");
+    assert_eq!(conn.broker().rescue(&dead(1)).expect("rescues"), 2, "once the row is free");
+}
+
+fn a_worker_tells_its_memory_and_people_see_whether_it_lives(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let entry = |conn: &mut AnyConnection| conn.broker().workers(10).expect("reads").remove(0);
+    let w = worker(&mut conn, 1);
+    assert_eq!(entry(&mut conn).memory_bytes, None);
+    assert!(conn.broker().beat(w.id, Some(123_456_789)).expect("beats"));
+    assert!(conn.broker().beat(w.id, None).expect("beats"));
+    assert_eq!(entry(&mut conn).memory_bytes, Some(123_456_789), "as it was told last");
+    assert!(entry(&mut conn).alive);
+    // What tells its death: on SQLite its file, which nobody has locked; on a server its lock, or that it is silent.
+    if db.backend() == Backend::Sqlite {
+        let path = format!("{}-taskmq-{:016x}.lock", db.url().trim_start_matches("sqlite://"), w.id);
+        let lock = std::fs::File::create(&path).expect("makes it");
+        lock.lock().expect("locks it");
+        assert!(entry(&mut conn).alive);
+        lock.unlock().expect("unlocks it");
+        assert!(!entry(&mut conn).alive);
+        return;
+    }
+    let mut session = db.connect();
+    assert_eq!(session.broker().lock(w.id).expect("locks"), Lock::Held);
+    assert!(entry(&mut conn).alive);
+    drop(session);
+    let begin = std::time::Instant::now();
+    while entry(&mut conn).alive {
+        assert!(begin.elapsed() < Duration::from_secs(20), "its lock is free and it looks alive");
+        std::thread::sleep(Duration::from_millis(10));
+    }
+    let a_minute_ago = match db.backend() {
+        Backend::Postgres => "clock_timestamp() - interval '60 seconds'",
+        _ => "CURRENT_TIMESTAMP(6) - INTERVAL 60 SECOND",
+    };
+    let mut session = db.connect();
+    assert_eq!(session.broker().lock(w.id).expect("locks"), Lock::Held);
+    db.execute(&format!("UPDATE taskmq_workers SET beat_at = {a_minute_ago}"));
+    assert!(entry(&mut conn).alive, "it beats each 39 s where it has a lock");
+    db.execute("UPDATE taskmq_workers SET locked = FALSE");
+    assert!(!entry(&mut conn).alive, "and twice a second where it has none");
 }
 
 fn dead(id: i64) -> Peer {
@@ -53,9 +124,7 @@ fn a_look_tells_what_there_is(db: &TestDatabase) {
     assert!(look.alive && !look.due && !look.set_aside && !look.suspects);
     assert_eq!(look.peers.iter().map(|peer| peer.id).collect::<Vec<_>>(), [2]);
     NewMessage::new("t", &1).priority(-7).produce(&mut conn).expect("produces");
-    // On SQLite a change of the file tells.
-    let due = conn.broker().look(1, &["t", "u"]).expect("looks").due;
-    assert_eq!(due, db.backend() != Backend::Sqlite);
+    assert!(conn.broker().look(1, &["t", "u"]).expect("looks").due);
 }
 
 fn a_worker_that_moved_is_not_rescued(db: &TestDatabase) {
@@ -66,9 +135,9 @@ fn a_worker_that_moved_is_not_rescued(db: &TestDatabase) {
     produce(&mut conn, "t", &1).expect("produces");
     let w = worker(&mut conn, 1);
     claim(conn.broker(), &w, &["t"], 1);
-    assert!(conn.broker().beat(w.id).expect("beats"));
+    assert!(conn.broker().beat(w.id, None).expect("beats"));
     assert_eq!(conn.broker().rescue(&dead(1)).expect("looks"), 0);
-    assert!(conn.broker().beat(w.id).expect("beats"), "it still lives");
+    assert!(conn.broker().beat(w.id, None).expect("beats"), "it still lives");
 }
 
 fn what_was_there_at_two_deaths_runs_alone_and_the_culprit_is_charged(db: &TestDatabase) {

@@ -270,6 +270,38 @@ fn any_program_can_store_a_schedule(db: &TestDatabase) {
     let notes = conn.broker().notes(NoteId::MAX, 10).expect("reads");
     let said = notes.iter().map(|n| n.details.as_str()).collect::<Vec<_>>().join("\n");
     assert!(said.contains("its hour") && said.contains("no such day") && said.contains("\"Mars\""), "{said}");
+    db.execute("DELETE FROM taskmq_schedules");
+    // What no message can have, the table refuses.
+    for (column, value) in [
+        ("topic", "'a b'"),
+        ("topic", "''"),
+        ("max_attempts", "0"),
+        ("unique_key", "'k '"),
+        ("unique_key", "''"),
+        ("priority", "70000"),
+    ] {
+        let mut row = vec![("name", "'bad'"), ("topic", "'t'"), ("payload", "'1'"), ("cron", "'@yearly'")];
+        row.retain(|(name, _)| *name != column);
+        row.push((column, value));
+        let (columns, values): (Vec<_>, Vec<_>) = row.into_iter().unzip();
+        let insert =
+            format!("INSERT INTO taskmq_schedules ({}) VALUES ({})", columns.join(", "), values.join(", "));
+        assert!(try_execute(&mut conn, &insert).is_err(), "{insert}");
+    }
+    // Or else the schedule is paused, and hurts no other.
+    let deep = format!("{}{}", "[".repeat(40), "]".repeat(40));
+    let insert = format!(
+        "INSERT INTO taskmq_schedules (name, topic, payload, cron) VALUES ('bad', 't', '{deep}', '@yearly')"
+    );
+    if try_execute(&mut conn, &insert).is_err() {
+        return; // MariaDB takes no such JSON at all
+    }
+    yearly("good").store(&mut conn).expect("stores");
+    make_due(&mut conn, "bad", 2);
+    make_due(&mut conn, "good", 1);
+    assert_eq!(ticked(&mut conn).messages, 1, "a bad one hurts no other");
+    let is_paused = |conn: &mut AnyConnection, name| find(conn, name).expect("is there").paused;
+    assert!(is_paused(&mut conn, "bad") && !is_paused(&mut conn, "good"));
 }
 
 fn nobody_waits_for_a_transaction_that_holds_a_schedule(db: &TestDatabase) {

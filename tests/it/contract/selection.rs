@@ -16,6 +16,7 @@ each_database! {
     messages_are_found_by_their_key,
     messages_are_found_by_their_ordering_key,
     messages_are_found_by_their_time,
+    what_comes_after_a_question_is_not_meant,
 }
 
 fn walked(conn: &mut AnyConnection, selection: Selection, limit: i64) -> Vec<MessageId> {
@@ -269,4 +270,43 @@ fn messages_are_found_by_their_time(db: &TestDatabase) {
     let dead = Some(State::Dead);
     assert_eq!(walked(&mut conn, between(dead, day(39), None), 2).len(), 3);
     assert!(walked(&mut conn, between(dead, None, day(39)), 2).is_empty());
+}
+
+fn what_comes_after_a_question_is_not_meant(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let retried = |conn: &mut AnyConnection| {
+        let id = produce(conn, "r", "again").expect("produces");
+        let claimed = claim(conn.broker(), &w, &["r"], 1);
+        let outcome =
+            Outcome::Retry { delay: Duration::from_secs(600), kind: "error", error: "no".to_owned() };
+        conn.broker().settle(&w, &[end(&claimed[0], outcome)]).expect("settles");
+        id
+    };
+    let later = |conn: &mut AnyConnection| {
+        let message = NewMessage::new("s", "later").delay(Duration::from_secs(600));
+        message.produce(conn).expect("produces").id()
+    };
+    let meant = [
+        (State::Scheduled, later(&mut conn)),
+        (State::Retrying, retried(&mut conn)),
+        (State::Ready, produce(&mut conn, "t", "now").expect("produces")),
+    ];
+    let now = conn.broker().now().expect("a time");
+    std::thread::sleep(Duration::from_millis(5));
+    let after = [later(&mut conn), retried(&mut conn), produce(&mut conn, "t", "now").expect("produces")];
+    for ((state, id), after) in meant.into_iter().zip(after) {
+        for limit in [1, 100] {
+            assert_eq!(walked(&mut conn, Selection::of(state), limit), [id, after], "{state}");
+            assert_eq!(walked(&mut conn, Selection::of(state).as_of(now), limit), [id], "{state}");
+        }
+    }
+    // Those of a key, too.
+    let sought = Selection { unique_key: Some("k".to_owned()), ..Selection::of(State::Scheduled) };
+    let keyed = |topic: &'static str| NewMessage::new(topic, "k").unique("k").delay(Duration::from_secs(600));
+    keyed("v").produce(&mut conn).expect("produces");
+    assert_eq!(walked(&mut conn, sought.clone(), 100).len(), 1);
+    assert!(walked(&mut conn, sought.as_of(now), 100).is_empty());
+    let said = Selection::of(State::Scheduled).as_of(now).to_string();
+    assert!(said.starts_with("all scheduled, produced before 20"), "{said}");
 }

@@ -4,6 +4,7 @@ use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
+use diesel::prelude::*;
 use diesel::{MysqlConnection, PgConnection, SqliteConnection};
 use taskmq_core::broker::MessageFilter;
 use taskmq_core::worker::Ended;
@@ -299,26 +300,51 @@ fn a_transaction_that_is_over_acknowledges_nothing(db: &TestDatabase) {
     assert!(error.contains("was over before its end"), "{error}");
 }
 
+diesel::table! {
+    rows_of_two (id) {
+        id -> Integer,
+        number -> Integer,
+    }
+}
+
 /// Adds to two rows, the second once both handlers have the first that they want.
-fn cross(server: usize, rows: [i32; 2], conn: &mut impl SimpleConnection) -> diesel::QueryResult<()> {
+fn cross<C: SimpleConnection>(
+    server: usize,
+    rows: [i32; 2],
+    conn: &mut C,
+    lock: fn(&mut C, i32) -> diesel::QueryResult<i32>,
+) -> diesel::QueryResult<()> {
     static HALF: [AtomicU32; 2] = [AtomicU32::new(0), AtomicU32::new(0)];
-    let add = |row| format!("UPDATE rows_of_two SET number = number + 1 WHERE id = {row}");
-    conn.batch_execute(&add(rows[0]))?;
+    let mut add = |row| {
+        lock(conn, row)?;
+        conn.batch_execute(&format!("UPDATE rows_of_two SET number = number + 1 WHERE id = {row}"))
+    };
+    add(rows[0])?;
     HALF[server].fetch_add(1, Ordering::SeqCst);
     while HALF[server].load(Ordering::SeqCst) < 2 {
         std::thread::sleep(Duration::from_millis(1));
     }
-    conn.batch_execute(&add(rows[1]))
+    add(rows[1])
+}
+
+/// By a range of one, which the server has begun to answer when it comes to the lock.
+#[diesel::dsl::auto_type]
+fn pick(row: i32) -> _ {
+    rows_of_two::table
+        .filter(rows_of_two::id.gt(row - 1_i32))
+        .filter(rows_of_two::id.lt(row + 1_i32))
+        .select(rows_of_two::number)
 }
 
 #[task_consumer(topic = "cross", max_attempts = 1, timeout = "60s")]
 fn cross_postgres(rows: [i32; 2], conn: &mut PgConnection) -> diesel::QueryResult<()> {
-    cross(0, rows, conn)
+    cross(0, rows, conn, |conn, row| pick(row).for_update().first(conn))
 }
 
+/// The statement that fails stays prepared, and is the one that the second run begins with.
 #[task_consumer(topic = "cross", max_attempts = 1, timeout = "60s")]
 fn cross_mysql(rows: [i32; 2], conn: &mut MysqlConnection) -> diesel::QueryResult<()> {
-    cross(1, rows, conn)
+    cross(1, rows, conn, |conn, row| pick(row).for_update().first(conn))
 }
 
 fn a_deadlock_costs_no_attempt(db: &TestDatabase, consumer: taskmq_core::Consumer) {

@@ -31,6 +31,7 @@ each_database! {
     a_deleted_message_holds_up_what_waits_for_it,
     who_was_given_up_calls_no_next_step,
     a_step_that_is_settled_twice_calls_the_next_once,
+    a_message_that_was_deleted_while_it_ran_keeps_no_other_from_calling_the_next_step,
     an_acknowledgement_in_the_hosts_transaction_calls_the_next_step,
     of_a_cancelled_workflow_nothing_more_begins,
     finished_workflows_are_purged_when_their_time_is_over,
@@ -264,6 +265,25 @@ fn a_step_that_is_settled_twice_calls_the_next_once(db: &TestDatabase) {
     }
     assert_eq!(payloads(&claim(conn.broker(), &w, &["t"], 10)), ["b"]);
     assert_eq!(state(&mut conn, id), (WorkflowState::Running, 1, 0));
+}
+
+fn a_message_that_was_deleted_while_it_ran_keeps_no_other_from_calling_the_next_step(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    for as_batch in [false, true] {
+        let other = message("other").produce(&mut conn).expect("produces").id();
+        let id = diamond().produce(&mut conn).expect("produces");
+        let claimed = claim_as(&mut conn, &w, as_batch);
+        assert_eq!(payloads(&claimed), ["other", "a"]);
+        db.execute(&format!("DELETE FROM taskmq_messages WHERE id = {other}"));
+        let settlements: Vec<_> = claimed.iter().map(done).collect();
+        conn.broker().settle(&w, &settlements).expect("settles");
+        assert_eq!(states(&mut conn, id), ["done", "ready", "ready", "waiting"]);
+        let next = claim_as(&mut conn, &w, as_batch);
+        settle(&mut conn, &w, &next);
+        let last = claim_as(&mut conn, &w, as_batch);
+        settle(&mut conn, &w, &last);
+    }
 }
 
 fn an_acknowledgement_in_the_hosts_transaction_calls_the_next_step(db: &TestDatabase) {

@@ -238,6 +238,39 @@ fn a_worker_stops_though_its_server_is_silent<K: Kind>(backend: Backend) {
     workers.wait("another does it", LONG, || done(&url, "slow") == 1);
 }
 
+/// What a worker asks at once is many statements, and takes longer on such a line than a server may be silent.
+fn a_slow_line_only_slows<K: Kind>(backend: Backend) {
+    let _turn = ONE_AT_A_TIME.lock().unwrap_or_else(PoisonError::into_inner);
+    let (_server, url) = server::<K>(backend);
+    let proxy = Proxy::before(&url).expect("a proxy");
+    proxy.lag(Duration::from_millis(100));
+    let mut workers = Workers::new(&url);
+    let mut conn = connect(&url);
+    produce_many(&mut conn, (0..300).map(|n| NewMessage::new("note", &n))).expect("produces");
+    produce_many(&mut conn, (300..320).map(|n| NewMessage::new("slow", &n))).expect("produces");
+    for n in 0..40 {
+        let message = NewMessage::new("note", &(n + 400)).ordering_key(format!("{}", n % 20));
+        message.produce(&mut conn).expect("produces");
+    }
+    workers.start(&["--topics", "patient"]);
+    workers.start_on(proxy.url(), &["--topics", "note,slow"]);
+    workers.wait("all is done", LONG, || done(&url, "note") == 340 && done(&url, "slow") == 20);
+    assert!(counts(&workers, "end").values().all(|times| *times == 1), "some ran twice");
+    for sign in ["died", "given up", "cannot be used", "cannot reach"] {
+        assert!(!workers.log().contains(sign), "{sign}:\n{}", workers.log());
+    }
+}
+
+#[test]
+fn postgres_is_far_away() {
+    a_slow_line_only_slows::<PostgresKind>(Backend::Postgres);
+}
+
+#[test]
+fn mariadb_is_far_away() {
+    a_slow_line_only_slows::<MariadbKind>(Backend::Mysql);
+}
+
 #[test]
 fn postgres_is_cut_off() {
     a_worker_that_is_cut_off_comes_back::<PostgresKind>(Backend::Postgres);

@@ -54,6 +54,7 @@ fn ending(how: String) -> Result<(), String> {
     match &*how {
         "panic" => panic!("in words"),
         "panic without words" => std::panic::panic_any(13),
+        "panic with a bomb" => std::panic::panic_any(PanicsWhenDropped),
         "double panic" => {
             let _second = PanicsWhenDropped;
             panic!("the first");
@@ -124,6 +125,15 @@ async fn blocking(block: bool) {
         loop {
             std::thread::park();
         }
+    }
+}
+
+/// For ever, and keeps no thread. Negative ones are quick.
+#[task_consumer(topic = "dozing")]
+async fn dozing(number: i64, ctx: &Context) {
+    if number >= 0 {
+        journal("begin", number, ctx);
+        std::future::pending::<()>().await;
     }
 }
 

@@ -328,7 +328,10 @@ impl Administration for MysqlConnection {
     fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>> {
         let workers = load!(
             self, Mysql => rows::WorkerSql,
-            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with, draining
+            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ",
+                alone_with, memory_bytes, draining,
+                IF(locked, beat_at > CURRENT_TIMESTAMP(6) - INTERVAL 90 SECOND AND NOT IS_FREE_LOCK(CONCAT('taskmq:', id)),
+                   beat_at > CURRENT_TIMESTAMP(6) - INTERVAL 10 SECOND)
              FROM taskmq_workers ORDER BY started_at, id LIMIT ?"),
             BigInt = limit,
         )?;

@@ -354,11 +354,12 @@ impl Broker for MysqlConnection {
         sessions::end_sessions(self, worker_id, sessions)
     }
 
-    fn beat(&mut self, worker_id: i64) -> Result<bool> {
+    fn beat(&mut self, worker_id: i64, memory_bytes: Option<u64>) -> Result<bool> {
         let touched = execute!(
             self,
             Mysql,
-            "UPDATE taskmq_workers SET beat = beat + 1, beat_at = CURRENT_TIMESTAMP(6) WHERE id = ?",
+            "UPDATE taskmq_workers SET beat = beat + 1, beat_at = CURRENT_TIMESTAMP(6), memory_bytes = coalesce(?, memory_bytes) WHERE id = ?",
+            Nullable<BigInt> = memory_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
             BigInt = worker_id,
         )?;
         Ok(touched > 0)

@@ -19,61 +19,73 @@ use crate::broker::{
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
+/// Waits in `run` for no row for longer than a second, and tries nothing again.
+fn without_patience<T>(
+    conn: &mut MysqlConnection,
+    run: impl FnOnce(&mut MysqlConnection) -> Result<T>,
+) -> Result<T> {
+    conn.batch_execute("SET SESSION innodb_lock_wait_timeout = 1")?;
+    let ran = run(conn);
+    let restored = conn.batch_execute("SET SESSION innodb_lock_wait_timeout = DEFAULT");
+    let ran = ran?; // what went wrong first is what is told
+    restored?;
+    Ok(ran)
+}
+
 /// Waits for a claim of a former connection that is still under way.
 pub(super) fn reconcile(
     conn: &mut MysqlConnection,
     worker_id: i64,
     known: &[(MessageId, i32)],
 ) -> Result<Leases> {
-    let reconciled: Result<Leases> = conn.transaction(|conn| {
+    conn.transaction(|conn| {
         claim_lock(conn, true)?;
         // Everybody waits for this lock, so no longer for a row that a handler is committing, or a session that stands
         // still. It is not tried again here but by a worker that connects anew.
-        conn.batch_execute("SET SESSION innodb_lock_wait_timeout = 1")?;
-        let single: Vec<(MessageId, i32)> = load!(
-            conn, Mysql => (BigInt, Integer),
-            "SELECT id, attempts FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE",
-            BigInt = worker_id,
+        without_patience(conn, |conn| reconcile_in(conn, worker_id, known))
+    })
+}
+
+fn reconcile_in(conn: &mut MysqlConnection, worker_id: i64, known: &[(MessageId, i32)]) -> Result<Leases> {
+    let single: Vec<(MessageId, i32)> = load!(
+        conn, Mysql => (BigInt, Integer),
+        "SELECT id, attempts FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE",
+        BigInt = worker_id,
+    )?;
+    let batches = batches_of(conn, worker_id)?;
+    lock_batches(conn, worker_id, &batches)?;
+    let members: Vec<(BatchId, MessageId, Option<i32>)> = load!(
+        conn, Mysql => (BigInt, BigInt, Nullable<Integer>),
+        "SELECT c.id, member.id, (SELECT m.attempts + 1 FROM taskmq_messages m WHERE m.id = member.id)
+         FROM taskmq_claims c, JSON_TABLE(c.message_ids, '$[*]' COLUMNS (id BIGINT PATH '$')) member WHERE c.worker_id = ?",
+        BigInt = worker_id,
+    )?;
+    let plan = plan(known, single, batches, members);
+    if !plan.back.is_empty() {
+        let back = json(&plan.back)?;
+        execute!(
+            conn,
+            Mysql,
+            concat!(
+                "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) back
+             STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = back.id SET attempts = attempts - 1, worker_id = ",
+                nobody!()
+            ),
+            Text = &back,
         )?;
-        let batches = batches_of(conn, worker_id)?;
-        lock_batches(conn, worker_id, &batches)?;
-        let members: Vec<(BatchId, MessageId, Option<i32>)> = load!(
-            conn, Mysql => (BigInt, BigInt, Nullable<Integer>),
-            "SELECT c.id, member.id, (SELECT m.attempts + 1 FROM taskmq_messages m WHERE m.id = member.id)
-             FROM taskmq_claims c, JSON_TABLE(c.message_ids, '$[*]' COLUMNS (id BIGINT PATH '$')) member WHERE c.worker_id = ?",
+        execute!(
+            conn,
+            Mysql,
+            "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ? AND JSON_CONTAINS(?, CAST(alone_with AS CHAR))",
             BigInt = worker_id,
+            Text = &back,
         )?;
-        let plan = plan(known, single, batches, members);
-        if !plan.back.is_empty() {
-            let back = json(&plan.back)?;
-            execute!(
-                conn,
-                Mysql,
-                concat!(
-                    "UPDATE JSON_TABLE(?, '$[*]' COLUMNS (id BIGINT PATH '$')) back
-                 STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = back.id SET attempts = attempts - 1, worker_id = ",
-                    nobody!()
-                ),
-                Text = &back,
-            )?;
-            execute!(
-                conn,
-                Mysql,
-                "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ? AND JSON_CONTAINS(?, CAST(alone_with AS CHAR))",
-                BigInt = worker_id,
-                Text = &back,
-            )?;
-        }
-        for (batch, ids) in &plan.release {
-            release(conn, *batch, ids)?;
-        }
-        end_batches(conn, &plan.ends)?;
-        Ok(plan.leases)
-    });
-    let restored = conn.batch_execute("SET SESSION innodb_lock_wait_timeout = DEFAULT");
-    let leases = reconciled?; // what went wrong first is what is told
-    restored?;
-    Ok(leases)
+    }
+    for (batch, ids) in &plan.release {
+        release(conn, *batch, ids)?;
+    }
+    end_batches(conn, &plan.ends)?;
+    Ok(plan.leases)
 }
 
 pub(super) fn claim_alone(
@@ -160,79 +172,82 @@ pub(super) fn claim_suspects_in(
     lease(conn, worker_id, claimed)
 }
 
+/// Waits for no lock for longer than a moment: all other dead workers would wait, too.
 pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
-    transaction(conn, |conn| {
-        let dead: Vec<(Option<i64>, String)> = load!(
-            conn, Mysql => (Nullable<BigInt>, Text),
-            "SELECT alone_with, CONCAT(host, ':', pid) FROM taskmq_workers WHERE id = ? AND beat = ? FOR UPDATE",
-            BigInt = peer.id,
-            BigInt = peer.beat.unwrap_or_default(),
+    without_patience(conn, |conn| conn.transaction(|conn| rescue_in(conn, peer)))
+}
+
+fn rescue_in(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
+    let dead: Vec<(Option<i64>, String)> = load!(
+        conn, Mysql => (Nullable<BigInt>, Text),
+        "SELECT alone_with, CONCAT(host, ':', pid) FROM taskmq_workers WHERE id = ? AND beat = ? FOR UPDATE",
+        BigInt = peer.id,
+        BigInt = peer.beat.unwrap_or_default(),
+    )?;
+    if dead.is_empty() && peer.beat.is_some() {
+        return Ok(0); // it moved after all, or another worker was faster
+    }
+    execute!(conn, Mysql, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = peer.id)?;
+    let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
+    let blame = Blame::of(alone_with);
+    let batches = batches_of(conn, peer.id)?;
+    for (batch, ids) in lock_batches(conn, peer.id, &batches)? {
+        promote_in(conn, peer.id, batch, &ids)?;
+        end_batches(conn, &[batch])?;
+    }
+    let held: Vec<i64> = load!(
+        conn, Mysql => BigInt,
+        "SELECT id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE",
+        BigInt = peer.id,
+    )?;
+    if let Some(culprit) = culprit(peer, blame, &held) {
+        execute!(
+            conn,
+            Mysql,
+            "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
+             WITH RECURSIVE earlier (n, most) AS (
+                SELECT 0, suspicions FROM taskmq_messages WHERE id = ?
+                UNION ALL SELECT n + 1, most FROM earlier WHERE n < most
+             )
+             SELECT m.id, m.attempts + n, 'crash', CASE WHEN n < most THEN ? ELSE ? END, CASE WHEN n < most THEN 'unknown' ELSE ? END
+             FROM earlier CROSS JOIN taskmq_messages m WHERE m.id = ? ORDER BY n",
+            BigInt = culprit,
+            Text = DEATH_IN_COMPANY,
+            Text = death_of(peer.id),
+            Text = &label,
+            BigInt = culprit,
         )?;
-        if dead.is_empty() && peer.beat.is_some() {
-            return Ok(0); // it moved after all, or another worker was faster
-        }
-        execute!(conn, Mysql, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = peer.id)?;
-        let (alone_with, label) = dead.into_iter().next().unwrap_or((None, "unknown".to_owned()));
-        let blame = Blame::of(alone_with);
-        let batches = batches_of(conn, peer.id)?;
-        for (batch, ids) in lock_batches(conn, peer.id, &batches)? {
-            promote_in(conn, peer.id, batch, &ids)?;
-            end_batches(conn, &[batch])?;
-        }
-        let held: Vec<i64> = load!(
-            conn, Mysql => BigInt,
-            "SELECT id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready) WHERE worker_id = ? FOR UPDATE",
+        // Assignments take effect from left to right here, so each reads only what stands to its right.
+        execute!(
+            conn, Mysql,
+            "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE -2 END,
+             attempts = attempts + suspicions, crashes = crashes + 1 + suspicions, suspicions = 0 WHERE id = ?",
+            BigInt = culprit,
+        )?;
+    }
+    if matches!(blame, Blame::Alone(_)) || peer.beat.is_none() {
+        // They had not begun, or nobody died with them.
+        execute!(
+            conn,
+            Mysql,
+            concat!(
+                "UPDATE taskmq_messages FORCE INDEX (taskmq_messages_ready) SET attempts = attempts - 1, worker_id = ",
+                nobody!(),
+                " WHERE worker_id = ?"
+            ),
             BigInt = peer.id,
         )?;
-        if let Some(culprit) = culprit(peer, blame, &held) {
-            execute!(
-                conn,
-                Mysql,
-                "INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)
-                 WITH RECURSIVE earlier (n, most) AS (
-                    SELECT 0, suspicions FROM taskmq_messages WHERE id = ?
-                    UNION ALL SELECT n + 1, most FROM earlier WHERE n < most
-                 )
-                 SELECT m.id, m.attempts + n, 'crash', CASE WHEN n < most THEN ? ELSE ? END, CASE WHEN n < most THEN 'unknown' ELSE ? END
-                 FROM earlier CROSS JOIN taskmq_messages m WHERE m.id = ? ORDER BY n",
-                BigInt = culprit,
-                Text = DEATH_IN_COMPANY,
-                Text = death_of(peer.id),
-                Text = &label,
-                BigInt = culprit,
-            )?;
-            // Assignments take effect from left to right here, so each reads only what stands to its right.
-            execute!(
-                conn, Mysql,
-                "UPDATE taskmq_messages SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE -2 END,
-                 attempts = attempts + suspicions, crashes = crashes + 1 + suspicions, suspicions = 0 WHERE id = ?",
-                BigInt = culprit,
-            )?;
-        }
-        if matches!(blame, Blame::Alone(_)) || peer.beat.is_none() {
-            // They had not begun, or nobody died with them.
-            execute!(
-                conn,
-                Mysql,
-                concat!(
-                    "UPDATE taskmq_messages FORCE INDEX (taskmq_messages_ready) SET attempts = attempts - 1, worker_id = ",
-                    nobody!(),
-                    " WHERE worker_id = ?"
-                ),
-                BigInt = peer.id,
-            )?;
-        } else {
-            execute!(
-                conn,
-                Mysql,
-                "UPDATE taskmq_messages FORCE INDEX (taskmq_messages_ready)
-                 SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE -2 END,
-                 attempts = attempts - 1, suspicions = suspicions + 1 WHERE worker_id = ?",
-                BigInt = peer.id,
-            )?;
-        }
-        Ok(held.len())
-    })
+    } else {
+        execute!(
+            conn,
+            Mysql,
+            "UPDATE taskmq_messages FORCE INDEX (taskmq_messages_ready)
+             SET worker_id = CASE WHEN crashes + suspicions >= 1 THEN -1 ELSE -2 END,
+             attempts = attempts - 1, suspicions = suspicions + 1 WHERE worker_id = ?",
+            BigInt = peer.id,
+        )?;
+    }
+    Ok(held.len())
 }
 
 pub(super) fn explain_death(conn: &mut MysqlConnection, worker_id: i64, how: &str) -> Result<()> {

@@ -346,7 +346,13 @@ impl Administration for PgConnection {
     fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>> {
         let workers = load!(
             self, Pg => rows::WorkerSql,
-            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with, draining
+            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ",
+                alone_with, memory_bytes, draining,
+                CASE WHEN NOT locked THEN beat_at > clock_timestamp() - interval '10 seconds'
+                     ELSE beat_at > clock_timestamp() - interval '90 seconds' AND id IN (
+                        SELECT (l.classid::bigint << 32) | l.objid::bigint FROM pg_locks l
+                        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+                        AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())) END
              FROM taskmq_workers ORDER BY started_at, id LIMIT ?"),
             BigInt = limit,
         )?;

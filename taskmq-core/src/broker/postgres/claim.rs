@@ -64,7 +64,10 @@ macro_rules! claim_lock {
 /// still runs them has lost its lease. So it does not wait for the disk; produce, acknowledgement and retry do.
 macro_rules! begin_claim {
     ($how:tt) => {
-        concat!("BEGIN; SET LOCAL synchronous_commit = off; ", claim_lock!($how))
+        concat!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL synchronous_commit = off; ",
+            claim_lock!($how)
+        )
     };
 }
 

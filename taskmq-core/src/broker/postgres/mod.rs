@@ -124,6 +124,9 @@ pub(crate) fn connect(url: &str) -> Result<PgConnection> {
     conn.batch_execute("SET TIME ZONE 'UTC'").map_err(|e| failed(e.to_string()))?;
     if has_own_session(&mut conn).map_err(|e| failed(e.to_string()))? {
         conn.set_prepared_statement_cache_size(CacheSize::Unbounded);
+        // Whatever the role's default is: who waited for a lock must see what came before it.
+        conn.batch_execute("SET SESSION CHARACTERISTICS AS TRANSACTION ISOLATION LEVEL READ COMMITTED")
+            .map_err(|e| failed(e.to_string()))?;
     }
     Ok(conn)
 }
@@ -182,7 +185,11 @@ pub(crate) fn plan_by_index(conn: &mut PgConnection) -> Result<()> {
 #[cfg(feature = "worker")]
 pub(crate) fn begin_planned(conn: &mut PgConnection, stalled: Duration) -> Result<()> {
     let begin = format!(
-        concat!("BEGIN; ", by_index!("SET LOCAL"), "; SET LOCAL idle_in_transaction_session_timeout = {}"),
+        concat!(
+            "BEGIN ISOLATION LEVEL READ COMMITTED; ",
+            by_index!("SET LOCAL"),
+            "; SET LOCAL idle_in_transaction_session_timeout = {}"
+        ),
         stalled.as_millis()
     );
     Ok(AnsiTransactionManager::begin_transaction_sql(conn, &begin)?)
@@ -470,11 +477,12 @@ impl Broker for PgConnection {
         sessions::end_sessions(self, worker_id, sessions)
     }
 
-    fn beat(&mut self, worker_id: i64) -> Result<bool> {
+    fn beat(&mut self, worker_id: i64, memory_bytes: Option<u64>) -> Result<bool> {
         let touched = execute!(
             self,
             Pg,
-            "UPDATE taskmq_workers SET beat = beat + 1, beat_at = clock_timestamp() WHERE id = ?",
+            "UPDATE taskmq_workers SET beat = beat + 1, beat_at = clock_timestamp(), memory_bytes = coalesce(?, memory_bytes) WHERE id = ?",
+            Nullable<BigInt> = memory_bytes.and_then(|bytes| i64::try_from(bytes).ok()),
             BigInt = worker_id,
         )?;
         Ok(touched > 0)

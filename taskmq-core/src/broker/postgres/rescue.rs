@@ -127,8 +127,10 @@ pub(super) fn claim_suspects(
     Ok(claim::in_order(rows, topics))
 }
 
+/// Waits for no lock for longer than a moment: all other dead workers would wait, too.
 pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
     conn.transaction(|conn| {
+        conn.batch_execute("SET LOCAL lock_timeout = '1s'")?;
         let dead: Vec<(Option<i64>, String)> = load!(
             conn, Pg => (Nullable<BigInt>, Text),
             "DELETE FROM taskmq_workers WHERE id = ? AND beat = ? RETURNING alone_with, host || ':' || pid",

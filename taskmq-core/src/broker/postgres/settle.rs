@@ -218,11 +218,12 @@ fn done_of_batch(
     ends: bool,
 ) -> Result<Vec<MessageId>> {
     let ids = group.ids();
+    let number = i64::try_from(ids.len()).unwrap_or(i64::MAX);
     let keep = keep_seconds(group.retention);
     let results =
         group.has_results().then(|| of_messages(ids.iter().copied().zip(group.results()))).transpose()?;
-    let counts: Vec<i64> = load!(
-        conn, Pg => BigInt,
+    let gone: Vec<(i64, Vec<MessageId>)> = load!(
+        conn, Pg => (BigInt, Array<BigInt>),
         concat!("WITH batch AS MATERIALIZED (
             SELECT claimed_at, message_ids FROM taskmq_claims WHERE id = ? AND worker_id = ? FOR UPDATE
          ), gone AS (
@@ -241,7 +242,7 @@ fn done_of_batch(
          ), ended AS (
             DELETE FROM taskmq_claims WHERE id = ? AND worker_id = ? AND ?
          )
-         SELECT count(*) FROM gone"),
+         SELECT n.n, CASE WHEN n.n = ? THEN '{}' ELSE ARRAY(SELECT id FROM gone) END FROM (SELECT count(*) AS n FROM gone) n"),
         BigInt = group.batch,
         BigInt = worker.id,
         Array<BigInt> = &ids,
@@ -253,12 +254,10 @@ fn done_of_batch(
         BigInt = group.batch,
         BigInt = worker.id,
         Bool = ends,
+        BigInt = number,
     )?;
-    if counts.first().copied() == i64::try_from(ids.len()).ok() {
-        return Ok(ids);
-    }
-    // The lease is lost, or a person deleted messages while they ran.
-    Ok(Vec::new())
+    // If it is not all of them, the lease is lost, or a person deleted messages while they ran.
+    Ok(gone.into_iter().find(|(gone, _)| *gone != number).map_or(ids, |(_, written)| written))
 }
 
 /// Acks messages that have leases of their own.

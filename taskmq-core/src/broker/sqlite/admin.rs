@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
-use super::{diagnosis, json_list, paused};
+use super::{diagnosis, file_of, json_list, paused};
 use crate::broker::audit::write_down_drain;
 use crate::broker::payloads::payload;
 use crate::broker::{
@@ -21,6 +21,7 @@ use crate::broker::{
     WorkflowState, rows,
 };
 use crate::broker::{change, limits, workflows};
+use crate::lock_files::{LockFiles, Sign};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
@@ -369,11 +370,16 @@ impl Administration for SqliteConnection {
     fn workers(&mut self, limit: i64) -> Result<Vec<WorkerEntry>> {
         let workers = load!(
             self, Sqlite => rows::WorkerSql,
-            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ", alone_with, draining
+            concat!("SELECT id, host, pid, version, topics, concurrency, ", micros!("started_at"), ", ", micros!("beat_at"), ",
+                alone_with, memory_bytes, draining, TRUE
              FROM taskmq_workers ORDER BY started_at, id LIMIT ?"),
             BigInt = limit,
         )?;
-        Ok(workers.into_iter().map(rows::worker).collect())
+        let files = file_of(self)?.map(|file| LockFiles::beside(file.as_ref()));
+        // Of one whose file is not to be seen nobody knows.
+        let is_dead = |id| files.as_ref().is_some_and(|files| files.look(id) == Sign::Free);
+        let known = |worker: WorkerEntry| WorkerEntry { alive: !is_dead(worker.id), ..worker };
+        Ok(workers.into_iter().map(rows::worker).map(known).collect())
     }
 
     fn drain(&mut self, worker_id: i64, actor: &str) -> Result<bool> {

@@ -407,12 +407,22 @@ impl Broker for SqliteConnection {
         Ok(Lock::Unsupported)
     }
 
-    /// Only looks: the file lock tells who lives, and an idle worker should not take the write lock every second.
-    fn beat(&mut self, worker_id: i64) -> Result<bool> {
-        worker_exists(self, worker_id)
+    /// Without anything to note it only looks: the file lock tells who lives, and an idle worker should not take the write
+    /// lock every second.
+    fn beat(&mut self, worker_id: i64, memory_bytes: Option<u64>) -> Result<bool> {
+        let Some(bytes) = memory_bytes else { return worker_exists(self, worker_id) };
+        let touched = execute!(
+            self,
+            Sqlite,
+            "UPDATE taskmq_workers SET beat = beat + 1, beat_at = strftime('%Y-%m-%d %H:%M:%f', 'now'), memory_bytes = ? WHERE id = ?",
+            BigInt = i64::try_from(bytes).unwrap_or(i64::MAX),
+            BigInt = worker_id,
+        )?;
+        Ok(touched > 0)
     }
 
-    /// Whatever is due, a change of the file has told.
+    /// What is produced a change of the file tells; what becomes due tells itself only by the machine's clock, which may have
+    /// jumped, or have stood still while the machine slept.
     fn look(&mut self, worker_id: i64, topics: &[&str]) -> Result<Look> {
         let topics = json_list(topics)?;
         let rows: Vec<(i64, Option<i64>, Option<String>)> = load!(
@@ -432,12 +442,28 @@ impl Broker for SqliteConnection {
                 SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.column1 AND m.worker_id <> 0
                 AND m.topic IN (SELECT value FROM json_each(?) EXCEPT SELECT topic FROM taskmq_paused))
              UNION ALL
+             SELECT 0, NULL, NULL WHERE EXISTS (
+                WITH RECURSIVE lane (topic, priority) AS (
+                    SELECT value, (SELECT max(m.priority) FROM taskmq_messages m INDEXED BY taskmq_messages_ready
+                                   WHERE m.worker_id = 0 AND m.topic = value)
+                    FROM json_each(?) WHERE value NOT IN (SELECT topic FROM taskmq_paused)
+                    UNION ALL
+                    SELECT topic, (SELECT max(m.priority) FROM taskmq_messages m INDEXED BY taskmq_messages_ready
+                                   WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority < lane.priority)
+                    FROM lane WHERE priority IS NOT NULL
+                )
+                SELECT 1 FROM lane WHERE priority IS NOT NULL AND (
+                    SELECT min(m.run_at) FROM taskmq_messages m INDEXED BY taskmq_messages_ready
+                    WHERE m.worker_id = 0 AND m.topic = lane.topic AND m.priority = lane.priority
+                ) <= strftime('%Y-%m-%d %H:%M:%f', 'now'))
+             UNION ALL
              SELECT -3, coalesce(wait, 0), NULL FROM (
                 SELECT CAST((julianday(next_at) - julianday('now')) * 86400000000 AS INTEGER) AS wait FROM taskmq_schedules
                 WHERE NOT paused AND (declared_by IS NULL OR topic IN (SELECT value FROM json_each(?)))
                 ORDER BY next_at LIMIT 1)
              UNION ALL
              SELECT -9, NULL, NULL FROM taskmq_workers WHERE id = ? AND draining",
+            Text = &topics,
             Text = &topics,
             Text = &topics,
             BigInt = worker_id,

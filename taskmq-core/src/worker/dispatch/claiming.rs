@@ -18,8 +18,10 @@ use crate::{Backend, Result};
 const MOMENTS: Duration = Duration::from_millis(1);
 /// A worker that is never idle finishes all it has after this long, when a message waits to run alone.
 const ALONE_AT_LAST: Duration = Duration::from_secs(2);
-/// So many suspected messages are held at once: all that the next death can leave to run alone.
+/// So many suspected messages are held at once: all that the next death can leave to run alone;
 const SUSPECTS: usize = 10;
+/// without any others for so long.
+const SUSPECTED: Duration = Duration::from_secs(10);
 
 impl Dispatcher<'_> {
     pub(super) fn wants_more(&mut self) -> bool {
@@ -43,7 +45,19 @@ impl Dispatcher<'_> {
     pub(super) fn holds_off(&self) -> bool {
         let idle = self.holdings.len() == self.finished.len();
         let its_turn = idle || self.busy_since.elapsed() > ALONE_AT_LAST;
-        self.alone.is_some() && !idle || self.set_aside() && its_turn || self.suspects()
+        self.alone.is_some() && !idle
+            || self.set_aside() && its_turn
+            || self.suspects() && self.tries_suspects()
+    }
+
+    /// Those that end their process do so soon. Where as many as there may be run on, what waits does not wait for them.
+    fn tries_suspects(&self) -> bool {
+        self.holdings.suspects() < SUSPECTS || self.suspects_since.elapsed() < SUSPECTED
+    }
+
+    fn room_for_suspects(&self) -> usize {
+        let idle = self.setup.concurrency.saturating_sub(self.holdings.len());
+        SUSPECTS.saturating_sub(self.holdings.suspects()).min(idle)
     }
 
     pub(super) fn set_aside(&self) -> bool {
@@ -84,6 +98,7 @@ impl Dispatcher<'_> {
         let began = Instant::now();
         self.wake.rest_or_rise(link_of(&mut self.link)?.conn())?;
         let Brought { messages: brought, in_line, busy } = self.exchange(Some(order))?;
+        self.pace.claim_took(began.elapsed());
         if busy {
             self.give_way();
             return Ok(());
@@ -95,7 +110,7 @@ impl Dispatcher<'_> {
                 self.maybe_due = false;
             } else {
                 self.look_for_due()?;
-                self.maybe_due &= brought + in_line > 0;
+                self.hold_back(brought + in_line);
             }
         }
         Ok(())
@@ -131,6 +146,17 @@ impl Dispatcher<'_> {
         self.gave_way += 1;
         self.due_at = Some(Instant::now() + pause);
         self.maybe_due = false;
+    }
+
+    /// What is due and was not to be had somebody has locked, or it has just come: it is tried again in a moment, ever later.
+    fn hold_back(&mut self, met: usize) {
+        if !self.maybe_due || met > 0 {
+            self.in_vain = 0;
+            return;
+        }
+        self.maybe_due = false;
+        self.due_at = Some(Instant::now() + Duration::from_millis(1 << self.in_vain.min(8)));
+        self.in_vain += 1;
     }
 
     /// Those that are neither paused nor limited.
@@ -188,8 +214,7 @@ impl Dispatcher<'_> {
     }
 
     pub(super) fn claim_suspects(&mut self) -> Result<()> {
-        let idle = self.setup.concurrency.saturating_sub(self.holdings.len());
-        let room = SUSPECTS.saturating_sub(self.holdings.suspects()).min(idle);
+        let room = self.room_for_suspects();
         if room == 0 {
             return Ok(());
         }
@@ -205,6 +230,9 @@ impl Dispatcher<'_> {
         })?;
         if claimed.len() < room {
             self.liveness.doubts.suspects.store(false, Ordering::Release);
+        }
+        if !claimed.is_empty() {
+            self.suspects_since = Instant::now();
         }
         for message in claimed {
             self.holdings.suspect(message.id);

@@ -18,6 +18,7 @@ impl Dispatcher<'_> {
             tracing::info!("handed back {} messages that had not begun", self.handed_back.len());
         }
         loop {
+            self.setup.pulse.turn();
             if self.retry_at.is_none_or(|at| at <= Instant::now()) {
                 let written =
                     self.connect().and_then(|()| self.note_blame()).and_then(|()| self.exchange(None));

@@ -88,7 +88,9 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         due_at: None,
         looked: Instant::now(),
         gave_way: 0,
+        in_vain: 0,
         alone: None,
+        suspects_since: Instant::now(),
         noted: Some(Blame::Held),
         busy_since: Instant::now(),
         retry_at: None,
@@ -149,8 +151,12 @@ struct Dispatcher<'a> {
     looked: Instant,
     /// So many of its claims in a row met another worker's that was under way.
     gave_way: u32,
+    /// So many of its claims in a row brought nothing, though something is due.
+    in_vain: u32,
     /// The one message that it runs is set aside to run alone.
     alone: Option<MessageId>,
+    /// When it last claimed suspected messages.
+    suspects_since: Instant,
     /// What the others know of whom to blame for this worker's death, if it is certain.
     noted: Option<Blame>,
     busy_since: Instant,
@@ -175,6 +181,7 @@ impl Dispatcher<'_> {
             self.take(event);
         }
         loop {
+            self.setup.pulse.turn();
             if self.liveness.is_lost() {
                 return Err(Error::WorkerLost);
             }
@@ -196,6 +203,7 @@ impl Dispatcher<'_> {
         meters.running.set(self.executors.running());
         meters.held.set(u32::try_from(self.holdings.len()).unwrap_or(u32::MAX));
         meters.database_up.set(u32::from(self.retry_at.is_none()));
+        self.setup.pulse.has_database(self.retry_at.is_none());
     }
 
     /// One round: settle, claim, wait. `true` when there is nothing left and the worker is to end then.
@@ -286,7 +294,7 @@ impl Dispatcher<'_> {
             timeout = timeout.min(at.saturating_duration_since(Instant::now()));
         } else if !self.finished.is_empty() || self.maybe_due && !full && !self.holds_off() {
             timeout = Duration::ZERO;
-        } else if let Some(at) = self.due_at.filter(|_| !full) {
+        } else if let Some(at) = self.due_at.filter(|_| !full && !self.holds_off()) {
             timeout = timeout.min(at.saturating_duration_since(Instant::now()));
         }
         if let Some(at) =

@@ -2,6 +2,7 @@
 
 use std::mem;
 use std::sync::Arc;
+use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
 
 use super::{Dispatcher, FIRST_PAUSE, link_of};
@@ -115,6 +116,7 @@ impl Dispatcher<'_> {
         }
         if !written.finished.is_empty() {
             supervised::worked();
+            self.liveness.worked.store(true, Ordering::Relaxed);
         }
         for finished in written.finished {
             self.holdings.remove(finished.id);
@@ -153,7 +155,7 @@ impl Dispatcher<'_> {
         };
         let worker_id = self.worker.id;
         if matches!(error, Error::DiskFull(_) | Error::ReadOnly(_))
-            || link.call(move |broker| broker.beat(worker_id)).is_err()
+            || link.call(move |broker| broker.beat(worker_id, None)).is_err()
         {
             return Err(error); // it is the database, and not what is to be written
         }

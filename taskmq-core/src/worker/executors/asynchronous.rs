@@ -108,7 +108,11 @@ async fn attempt(shared: Arc<Shared>, assignment: Assignment, slot: Slot, runnin
         Ok(Ok(result)) => execute::outcome(consumer, &context, result),
         Ok(Err(join)) => {
             let failure = match join.try_into_panic() {
-                Ok(payload) => execute::panicked(&execute::panic_words(&*payload)),
+                Ok(payload) => {
+                    let words = execute::panic_words(&*payload);
+                    execute::let_go(payload);
+                    execute::panicked(&words)
+                }
                 Err(_) => Failure::of_kind(FailureKind::Error, "it was cancelled", Verdict::Retry),
             };
             execute::outcome(consumer, &context, Err(failure))

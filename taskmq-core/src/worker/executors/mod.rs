@@ -3,7 +3,7 @@
 #[cfg(feature = "async")]
 mod asynchronous;
 
-use std::collections::HashSet;
+use std::collections::{HashSet, VecDeque};
 use std::sync::atomic::{AtomicBool, AtomicU32, AtomicUsize, Ordering};
 use std::sync::{Arc, Condvar, Mutex, PoisonError};
 use std::thread;
@@ -109,6 +109,8 @@ struct Shared {
     last_look: Arc<LastLook>,
     events: Sender<Event>,
     queue: Receiver<Assignment>,
+    /// Taken from the queue by threads that wait for a place.
+    waiting: Mutex<VecDeque<Assignment>>,
     slots: Mutex<Vec<Slot>>,
     places: Places,
     threads: AtomicUsize,
@@ -137,6 +139,7 @@ impl Executors {
             last_look: Arc::clone(last_look),
             events: events.clone(),
             queue: queue.clone(),
+            waiting: Mutex::default(),
             slots: Mutex::default(),
             places: Places::new(setup.concurrency),
             threads: AtomicUsize::new(0),
@@ -183,7 +186,8 @@ impl Executors {
 
     /// Takes back everything that has not begun.
     pub(super) fn take_unbegun(&self) -> Vec<MessageId> {
-        let unbegun = self.unbegun.try_iter();
+        let waiting = std::mem::take(&mut *self.shared.waiting());
+        let unbegun = waiting.into_iter().chain(self.unbegun.try_iter());
         #[cfg(feature = "async")]
         let unbegun = unbegun.chain(self.runtime.iter().flat_map(|lane| lane.unbegun.try_iter()));
         unbegun.map(|a| a.claimed.id).collect()
@@ -191,7 +195,13 @@ impl Executors {
 
     /// Takes back what has not begun of these topics.
     pub(super) fn take_unbegun_of(&self, topics: &HashSet<&str>) -> Vec<MessageId> {
-        let taken = take_of(&self.unbegun, &self.assignments, topics).into_iter();
+        let mut waiting = self.shared.waiting();
+        let (of, others): (VecDeque<_>, VecDeque<_>) =
+            waiting.drain(..).partition(|a| topics.contains(a.metered.consumer.topic));
+        waiting.extend(others);
+        drop(waiting);
+        let taken =
+            of.into_iter().map(|a| a.claimed.id).chain(take_of(&self.unbegun, &self.assignments, topics));
         #[cfg(feature = "async")]
         let taken = taken
             .chain(self.runtime.iter().flat_map(|lane| take_of(&lane.unbegun, &lane.assignments, topics)));
@@ -282,8 +292,7 @@ fn spawn(shared: &Arc<Shared>) -> Result<()> {
 
 /// A thread's life: takes messages and runs them, until the worker ends or the watch has given the thread up.
 fn work(shared: &Shared, slot: &Slot) {
-    while let Ok(assignment) = shared.queue.recv() {
-        shared.places.wait();
+    while let Some(assignment) = shared.next() {
         shared.wait_to_be_sure();
         let Some(_run) = shared.begin(slot, &assignment) else { return shared.places.give_back() };
         let Assignment { claimed, metered, context, .. } = assignment;
@@ -344,6 +353,28 @@ fn came_late(context: &Context) {
 }
 
 impl Shared {
+    /// The next message for a thread, and a place for it. Until there is one, what the thread has taken can be taken back: the
+    /// places may be those of `async` handlers, for long. `None`: there will be none any more.
+    fn next(&self) -> Option<Assignment> {
+        loop {
+            let assignment = self.queue.recv().ok()?;
+            if self.places.try_take() {
+                return Some(assignment);
+            }
+            self.waiting().push_back(assignment);
+            self.places.wait();
+            let first = self.waiting().pop_front();
+            if let Some(assignment) = first.or_else(|| self.queue.try_recv().ok()) {
+                return Some(assignment);
+            }
+            self.places.give_back();
+        }
+    }
+
+    fn waiting(&self) -> std::sync::MutexGuard<'_, VecDeque<Assignment>> {
+        self.waiting.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// What others may have taken over is not begun: this worker was stopped for long, or cannot reach its database.
     fn wait_to_be_sure(&self) {
         while self.last_look.is_too_old() && !self.given_up.load(Ordering::Acquire) {
@@ -469,6 +500,13 @@ impl Places {
             state.waiting -= 1;
         }
         state.free -= 1;
+    }
+
+    fn try_take(&self) -> bool {
+        let mut state = self.state.lock().unwrap_or_else(PoisonError::into_inner);
+        let is_free = state.free > 0;
+        state.free -= usize::from(is_free);
+        is_free
     }
 
     fn give_back(&self) {
