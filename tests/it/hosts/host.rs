@@ -137,13 +137,6 @@ impl<'a> Host<'a> {
     }
 }
 
-impl Drop for Host<'_> {
-    fn drop(&mut self) {
-        // Or each run of the tests would leave its hosts in the shared folder.
-        let _ = self.here(env!("CARGO")).args(["clean", "--offline", "-p", "shop"]).output();
-    }
-}
-
 /// A worker's process, ended when it is dropped.
 pub(super) struct Worker(Child);
 

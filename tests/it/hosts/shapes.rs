@@ -1,5 +1,7 @@
 //! The kinds of Diesel projects.
 
+use std::sync::atomic::{AtomicU32, Ordering};
+
 use taskmq_core::Backend;
 
 pub(super) struct Shape {
@@ -16,9 +18,13 @@ pub(super) struct Shape {
 
 const MAIN: &str = "fn main() {}\n";
 
+/// Each has a version of its own: Cargo knows packages by name and version below their workspace, and would take what it has
+/// compiled of one for another's in the folder that they share. The next run of the tests takes the same ones.
 fn manifest(diesel: &str) -> String {
+    static VERSION: AtomicU32 = AtomicU32::new(0);
+    let version = VERSION.fetch_add(1, Ordering::Relaxed);
     format!(
-        "[package]\nname = \"shop\"\nversion = \"0.1.0\"\nedition = \"2024\"\n\n[dependencies]\n{diesel}\n"
+        "[package]\nname = \"shop\"\nversion = \"0.1.{version}\"\nedition = \"2024\"\n\n[dependencies]\n{diesel}\n"
     )
 }
 
