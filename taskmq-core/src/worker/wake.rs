@@ -16,7 +16,7 @@ pub(super) const POLL: Duration = Duration::from_secs(1);
 /// The longest time between two looks that cost no query, only to wake up for them;
 const FREE_LOOK: Duration = Duration::from_millis(10);
 /// and where no message has come for ten seconds.
-const RARE_LOOK: Duration = Duration::from_millis(25);
+const RARE_LOOK: Duration = Duration::from_millis(30);
 /// The longest time between two looks that do, where the server can be asked to wait.
 #[cfg(feature = "mysql")]
 const DEAR_LOOK: Duration = Duration::from_millis(8);
