@@ -156,7 +156,7 @@ impl BrokerConnection for On<'_> {
 
 #[cfg(all(test, feature = "sqlite"))]
 mod tests {
-    use std::time::Instant;
+    use std::sync::mpsc::{Receiver, channel};
 
     use taskmq_core::Backend;
     use taskmq_tests::databases::fresh;
@@ -166,33 +166,37 @@ mod tests {
     const SHORT: Duration = Duration::from_millis(200);
 
     #[allow(clippy::expect_used, reason = "a test fails by panicking")]
-    fn run(test: impl AsyncFnOnce(Pool)) {
+    fn run(answer: Duration, test: impl AsyncFnOnce(Pool)) {
         let db = fresh(Backend::Sqlite);
-        let pool = Pool { answer: SHORT, ..Pool::new(db.url(), true, 1) };
+        let pool = Pool { answer, ..Pool::new(db.url(), true, 1) };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build();
         runtime.expect("a runtime").block_on(test(pool));
     }
 
-    fn takes(time: Duration) -> impl FnOnce(&mut dyn Broker) -> taskmq_core::Result<()> + Send + 'static {
+    /// Answered when the other end is dropped.
+    fn waits(
+        for_end: Receiver<()>,
+    ) -> impl FnOnce(&mut dyn Broker) -> taskmq_core::Result<()> + Send + 'static {
         move |_| {
-            thread::sleep(time);
+            let _ = for_end.recv();
             Ok(())
         }
     }
 
     #[test]
     fn a_question_that_is_not_answered_is_left_to_itself() {
-        run(async |pool| {
+        run(SHORT, async |pool| {
             assert!(pool.ask(|broker| broker.now()).await.is_ok());
-            let began = Instant::now();
-            let asked = pool.ask(takes(5 * SHORT)).await;
+            let (end, ends) = channel();
+            let asked = pool.ask(waits(ends)).await;
             assert!(matches!(asked, Err(Problem::Queue(Error::Silent(SHORT)))), "{asked:?}");
-            assert!(began.elapsed() < 4 * SHORT, "{:?}", began.elapsed());
-            let held_off = pool.ask(takes(Duration::ZERO)).await;
+            let held_off = pool.ask(|broker| broker.now()).await;
             assert!(matches!(held_off, Err(Problem::Queue(Error::Silent(SHORT)))), "{held_off:?}");
-            assert!(began.elapsed() < 4 * SHORT, "nobody else waits: {:?}", began.elapsed());
-            tokio::time::sleep(6 * SHORT).await;
-            assert!(pool.ask(|broker| broker.now()).await.is_ok());
+            drop(end);
+            // It is asked again after a pause.
+            while pool.ask(|broker| broker.now()).await.is_err() {
+                tokio::time::sleep(SHORT / 10).await;
+            }
             assert!(pool.ask(|broker| broker.now()).await.is_ok());
             assert_eq!(pool.connections.idle().len(), 1, "not that of the late answer, too");
         });
@@ -200,10 +204,12 @@ mod tests {
 
     #[test]
     fn whoever_goes_away_makes_no_room_before_the_answer() {
-        run(async |pool| {
-            let asked = tokio::time::timeout(SHORT / 10, pool.ask(takes(SHORT / 2))).await;
+        run(ANSWER, async |pool| {
+            let (end, ends) = channel();
+            let asked = tokio::time::timeout(SHORT, pool.ask(waits(ends))).await;
             assert!(asked.is_err());
             assert_eq!(pool.free.available_permits(), 0);
+            drop(end);
             assert!(pool.ask(|broker| broker.now()).await.is_ok());
             assert_eq!(pool.free.available_permits(), 1);
         });

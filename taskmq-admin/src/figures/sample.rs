@@ -7,11 +7,10 @@ use chrono::{DateTime, TimeDelta, Utc};
 use futures_util::future::{try_join, try_join_all};
 use taskmq_core::broker::{
     Broker, FailedLately, FinishedMessage, HeldMessage, Lane, LaneCount, LimitedTopic, LineMessage,
-    PausedTopic, Place, ProducedMessage, Span, WorkerEntry,
+    PausedTopic, Place, ProducedMessage, Quantiles, Span, WorkerEntry,
 };
 use taskmq_core::{MessageId, Result, State};
 
-use super::Quantiles;
 use super::history::rate;
 use crate::database::Pool;
 use crate::problem::Problem;

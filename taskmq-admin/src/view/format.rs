@@ -2,8 +2,9 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
+use taskmq_core::broker::Quantiles;
 
-use crate::figures::{Count, Quantiles};
+use crate::figures::Count;
 use crate::texts::Texts;
 
 /// With a mark at each thousand.

@@ -4,7 +4,7 @@
 use std::collections::HashMap;
 
 use chrono::{DateTime, TimeDelta, Utc};
-use taskmq_core::broker::{Broker, FailedLately, FinishedMessage, Place, ProducedMessage, Span};
+use taskmq_core::broker::{Broker, FailedLately, FinishedMessage, Place, ProducedMessage, Quantiles, Span};
 use taskmq_core::{MessageId, Result, State};
 
 use super::events::Events;
@@ -34,24 +34,6 @@ impl Pace {
         let ended = self.done + self.failed;
         let share = self.failed as f64 / ended as f64;
         (ended > 0).then_some(share)
-    }
-}
-
-/// The middle and the slow end of some times.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Quantiles {
-    pub(super) p50: TimeDelta,
-    pub(super) p99: TimeDelta,
-}
-
-impl Quantiles {
-    pub(super) fn of(mut times: Vec<TimeDelta>) -> Option<Self> {
-        times.sort_unstable();
-        let at = |percent: usize| {
-            let rank = (times.len() * percent).div_ceil(100);
-            times.get(rank.saturating_sub(1)).map(|time| (*time).max(TimeDelta::zero()))
-        };
-        Some(Self { p50: at(50)?, p99: at(99)? })
     }
 }
 

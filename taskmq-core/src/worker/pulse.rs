@@ -44,8 +44,12 @@ impl Pulse {
     }
 
     pub(super) fn turn(&self) {
-        let millis = u64::try_from(self.0.first.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.0.turned.store(millis, Ordering::Relaxed);
+        self.turn_at(Instant::now());
+    }
+
+    fn turn_at(&self, now: Instant) {
+        let since = now.saturating_duration_since(self.0.first);
+        self.0.turned.store(u64::try_from(since.as_millis()).unwrap_or(u64::MAX), Ordering::Relaxed);
     }
 
     pub(super) fn has_database(&self, has: bool) {
@@ -65,12 +69,11 @@ mod tests {
     #[test]
     fn a_worker_that_hangs_is_not_alive() {
         let pulse = Pulse::new(&Stop::default());
-        let later = |seconds| Instant::now() + Duration::from_secs(seconds);
+        let first = pulse.0.first;
+        let later = |seconds| first + Duration::from_secs(seconds);
         assert!(pulse.is_alive() && pulse.is_alive_at(later(59)) && !pulse.is_alive_at(later(61)));
-        std::thread::sleep(Duration::from_millis(1100));
-        assert!(!pulse.is_alive_at(later(59)));
-        pulse.turn();
-        assert!(pulse.is_alive_at(later(59)));
+        pulse.turn_at(later(10));
+        assert!(pulse.is_alive_at(later(69)) && !pulse.is_alive_at(later(71)));
     }
 
     #[test]

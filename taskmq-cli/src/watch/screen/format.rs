@@ -2,7 +2,7 @@
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use crate::watch::pace::Quantiles;
+use taskmq_core::broker::Quantiles;
 
 /// How long ago, in four characters at most, for a while.
 pub(super) fn ago(at: DateTime<Utc>, now: DateTime<Utc>) -> String {

@@ -12,7 +12,7 @@ use super::format::{ago, number, percent, rate, time};
 use crate::output::cell;
 use crate::watch::app::{App, Popup};
 use crate::watch::figures::{COUNTED, Topic, Worker};
-use crate::watch::pace::Quantiles;
+use taskmq_core::broker::Quantiles;
 
 /// So much of a dead letter's payload is shown.
 const PAYLOAD_CHARS: usize = 1_000;

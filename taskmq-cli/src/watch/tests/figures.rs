@@ -1,11 +1,10 @@
 //! Rates, errors and times.
 
-use chrono::{DateTime, TimeDelta, Utc};
+use chrono::{DateTime, Utc};
 
 use super::Watched;
 use crate::watch::events::Events;
 use crate::watch::history::History;
-use crate::watch::pace::Quantiles;
 
 /// Of mail: two done, which waited 250 ms and ran 1.5 s, and a failed attempt of a message that is there still.
 const LATELY: &str = "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, finished_at, worker_id, attempts, crashes, payload)
@@ -117,11 +116,4 @@ fn a_rate_is_that_of_the_minute_or_of_as_much_of_it_as_is_known() {
     assert_eq!(rate(&[-1, -30_000, -61_000], 10), 3.0, "two in a minute");
     assert_eq!(rate(&[-1, -1000, -10_000], 3), 30.0, "three in ten seconds");
     assert_eq!(rate(&[], 3), 0.0);
-}
-
-#[test]
-fn quantiles_are_nearest_ranks() {
-    let of = |n: i64| Quantiles::of((1..=n).rev().map(TimeDelta::seconds).collect());
-    let seconds = |n| of(n).map(|q| (q.p50.num_seconds(), q.p99.num_seconds()));
-    assert_eq!([0, 1, 100, 1000].map(seconds), [None, Some((1, 1)), Some((50, 99)), Some((500, 990))]);
 }

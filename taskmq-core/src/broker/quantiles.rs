@@ -1,14 +1,27 @@
+//! How long most took, and how long the slow ones.
+
 use chrono::TimeDelta;
 
-/// The middle and the slow end of some times.
+/// The middle and the slow end of some times, by nearest rank.
+///
+/// ```
+/// use chrono::TimeDelta;
+/// use taskmq_core::broker::Quantiles;
+/// let of = Quantiles::of((1..=100).map(TimeDelta::seconds).collect());
+/// assert_eq!(of, Some(Quantiles { p50: TimeDelta::seconds(50), p99: TimeDelta::seconds(99) }));
+/// assert_eq!(Quantiles::of(Vec::new()), None);
+/// ```
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Quantiles {
-    pub(crate) p50: TimeDelta,
-    pub(crate) p99: TimeDelta,
+pub struct Quantiles {
+    /// Half of them took no longer.
+    pub p50: TimeDelta,
+    /// One of a hundred took longer.
+    pub p99: TimeDelta,
 }
 
 impl Quantiles {
-    pub(crate) fn of(mut times: Vec<TimeDelta>) -> Option<Self> {
+    /// Of these times, in any order; a negative one counts as none. `None` of no times.
+    pub fn of(mut times: Vec<TimeDelta>) -> Option<Self> {
         times.sort_unstable();
         let at = |percent: usize| {
             let rank = (times.len() * percent).div_ceil(100);
