@@ -26,6 +26,7 @@ mod selection;
 mod sessions;
 mod worker;
 mod workflows;
+mod write_lock;
 
 use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, Share, WorkerIdentity};
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Retention};

@@ -243,7 +243,7 @@ fn a_galera_cluster_is_cut_in_two() {
     let mut produced = 0;
     let faults: [(&str, &dyn Fn(bool)); 2] = [
         ("cut off", &|cut| cluster.isolate(2, cut).expect("cuts it off, or not")),
-        ("stopped", &|stopped| cluster.pause(2, stopped).expect("stops it, or not")),
+        ("stopped", &|stopped| cluster.node(2).freeze(stopped).expect("stops it, or not")),
     ];
     for (what, strike) in faults {
         let more = |count: i64, produced: &mut i64| {

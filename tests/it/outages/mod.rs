@@ -3,6 +3,7 @@
 
 mod connections;
 mod failover;
+mod frozen;
 mod full_disk;
 mod galera;
 mod read_only;

@@ -1,8 +1,6 @@
 use std::path::Path;
 use std::process::Command;
 
-use rustix::process::Signal;
-
 use crate::program::output;
 use crate::{Durability, Error, Mariadb, Result};
 
@@ -63,15 +61,6 @@ impl Galera {
     /// When the operating system refuses.
     pub fn kill9(&mut self, at: usize) -> Result<()> {
         self.nodes[at].kill9()
-    }
-
-    /// Stops a node's process, as a host does that is frozen: connections to it stay open, and it says nothing; or lets it
-    /// go on.
-    ///
-    /// # Errors
-    /// When the operating system refuses.
-    pub fn pause(&self, at: usize, paused: bool) -> Result<()> {
-        self.nodes[at].signal(if paused { Signal::STOP } else { Signal::CONT })
     }
 
     /// Cuts a node off from the other nodes, though not from its clients, or lets it be one of them again.

@@ -6,6 +6,7 @@ use std::process::{Child, Command, Stdio};
 use std::thread::sleep;
 use std::time::{Duration, Instant};
 
+use rustix::io::Errno;
 use rustix::process::{Pid, Signal, kill_process};
 
 use crate::account::Account;
@@ -156,6 +157,32 @@ impl<K: Kind> Server<K> {
     pub fn restart(&mut self) -> Result<()> {
         self.stop()?;
         self.serve()
+    }
+
+    /// Stops all of its processes, as a host does that is frozen: connections stay open, and nothing is said on them; or
+    /// lets them go on.
+    ///
+    /// # Errors
+    /// When the operating system refuses.
+    pub fn freeze(&self, frozen: bool) -> Result<()> {
+        let signal = if frozen { Signal::STOP } else { Signal::CONT };
+        // The server first: it begins no further ones then.
+        self.signal(signal)?;
+        for child in self.children()? {
+            match kill_process(child, signal) {
+                Ok(()) | Err(Errno::SRCH) => {}
+                Err(errno) => return Err(Error::os("signal a process of the server")(errno.into())),
+            }
+        }
+        Ok(())
+    }
+
+    /// PostgreSQL has a process for each session.
+    fn children(&self) -> Result<Vec<Pid>> {
+        let Some(pid) = self.pid() else { return Ok(Vec::new()) };
+        let path = format!("/proc/{pid}/task/{pid}/children");
+        let children = fs::read_to_string(&path).map_err(Error::os(format!("read {path}")))?;
+        Ok(children.split(' ').filter_map(|child| child.parse().ok().and_then(Pid::from_raw)).collect())
     }
 
     /// The process of the server, while it runs.

@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
-use super::{diagnosis, file_of, json_list, paused};
+use super::{diagnosis, file_of, json_list, paused, write_lock};
 use crate::broker::audit::write_down_drain;
 use crate::broker::payloads::payload;
 use crate::broker::{
@@ -383,7 +383,7 @@ impl Administration for SqliteConnection {
     }
 
     fn drain(&mut self, worker_id: i64, actor: &str) -> Result<bool> {
-        self.immediate_transaction(|conn| {
+        write_lock::transaction(self, |conn| {
             let told = execute!(
                 conn,
                 Sqlite,
@@ -398,7 +398,7 @@ impl Administration for SqliteConnection {
     }
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
-        self.immediate_transaction(|conn| change::change(conn, action, ids, noted))
+        write_lock::transaction(self, |conn| change::change(conn, action, ids, noted))
     }
 
     fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {
@@ -410,11 +410,11 @@ impl Administration for SqliteConnection {
     }
 
     fn set_limit(&mut self, topic: &str, limit: &Limit, actor: &str) -> Result<bool> {
-        self.immediate_transaction(|conn| limits::set(conn, topic, limit, actor))
+        write_lock::transaction(self, |conn| limits::set(conn, topic, limit, actor))
     }
 
     fn lift_limit(&mut self, topic: &str, actor: &str) -> Result<bool> {
-        self.immediate_transaction(|conn| limits::lift(conn, topic, actor))
+        write_lock::transaction(self, |conn| limits::lift(conn, topic, actor))
     }
 
     fn limits(&mut self) -> Result<Vec<LimitedTopic>> {

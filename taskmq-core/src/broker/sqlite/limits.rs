@@ -5,7 +5,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::claim_in;
-use super::rescue;
+use super::{rescue, write_lock};
 use crate::Result;
 use crate::broker::limits::{LimitRow, LimitedRow, Limiting, Standing, within};
 use crate::broker::{Among, Claim, Share, Within};
@@ -85,7 +85,7 @@ pub(super) fn claim_limited(
     share: &Share<'_>,
     among: Among,
 ) -> Result<Within> {
-    conn.immediate_transaction(|conn| {
+    write_lock::transaction(conn, |conn| {
         let (taken, in_line) = within(conn, share.topic, share.limit, |conn, room| match among {
             Among::Ordinary => {
                 let topics = [Share { limit: room, ..*share }];

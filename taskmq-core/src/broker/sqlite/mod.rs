@@ -25,8 +25,8 @@ use crate::statement::{execute, load};
 use crate::{Backend, Error, MessageId, Produced, Result};
 
 /// After a transaction that was longer than this one, a worker leaves the write lock to others for a quarter of that time. SQLite has no
-/// line for the lock: who waits asks every tenth of a second, and between workers that take it in turns would find it
-/// taken for as long as they have thousands of failures to write.
+/// line for the lock, and a host's own statements ask for it each tenth of a second: between workers that take it in
+/// turns they would find it taken for as long as those have thousands of failures to write.
 const LONG: Duration = Duration::from_millis(25);
 
 /// The time now, in the one form in which the tables have times.
@@ -132,6 +132,7 @@ mod settle;
 mod stepping;
 mod turns;
 mod waits;
+mod write_lock;
 
 pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     let failed = |reason: String| crate::database_url::cannot_connect(url, &reason);
@@ -194,21 +195,23 @@ impl Broker for SqliteConnection {
         let delay = delay_modifier(message.delay_micros);
         // The other message can end between the two statements; then this one is stored after all.
         loop {
-            let stored: Vec<i64> = load!(
-                self, Sqlite => BigInt,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, checked, payload)
+            let stored: Vec<i64> = write_lock::with(self, |conn| {
+                Ok(load!(
+                    conn, Sqlite => BigInt,
+                    "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, checked, payload)
                  VALUES (?, ?, strftime('%Y-%m-%d %H:%M:%f', 'now', ?), ?, ?, ?, ?, TRUE, ?)
                  ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING
                  RETURNING id",
-                Text = &message.topic,
-                SmallInt = message.priority,
-                Text = &delay,
-                Nullable<SmallInt> = message.max_attempts,
-                Nullable<Text> = message.unique_key.as_deref(),
-                Nullable<Text> = message.ordering_key.as_deref(),
-                Nullable<Text> = message.headers.as_deref(),
-                Text = &message.payload,
-            )?;
+                    Text = &message.topic,
+                    SmallInt = message.priority,
+                    Text = &delay,
+                    Nullable<SmallInt> = message.max_attempts,
+                    Nullable<Text> = message.unique_key.as_deref(),
+                    Nullable<Text> = message.ordering_key.as_deref(),
+                    Nullable<Text> = message.headers.as_deref(),
+                    Text = &message.payload,
+                )?)
+            })?;
             if let Some(id) = stored.first() {
                 return Ok(Produced::New(*id));
             }
@@ -227,23 +230,27 @@ impl Broker for SqliteConnection {
     fn insert_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
         if let Some((first, payloads)) = super::alike(messages) {
             // LIMIT keeps SQLite from working the times out again for each message.
-            return Ok(execute!(
-                self, Sqlite,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, created_at, max_attempts, checked, payload)
+            let payloads = json_list(&payloads)?;
+            return write_lock::with(self, |conn| {
+                Ok(execute!(
+                    conn, Sqlite,
+                    "INSERT INTO taskmq_messages (topic, priority, run_at, created_at, max_attempts, checked, payload)
                  SELECT ?, ?, time.due, time.now, ?, TRUE, message.value
                  FROM (SELECT strftime('%Y-%m-%d %H:%M:%f', 'now', ?) AS due, strftime('%Y-%m-%d %H:%M:%f', 'now') AS now LIMIT 1) time
                  CROSS JOIN json_each(?) message",
-                Text = &first.topic,
-                SmallInt = first.priority,
-                Nullable<SmallInt> = first.max_attempts,
-                Text = delay_modifier(first.delay_micros),
-                Text = json_list(&payloads)?,
-            )?);
+                    Text = &first.topic,
+                    SmallInt = first.priority,
+                    Nullable<SmallInt> = first.max_attempts,
+                    Text = delay_modifier(first.delay_micros),
+                    Text = &payloads,
+                )?)
+            });
         }
         let records = serde_json::to_string(messages)
             .map_err(|source| Error::Encode { what: "the messages", source })?;
-        Ok(execute!(
-            self, Sqlite,
+        write_lock::with(self, |conn| {
+            Ok(execute!(
+            conn, Sqlite,
             "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, checked, payload)
              SELECT value ->> 'topic', value ->> 'priority',
                     strftime('%Y-%m-%d %H:%M:%f', 'now', ((value ->> 'delay_micros') / 1000000.0) || ' seconds'),
@@ -251,8 +258,9 @@ impl Broker for SqliteConnection {
                     TRUE, value ->> 'payload'
              FROM json_each(?) WHERE true
              ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING",
-            Text = records,
+            Text = &records,
         )?)
+        })
     }
 
     fn insert_payloads(&mut self, payloads: &[(MessageId, &str)]) -> Result<()> {
@@ -272,11 +280,11 @@ impl Broker for SqliteConnection {
     }
 
     fn claim(&mut self, claim: &Claim<'_>) -> Result<Vec<Claimed>> {
-        self.immediate_transaction(|conn| Ok(claim_in(conn, claim)?.0))
+        write_lock::transaction(self, |conn| Ok(claim_in(conn, claim)?.0))
     }
 
     fn promote(&mut self, worker_id: i64, batch: BatchId, ids: &[MessageId], ends: bool) -> Result<bool> {
-        self.immediate_transaction(|conn| {
+        write_lock::transaction(self, |conn| {
             if !batches_of(conn, worker_id)?.contains(&batch) {
                 return Ok(false);
             }
@@ -332,7 +340,7 @@ impl Broker for SqliteConnection {
         claim: Option<&Claim<'_>>,
     ) -> Result<Exchanged> {
         let mut began = Instant::now();
-        let exchanged = self.immediate_transaction(|conn| {
+        let exchanged = write_lock::transaction(self, |conn| {
             // From here on it keeps others out, and not while it waited for the lock itself.
             began = Instant::now();
             let lost = settle_in(conn, worker, settlements)?;
@@ -351,7 +359,9 @@ impl Broker for SqliteConnection {
         if AnsiTransactionManager::transaction_manager_status_mut(self).transaction_depth()?.is_some() {
             AnsiTransactionManager::begin_transaction(self)?;
         } else {
-            AnsiTransactionManager::begin_transaction_sql(self, "BEGIN IMMEDIATE")?;
+            write_lock::with(self, |conn| {
+                Ok(AnsiTransactionManager::begin_transaction_sql(conn, "BEGIN IMMEDIATE")?)
+            })?;
         }
         // A full disk undoes all of the transaction, and what comes after it is none: each statement is committed at once.
         Ok(self.batch_execute("SAVEPOINT taskmq")?)
@@ -388,18 +398,20 @@ impl Broker for SqliteConnection {
     }
 
     fn register(&mut self, worker: &WorkerIdentity) -> Result<()> {
-        execute!(
-            self,
-            Sqlite,
-            "INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency, locked) VALUES (?, ?, ?, ?, ?, ?, TRUE)",
-            BigInt = worker.id,
-            Text = &worker.host,
-            Integer = worker.pid,
-            Text = env!("CARGO_PKG_VERSION"),
-            Text = &worker.topics,
-            Integer = worker.concurrency,
-        )?;
-        Ok(())
+        write_lock::with(self, |conn| {
+            execute!(
+                conn,
+                Sqlite,
+                "INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency, locked) VALUES (?, ?, ?, ?, ?, ?, TRUE)",
+                BigInt = worker.id,
+                Text = &worker.host,
+                Integer = worker.pid,
+                Text = env!("CARGO_PKG_VERSION"),
+                Text = &worker.topics,
+                Integer = worker.concurrency,
+            )?;
+            Ok(())
+        })
     }
 
     /// A connection to SQLite cannot hold a lock for a session: the worker locks a file of its own instead.
@@ -411,13 +423,15 @@ impl Broker for SqliteConnection {
     /// lock every second.
     fn beat(&mut self, worker_id: i64, memory_bytes: Option<u64>) -> Result<bool> {
         let Some(bytes) = memory_bytes else { return worker_exists(self, worker_id) };
-        let touched = execute!(
-            self,
-            Sqlite,
-            "UPDATE taskmq_workers SET beat = beat + 1, beat_at = strftime('%Y-%m-%d %H:%M:%f', 'now'), memory_bytes = ? WHERE id = ?",
-            BigInt = i64::try_from(bytes).unwrap_or(i64::MAX),
-            BigInt = worker_id,
-        )?;
+        let touched = write_lock::with(self, |conn| {
+            Ok(execute!(
+                conn,
+                Sqlite,
+                "UPDATE taskmq_workers SET beat = beat + 1, beat_at = strftime('%Y-%m-%d %H:%M:%f', 'now'), memory_bytes = ? WHERE id = ?",
+                BigInt = i64::try_from(bytes).unwrap_or(i64::MAX),
+                BigInt = worker_id,
+            )?)
+        })?;
         Ok(touched > 0)
     }
 
@@ -481,26 +495,30 @@ impl Broker for SqliteConnection {
     }
 
     fn blame(&mut self, worker_id: i64, blame: Blame) -> Result<()> {
-        execute!(
-            self,
-            Sqlite,
-            "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?",
-            Nullable<BigInt> = blame.alone_with(),
-            BigInt = worker_id
-        )?;
-        Ok(())
+        write_lock::with(self, |conn| {
+            execute!(
+                conn,
+                Sqlite,
+                "UPDATE taskmq_workers SET alone_with = ? WHERE id = ?",
+                Nullable<BigInt> = blame.alone_with(),
+                BigInt = worker_id
+            )?;
+            Ok(())
+        })
     }
 
     fn deregister(&mut self, worker_id: i64) -> Result<()> {
-        execute!(self, Sqlite, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
-        Ok(())
+        write_lock::with(self, |conn| {
+            execute!(conn, Sqlite, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
+            Ok(())
+        })
     }
 
     fn mend_lines(&mut self) -> Result<usize> {
         if !turns::are_lines_broken(self)? {
             return Ok(0);
         }
-        self.immediate_transaction(turns::mend_lines)
+        write_lock::transaction(self, turns::mend_lines)
     }
 
     fn purge(&mut self, limit: i64) -> Result<usize> {
@@ -518,7 +536,7 @@ impl Broker for SqliteConnection {
         if find(self)?.is_empty() {
             return Ok(0);
         }
-        self.immediate_transaction(|conn| {
+        write_lock::transaction(self, |conn| {
             let ids = json_list(&find(conn)?)?;
             execute!(
                 conn,

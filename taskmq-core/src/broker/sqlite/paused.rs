@@ -4,13 +4,14 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::Sqlite;
 
+use super::write_lock;
 use crate::broker::paused::{PausedTopic, paused as paused_topic, write_down};
 use crate::statement::{execute, load};
 use crate::{Result, limits};
 
 pub(super) fn pause(conn: &mut SqliteConnection, topic: &str, actor: &str) -> Result<bool> {
     limits::check_topic(topic)?;
-    conn.immediate_transaction(|conn| {
+    write_lock::transaction(conn, |conn| {
         let added = execute!(
             conn,
             Sqlite,
@@ -26,7 +27,7 @@ pub(super) fn pause(conn: &mut SqliteConnection, topic: &str, actor: &str) -> Re
 }
 
 pub(super) fn resume(conn: &mut SqliteConnection, topic: &str, actor: &str) -> Result<bool> {
-    conn.immediate_transaction(|conn| {
+    write_lock::transaction(conn, |conn| {
         let removed = execute!(conn, Sqlite, "DELETE FROM taskmq_paused WHERE topic = ?", Text = topic)?;
         if removed > 0 {
             write_down(conn, "resume", topic, actor)?;

@@ -8,7 +8,7 @@ use super::claim::{
     ClaimedRow, ClaimedSql, batches_of, claimed, claims_of, end_batches, in_order, promote_in, release,
     worker_exists,
 };
-use super::json_list;
+use super::{json_list, write_lock};
 use crate::broker::reconcile::plan;
 use crate::broker::{
     BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody,
@@ -21,7 +21,7 @@ pub(super) fn reconcile(
     worker_id: i64,
     known: &[(MessageId, i32)],
 ) -> Result<Leases> {
-    conn.immediate_transaction(|conn| {
+    write_lock::transaction(conn, |conn| {
         let single: Vec<(MessageId, i32)> = load!(
             conn, Sqlite => (BigInt, Integer),
             "SELECT id, attempts FROM taskmq_messages WHERE worker_id = ? AND worker_id <> 0",
@@ -37,13 +37,19 @@ pub(super) fn reconcile(
         if !plan.back.is_empty() {
             let back = json_list(&plan.back)?;
             execute!(
-                conn, Sqlite,
-                concat!("UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ", nobody!(), "
-                 WHERE id IN (SELECT value FROM json_each(?))"),
+                conn,
+                Sqlite,
+                concat!(
+                    "UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ",
+                    nobody!(),
+                    "
+                 WHERE id IN (SELECT value FROM json_each(?))"
+                ),
                 Text = &back,
             )?;
             execute!(
-                conn, Sqlite,
+                conn,
+                Sqlite,
                 "UPDATE taskmq_workers SET alone_with = NULL WHERE id = ? AND alone_with IN (SELECT value FROM json_each(?))",
                 BigInt = worker_id,
                 Text = &back,
@@ -66,7 +72,7 @@ pub(super) fn claim_alone(
     if set_aside(conn, topics)?.is_none() {
         return Ok(None);
     }
-    conn.immediate_transaction(|conn| claim_alone_in(conn, worker_id, topics))
+    write_lock::transaction(conn, |conn| claim_alone_in(conn, worker_id, topics))
 }
 
 fn set_aside(conn: &mut SqliteConnection, topics: &[&str]) -> Result<Option<i64>> {
@@ -112,7 +118,7 @@ pub(super) fn claim_suspects(
     topics: &[&str],
     limit: i64,
 ) -> Result<Vec<Claimed>> {
-    conn.immediate_transaction(|conn| claim_suspects_in(conn, worker_id, topics, limit))
+    write_lock::transaction(conn, |conn| claim_suspects_in(conn, worker_id, topics, limit))
 }
 
 pub(super) fn claim_suspects_in(
@@ -139,7 +145,7 @@ pub(super) fn claim_suspects_in(
 }
 
 pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> {
-    conn.immediate_transaction(|conn| {
+    write_lock::transaction(conn, |conn| {
         let dead: Vec<(Option<i64>, String)> = load!(
             conn, Sqlite => (Nullable<BigInt>, Text),
             "DELETE FROM taskmq_workers WHERE id = ? AND beat = ? RETURNING alone_with, host || ':' || pid",
@@ -189,8 +195,13 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
         if matches!(blame, Blame::Alone(_)) || peer.beat.is_none() {
             // They had not begun, or nobody died with them.
             execute!(
-                conn, Sqlite,
-                concat!("UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ", nobody!(), " WHERE worker_id = ? AND worker_id <> 0"),
+                conn,
+                Sqlite,
+                concat!(
+                    "UPDATE taskmq_messages SET attempts = attempts - 1, worker_id = ",
+                    nobody!(),
+                    " WHERE worker_id = ? AND worker_id <> 0"
+                ),
                 BigInt = peer.id,
             )?;
         } else {
