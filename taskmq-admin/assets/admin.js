@@ -55,6 +55,8 @@
       // It tries again by itself, but not when the answer was that nobody is signed in, as after a restart.
       if (opened.readyState === EventSource.CLOSED && source === opened) { source = undefined; setTimeout(look, 5000); }
     };
+    // A stream lasts for some seconds only, so that the next one shows who may still read.
+    source.addEventListener("again", () => { opened.close(); if (source === opened) { source = undefined; look(); } });
     source.onmessage = ({ data }) => {
       const fresh = document.createElement("div");
       // Written by our own server, which escapes whatever comes from messages.

@@ -79,7 +79,7 @@ pub enum AnyConnection {
 const STALLED: std::time::Duration = std::time::Duration::from_secs(5);
 
 impl AnyConnection {
-    /// Opens a connection set up as the queue needs it: SQLite in WAL mode with a busy timeout, PostgreSQL with
+    /// Opens a connection set up as the queue needs it: SQLite in WAL mode, waiting up to 30 s for the write lock, PostgreSQL with
     /// keepalives, PostgreSQL, MariaDB and MySQL with `READ COMMITTED` whatever their default is, all in UTC.
     ///
     /// # Errors
@@ -98,8 +98,8 @@ impl AnyConnection {
         }
     }
 
-    /// As [`establish`](Self::establish), for claiming and settling: the server ends a transaction in which nothing is
-    /// done for five seconds (MySQL cannot), and on PostgreSQL every statement goes by an index, whatever the
+    /// As [`establish`](Self::establish), for claiming and settling: SQLite's write lock is waited for no longer than 5 s, a server
+    /// ends a transaction in which nothing is done for as long (MySQL cannot), and on PostgreSQL every statement goes by an index, whatever the
     /// statistics say. Neither is set where it would be set for others too: see
     /// [`has_own_session`](Self::has_own_session).
     ///
@@ -110,7 +110,7 @@ impl AnyConnection {
         let mut conn = Self::establish(url)?;
         match &mut conn {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(_) => {}
+            Self::Sqlite(conn) => crate::broker::sqlite::wait_as_a_worker(conn)?,
             #[cfg(feature = "postgres")]
             Self::Postgres(conn) => {
                 if crate::broker::postgres::has_own_session(conn)? {

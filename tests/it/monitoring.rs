@@ -143,8 +143,14 @@ fn what_is_held_back_on_purpose_alerts_nobody() {
     let stuck = with(&[(paused, "0x60"), (limited, "1x60")]);
     let finished = "taskmq_worker_finished_total{topic=\"t\",outcome=\"done\"}";
     let working = with(&[(paused, "0x60"), (limited, "1x60"), (finished, "0+5x60")]);
+    let flat = [("taskmq_queue_messages{topic=\"t\",state=\"ready\"}", "20000x60")];
+    let counted_no_further =
+        [&flat[..], &[("taskmq_queue_oldest_waiting_seconds{topic=\"t\"}", "100+6x60")]].concat();
+    let steady = [&flat[..], &[("taskmq_queue_oldest_waiting_seconds{topic=\"t\"}", "400x60")]].concat();
     for (alert, series, expected) in [
         ("TaskmqBacklogGrows", &free, true),
+        ("TaskmqBacklogGrows", &counted_no_further, true),
+        ("TaskmqBacklogGrows", &steady, false),
         ("TaskmqBacklogGrows", &at_rest, false),
         ("TaskmqBacklogGrows", &working, false),
         ("TaskmqMessagesWait", &free, true),

@@ -161,10 +161,10 @@ impl Sample {
         for (lane, count) in lanes {
             let figures = topics.entry(lane.topic).or_default();
             figures.ready += Count::up_to(count.due, at_most);
-            let later = count.scheduled + count.retrying;
-            figures.scheduled += Count { number: count.scheduled, or_more: later >= at_most };
-            figures.retrying +=
-                Count { number: count.retrying, or_more: later >= at_most && count.retrying > 0 };
+            // The two are counted together, in the order of their times.
+            let or_more = count.scheduled + count.retrying >= at_most;
+            figures.scheduled += Count { number: count.scheduled, or_more };
+            figures.retrying += Count { number: count.retrying, or_more };
             figures.oldest_due = [figures.oldest_due, count.oldest_due].into_iter().flatten().min();
         }
         let Rest { now, held, in_line, paused, limited, newest, finished: [done, dead], failed, .. } = rest;

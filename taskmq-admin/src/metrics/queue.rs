@@ -38,13 +38,16 @@ fn show(sample: &Sample) {
     let mut others = Figures::default();
     if topics.len() > TOPICS {
         topics.sort_by_key(|(_, figures)| Reverse(messages(figures)));
-        for (_, figures) in topics.drain(TOPICS..) {
+        for (topic, figures) in topics.drain(TOPICS..) {
             others.ready += figures.ready;
             others.running += figures.running;
             others.scheduled += figures.scheduled;
             others.retrying += figures.retrying;
             others.dead += figures.dead;
-            others.oldest_due = [others.oldest_due, figures.oldest_due].into_iter().flatten().min();
+            // What waits on purpose is not to be taken for what nobody comes to.
+            let held_back = sample.is_paused(topic) || sample.limit_of(topic).is_some();
+            let oldest = figures.oldest_due.filter(|_| !held_back);
+            others.oldest_due = [others.oldest_due, oldest].into_iter().flatten().min();
         }
         topics.push((OTHERS, &others));
     }

@@ -8,6 +8,7 @@ use axum::response::{IntoResponse, Response};
 use futures_util::StreamExt;
 use futures_util::stream::{once, unfold};
 use maud::Markup;
+use tokio::time::timeout_at;
 
 use crate::fields::Fields;
 use crate::page::Page;
@@ -17,6 +18,8 @@ use crate::problem::Problem;
 const EVERY: Duration = Duration::from_secs(1);
 /// It may be there again in a second; until then what was shown stays. After this the page is to say that it is old.
 const PATIENCE: Duration = Duration::from_secs(5);
+/// So long at most a stream lasts. The page asks for the next one, and by that it is seen who is signed in still.
+const LASTS: Duration = Duration::from_secs(15);
 
 /// The live part of a page at once, and then once a second, if it looks different. What cannot be had from the beginning is
 /// no stream: the script says so and tries again.
@@ -32,13 +35,21 @@ pub(crate) async fn live(mut page: Page, fields: Fields) -> Response {
         Ok(part) => part.into_string(),
         Err(problem) => return problem.status().into_response(),
     };
-    let further = unfold((page, fields, first.clone()), |(page, fields, last)| async move {
-        let now = next(&page, &fields, &last).await?;
-        Some((now.clone(), (page, fields, now)))
+    let until = Instant::now() + LASTS;
+    let further = unfold(Some((page, fields, first.clone())), move |state| async move {
+        let (page, fields, last) = state?;
+        match timeout_at(until.into(), next(&page, &fields, &last)).await {
+            Ok(now) => now.map(|now| (event(&now), Some((page, fields, now)))),
+            Err(_) => Some((Event::default().event("again").data("again"), None)),
+        }
     });
-    let parts = once(std::future::ready(first)).chain(further);
-    let events = parts.map(|part| Ok::<_, Infallible>(Event::default().data(part.replace('\r', ""))));
-    Sse::new(events).keep_alive(KeepAlive::default()).into_response()
+    let events = once(std::future::ready(event(&first))).chain(further).map(Ok::<_, Infallible>);
+    // nginx would keep it back until it is long enough.
+    ([("x-accel-buffering", "no")], Sse::new(events).keep_alive(KeepAlive::default())).into_response()
+}
+
+fn event(part: &str) -> Event {
+    Event::default().data(part.replace('\r', ""))
 }
 
 /// What is other than the last; `None` when it is not to be had any more.

@@ -145,7 +145,7 @@ pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     }
     let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.to_string()))?;
     conn.batch_execute(
-        "PRAGMA busy_timeout = 5000; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY;",
+        "PRAGMA busy_timeout = 30000; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY;",
     )
         .map_err(|e| failed(e.to_string()))?;
     // Two that first open a new file at once: SQLite does not wait for the other one here, whatever the time-out.
@@ -157,6 +157,12 @@ pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
         std::thread::sleep(Duration::from_millis(10));
     }
     Ok(conn)
+}
+
+/// A worker that cannot write tries again by itself, and in between it has to see whether it is to stop.
+#[cfg(feature = "worker")]
+pub(crate) fn wait_as_a_worker(conn: &mut SqliteConnection) -> Result<()> {
+    Ok(conn.batch_execute("PRAGMA busy_timeout = 5000")?)
 }
 
 /// The file of the main database; `None` for one in memory.
