@@ -16,6 +16,7 @@ each_database! {
     what_blocks_the_async_runtime_is_given_up,
     a_supervised_worker_stops_as_any_other,
     a_worker_stops_when_its_supervisor_is_killed,
+    a_panic_says_where_and_by_which_calls_if_that_is_asked_for,
 }
 
 const LONG: Duration = Duration::from_secs(90);
@@ -198,4 +199,28 @@ fn a_worker_stops_when_its_supervisor_is_killed(db: &TestDatabase) {
     workers.wait("it finishes and leaves", LONG, || workers.log().contains("all that ran is finished"));
     assert!(workers.log().contains("the supervisor is gone"));
     assert_eq!(conn.broker().topics().expect("reads")[0].done, 1);
+}
+
+fn a_panic_says_where_and_by_which_calls_if_that_is_asked_for(db: &TestDatabase) {
+    let mut conn = db.connect();
+    for asked in ["0", "1"] {
+        let mut workers = Workers::new(db.url());
+        let panics = [
+            (produce(&mut conn, "ending", &"panic").expect("produces"), "in words"),
+            (produce(&mut conn, "dozing", &-13).expect("produces"), "in its sleep"),
+        ];
+        workers.start_with(db.url(), &[], &[("RUST_BACKTRACE", asked)]);
+        for (id, words) in panics {
+            workers.wait("it has failed", LONG, || !conn.broker().failures(id).expect("reads").is_empty());
+            let error = conn.broker().failures(id).expect("reads").remove(0).error;
+            let (line, frames) = error.split_once('\n').unwrap_or((&error, ""));
+            assert!(
+                line.starts_with("panicked at ") && line.contains(".rs:") && line.ends_with(words),
+                "{error}"
+            );
+            assert_eq!(frames.contains("test-worker.rs:"), asked == "1", "{error}");
+            assert!(!frames.contains("panicking") && !frames.contains("catch_unwind"), "{error}");
+        }
+        assert!(!workers.log().contains("backtrace"), "{}", workers.log());
+    }
 }

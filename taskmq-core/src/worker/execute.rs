@@ -1,5 +1,6 @@
 //! One attempt: calls the handler, and makes an outcome of whatever happens.
 
+use std::any::Any;
 use std::cell::RefCell;
 use std::panic::{AssertUnwindSafe, catch_unwind};
 use std::sync::Once;
@@ -16,6 +17,7 @@ use crate::statement::AfterFailure;
 use crate::trace::Handling;
 use crate::{AnyConnection, BrokerConnection, Context, Failure};
 
+use super::backtrace;
 use super::patience::Patient;
 use super::pool::{Manager, Pool};
 
@@ -180,25 +182,35 @@ thread_local! {
 pub(super) const THREAD_PREFIX: &str = "taskmq-handler";
 
 fn guarded(handler: impl FnOnce() -> HandlerResult) -> HandlerResult {
-    catch_unwind(AssertUnwindSafe(handler)).unwrap_or_else(|payload| {
-        let words = LAST_PANIC.take().unwrap_or_else(|| panic_words(&*payload));
-        let_go(payload);
-        Err(panicked(&words))
+    catch_unwind(AssertUnwindSafe(handler)).unwrap_or_else(|payload| Err(panicked(payload)))
+}
+
+/// As [`guarded`], for a handler that waits in between: it panics on the thread that polls it.
+#[cfg(feature = "async")]
+pub(super) async fn guarded_task(handler: impl Future<Output = HandlerResult>) -> HandlerResult {
+    let mut handler = std::pin::pin!(handler);
+    std::future::poll_fn(move |task| {
+        catch_unwind(AssertUnwindSafe(|| handler.as_mut().poll(task)))
+            .unwrap_or_else(|payload| std::task::Poll::Ready(Err(panicked(payload))))
     })
+    .await
+}
+
+/// The failure of a handler that has panicked on this thread.
+pub(super) fn panicked(payload: Box<dyn Any + Send>) -> Failure {
+    let words = LAST_PANIC.take().unwrap_or_else(|| panic_words(&*payload));
+    let_go(payload);
+    Failure::of_kind(FailureKind::Panic, words, Verdict::Retry)
 }
 
 /// What a handler panicked with may panic itself when it is dropped.
-pub(super) fn let_go(payload: Box<dyn std::any::Any + Send>) {
+fn let_go(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
         std::mem::forget(again);
     }
 }
 
-pub(super) fn panicked(words: &str) -> Failure {
-    Failure::of_kind(FailureKind::Panic, words, Verdict::Retry)
-}
-
-pub(super) fn panic_words(payload: &(dyn std::any::Any + Send)) -> String {
+fn panic_words(payload: &(dyn Any + Send)) -> String {
     let words = payload
         .downcast_ref::<&str>()
         .copied()
@@ -207,7 +219,7 @@ pub(super) fn panic_words(payload: &(dyn std::any::Any + Send)) -> String {
 }
 
 /// A handler's panic is an attempt's failure and is reported as such, with its place; Rust's own words about it would
-/// only come in between. Panics of other threads are as they were.
+/// only come in between. The way to it is kept where `RUST_BACKTRACE` asks for it. Panics of other threads are as they were.
 pub(super) fn install_panic_hook() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
@@ -218,7 +230,8 @@ pub(super) fn install_panic_hook() {
             }
             let place = info.location().map(|l| format!(" at {}:{}", l.file(), l.line())).unwrap_or_default();
             let words = info.payload_as_str().unwrap_or("with something that is no text");
-            LAST_PANIC.set(Some(format!("panicked{place}: {words}")));
+            let way = backtrace::of_panic();
+            LAST_PANIC.set(Some(format!("panicked{place}: {words}{way}")));
         }));
     });
 }

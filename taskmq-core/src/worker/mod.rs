@@ -5,6 +5,7 @@
 
 mod admin;
 mod args;
+mod backtrace;
 mod dispatch;
 mod execute;
 mod executors;

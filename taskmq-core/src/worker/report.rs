@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, Instant};
 
+use super::backtrace;
 use super::executors::Finished;
 use crate::Context;
 use crate::broker::Outcome;
@@ -188,5 +189,5 @@ fn human(time: Duration) -> String {
 
 /// A handler's error must not be able to forge lines of the log.
 fn one_line(error: &str) -> String {
-    error.replace(['\n', '\r'], " | ")
+    backtrace::without(error).replace(['\n', '\r'], " | ")
 }

@@ -128,9 +128,10 @@ async fn blocking(block: bool) {
     }
 }
 
-/// For ever, and keeps no thread. Negative ones are quick.
+/// For ever, and keeps no thread. Negative ones are quick, the number -13 panics.
 #[task_consumer(topic = "dozing")]
 async fn dozing(number: i64, ctx: &Context) {
+    assert!(number != -13, "in its sleep");
     if number >= 0 {
         journal("begin", number, ctx);
         std::future::pending::<()>().await;

@@ -84,11 +84,11 @@ async fn attempt(shared: Arc<Shared>, assignment: Assignment, slot: Slot, runnin
         (Arc::clone(&shared.setup.states), context.clone(), consumer.timeout);
     let Handler::Async(handler) = consumer.handler else { return };
     let handling = Handling::of(&context);
-    // A task of its own, for the runtime catches the panics of tasks.
-    let mut task = tokio::spawn(handling.within(async move {
+    // A task of its own can be aborted.
+    let mut task = tokio::spawn(handling.within(execute::guarded_task(async move {
         let _run = run;
         handler(&Call { payload: &claimed.payload, context: &handler_context, states: &states }).await
-    }));
+    })));
     let ended = match timeout {
         Some(limit) => tokio::time::timeout(limit, &mut task).await,
         None => Ok((&mut task).await),
@@ -108,11 +108,8 @@ async fn attempt(shared: Arc<Shared>, assignment: Assignment, slot: Slot, runnin
         Ok(Ok(result)) => execute::outcome(consumer, &context, result),
         Ok(Err(join)) => {
             let failure = match join.try_into_panic() {
-                Ok(payload) => {
-                    let words = execute::panic_words(&*payload);
-                    execute::let_go(payload);
-                    execute::panicked(&words)
-                }
+                // What the handler had was dropped, and panicked.
+                Ok(payload) => execute::panicked(payload),
                 Err(_) => Failure::of_kind(FailureKind::Error, "it was cancelled", Verdict::Retry),
             };
             execute::outcome(consumer, &context, Err(failure))
