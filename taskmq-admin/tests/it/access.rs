@@ -1,5 +1,7 @@
 //! Who gets in, and what every answer carries.
 
+use std::time::Instant;
+
 use axum::Router;
 use axum::body::{Body, to_bytes};
 use axum::http::{HeaderMap, Method, Request, StatusCode, header};
@@ -279,14 +281,14 @@ fn a_password_opens_and_cannot_be_tried_for_long() {
     assert!(right.header("set-cookie").contains("; Secure"));
     assert_eq!(door.get("/", &[("cookie", &right.cookie())]).status, StatusCode::OK);
     let from = [("x-forwarded-for", "203.0.113.9")];
-    let statuses: Vec<StatusCode> = (0..7).map(|_| sign_in("wrong", &from).status).collect();
-    assert_eq!(statuses[..5], [StatusCode::UNAUTHORIZED; 5]);
-    assert_eq!(statuses[5..], [StatusCode::TOO_MANY_REQUESTS; 2]);
-    assert_eq!(
-        sign_in("correct+horse", &from).status,
-        StatusCode::TOO_MANY_REQUESTS,
-        "not even the right one"
-    );
+    let began = Instant::now();
+    let wrong = (0..).map(|_| sign_in("wrong", &from).status);
+    let tried = wrong.take_while(|status| *status == StatusCode::UNAUTHORIZED).count();
+    let last = sign_in("correct+horse", &from).status;
+    // A busy machine takes its time for each, and there is one more try in every ten seconds.
+    let further = usize::try_from(began.elapsed().as_secs() / 10).expect("is small");
+    assert!((5..=5 + further).contains(&tried), "{tried} in {:?}", began.elapsed());
+    assert!(last == StatusCode::TOO_MANY_REQUESTS || further > 0, "not even the right one");
     assert_eq!(
         sign_in("correct+horse", &[("x-forwarded-for", "203.0.113.10")]).status,
         StatusCode::SEE_OTHER

@@ -5,7 +5,7 @@ use taskmq_core::broker::NoteEntry;
 use taskmq_core::{BrokerConnection, State};
 use taskmq_tests::databases::TestDatabase;
 
-use crate::site::{Answer, Site, dead, identity, produce, run, seed, worker};
+use crate::site::{Site, dead, identity, produce, run, seed, worker};
 
 each_database! {
     a_message_is_produced_by_a_form,
@@ -243,7 +243,7 @@ fn what_comes_after_the_question_is_left_out(db: TestDatabase) {
     let later = run(&mut conn, &worker, "mail", dead("later"));
     let fields = [("all", "delete"), ("state", "dead"), ("topic", "mail"), ("asked", at), ("confirm", "yes")];
     let begun = site.post("/change", &fields);
-    site.wait(change(&begun), ">Finished<");
+    site.wait(begun.change(), ">Finished<");
     assert_eq!(seeded.dead.iter().filter(|id| site.state(**id).is_some()).count(), 0);
     assert_eq!(site.state(later), Some(State::Dead), "nobody was asked about it");
     assert!(notes(&site)[0].details.contains("before 20"), "{}", notes(&site)[0].details);
@@ -263,17 +263,11 @@ fn what_comes_after_the_question_is_left_out(db: TestDatabase) {
     let fields =
         [("all", "delete"), ("state", "scheduled"), ("topic", "bill"), ("asked", at), ("confirm", "yes")];
     let begun = site.post("/change", &fields);
-    site.wait(change(&begun), ">Finished<");
+    site.wait(begun.change(), ">Finished<");
     assert_eq!(
         [seeded.scheduled, before, later].map(|id| site.state(id)),
         [None, None, Some(State::Scheduled)]
     );
-}
-
-/// Where the change is that has begun.
-fn change(begun: &Answer) -> &str {
-    assert!(begun.location.starts_with("./changes/"), "{} {}", begun.location, begun.body);
-    &begun.location[1..]
 }
 
 /// When the question was asked.
@@ -291,7 +285,7 @@ fn all_with_the_same_error_are_deleted_in_the_background(db: TestDatabase) {
     assert!(asked.body.contains("2 messages"), "{}", asked.body);
     fields.push(("confirm", "yes"));
     let begun = site.post("/change", &fields);
-    let ended = site.wait(change(&begun), ">Finished<");
+    let ended = site.wait(begun.change(), ">Finished<");
     assert!(ended.contains("2 / 2 messages"), "{ended}");
     let left: Vec<_> = seeded.dead.iter().map(|id| site.state(*id)).collect();
     assert_eq!(left, [None, None, Some(State::Dead)]);
@@ -309,7 +303,7 @@ fn a_bulk_change_can_be_stopped(db: TestDatabase) {
     taskmq_core::produce_many(&mut conn, many).expect("produces");
     let site = Site::new(db, |admin| admin);
     let begun = site.post("/change", &[("all", "cancel"), ("state", "ready"), ("confirm", "yes")]);
-    let path = change(&begun);
+    let path = begun.change();
     assert_eq!(site.post(&format!("{path}/stop"), &[]).location, format!("../..{path}"));
     site.wait(path, ">Stopped<");
     let cancelled = notes(&site).first().map_or(0, |note| note.messages);

@@ -29,6 +29,14 @@ pub(crate) struct Answer {
     pub(crate) body: String,
 }
 
+impl Answer {
+    /// Where the change of many messages is that has begun.
+    pub(crate) fn change(&self) -> &str {
+        assert!(self.location.starts_with("./changes/"), "{} {}", self.location, self.body);
+        &self.location[1..]
+    }
+}
+
 impl Site {
     pub(crate) fn new(db: TestDatabase, build: impl FnOnce(Admin) -> Admin) -> Self {
         let admin = build(Admin::new(db.url())).router(Access::host_decides()).expect("an admin");

@@ -1,6 +1,7 @@
 //! Tokens can be tried as little as passwords, and who tries them keeps nobody else out.
 
 use std::sync::{Arc, Mutex};
+use std::time::Instant;
 
 use axum::http::{Method, StatusCode};
 use taskmq_admin::Access;
@@ -154,6 +155,7 @@ impl tracing::Subscriber for Log {
 #[test]
 fn wrong_tries_are_logged_without_the_secret() {
     let log = Log::default();
+    let began = Instant::now();
     // As long as there is one subscriber only, tracing asks the thread that comes by a place first whether to log there:
     // another test's, where nothing listens. Of two it asks both.
     let _second = tracing::Dispatch::new(Log::default());
@@ -169,7 +171,9 @@ fn wrong_tries_are_logged_without_the_secret() {
     });
     let log = log.0.lock().expect("a log").clone();
     let number = |line: &str| log.iter().filter(|logged| *logged == line).count();
-    assert_eq!(number("WARN a wrong token was tried from 203.0.113.1"), 5, "{log:?}");
-    assert_eq!(number("WARN a wrong password was tried from 203.0.113.2"), 5, "{log:?}");
+    // And one more for every ten seconds that a busy machine took.
+    let counted = 5..=5 + usize::try_from(began.elapsed().as_secs() / 10).expect("is small");
+    assert!(counted.contains(&number("WARN a wrong token was tried from 203.0.113.1")), "{log:?}");
+    assert!(counted.contains(&number("WARN a wrong password was tried from 203.0.113.2")), "{log:?}");
     assert!(!log.iter().any(|line| line.contains(WRONG) || line.contains("203.0.113.3")), "{log:?}");
 }
