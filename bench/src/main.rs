@@ -28,7 +28,7 @@ type Result<T = ()> = std::result::Result<T, Box<dyn Error + Send + Sync>>;
 #[derive(Clone, Debug, Parser)]
 #[command(name = "cargo xtask bench")]
 struct Arguments {
-    /// Small sizes, one round, no pauses: about six minutes
+    /// Small sizes, one round, no pauses: about 7 minutes
     #[arg(long, conflicts_with = "full")]
     quick: bool,
     /// Five rounds, the largest backlogs and the longest transactions: hours

@@ -68,12 +68,7 @@ impl Problem {
             Problem::Busy | Problem::Queue(Error::Locked(_) | Error::TooSlow(_) | Error::Connect { .. }) => {
                 true
             }
-            Problem::Queue(Error::Database(error)) => {
-                let words = error.to_string();
-                ["deadlock detected", "Deadlock found", "could not serialize access", "Lock wait timeout"]
-                    .iter()
-                    .any(|conflict| words.contains(conflict))
-            }
+            Problem::Queue(error) => error.is_blocked(),
             Problem::Shared(problem) => problem.passes(),
             _ => false,
         }
@@ -95,6 +90,7 @@ impl Problem {
                 | Error::Delay { .. }
                 | Error::Condition { .. }
                 | Error::Cron { .. }
+                | Error::TimeZone { .. }
                 | Error::Limit { .. }
                 | Error::Unreadable { .. } => StatusCode::UNPROCESSABLE_ENTITY,
                 Error::Message { .. }

@@ -44,7 +44,7 @@ pub(crate) enum Command {
     Cancel(ChangeArgs),
     /// Delete messages, and all that is known of them
     Delete(ChangeArgs),
-    /// List the running workers, or tell one to end
+    /// List the workers, and which of them are not alive any more, or tell one to end
     Workers(WorkersArgs),
     /// List dead letters by topic and error; errors that differ in numbers only are the same
     Dead(DeadArgs),

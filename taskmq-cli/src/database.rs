@@ -1,9 +1,11 @@
 //! A connection to the queue, checked to be one that this program works with.
 
-use diesel::{QueryDsl, RunQueryDsl};
 use taskmq_core::{AnyConnection, BrokerConnection, Error, migration};
 
 use crate::error::Result;
+
+/// Far more workers than a database has connections for.
+pub(crate) const WORKERS: i64 = 100_000;
 
 pub(crate) fn connect(url: Option<&str>) -> Result<AnyConnection> {
     let url = url.ok_or(Error::NoDatabaseUrl)?;
@@ -15,24 +17,9 @@ pub(crate) fn connect(url: Option<&str>) -> Result<AnyConnection> {
     Ok(conn)
 }
 
-diesel::table! {
-    taskmq_workers (id) {
-        id -> BigInt,
-        topics -> Text,
-    }
-}
-
-/// What each running worker consumes.
+/// What each worker that lives consumes.
 pub(crate) fn topics_of_workers(conn: &mut AnyConnection) -> Result<Vec<Vec<String>>> {
-    let query = taskmq_workers::table.select(taskmq_workers::topics);
-    let workers: Vec<String> = match conn {
-        #[cfg(feature = "sqlite")]
-        AnyConnection::Sqlite(conn) => query.load(conn)?,
-        #[cfg(feature = "postgres")]
-        AnyConnection::Postgres(conn) => query.load(conn)?,
-        #[cfg(feature = "mysql")]
-        AnyConnection::Mysql(conn) => query.load(conn)?,
-        _ => Vec::new(),
-    };
-    Ok(workers.iter().map(|topics| topics.split(',').map(str::to_owned).collect()).collect())
+    let workers = conn.broker().workers(WORKERS)?;
+    let alive = workers.iter().filter(|worker| worker.alive);
+    Ok(alive.map(|worker| worker.topics.split(',').map(str::to_owned).collect()).collect())
 }

@@ -187,7 +187,8 @@ pub enum Error {
         /// What is missing, and what to do.
         problem: String,
     },
-    /// A worker without anything to do.
+    /// A worker that cannot do what it was started for: no consumer, a topic that it does not know, an address or a
+    /// thread that cannot be had.
     #[error("{0}")]
     Configuration(String),
     /// A message that is not there, or not in the state that the operation needs.
@@ -244,10 +245,10 @@ pub enum Error {
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
 impl Error {
-    /// A lock that somebody else holds was in the way, for longer than was to be waited for it, or one of those who waited for
-    /// each other had to give way. Nothing has happened.
-    #[cfg(feature = "worker")]
-    pub(crate) fn is_blocked(&self) -> bool {
+    /// On a server, a lock that somebody else holds was in the way for longer than was to be waited for it, or one of those who waited
+    /// for each other had to give way. Nothing has happened, and the same may do a moment later. On SQLite that is
+    /// [`Locked`](Self::Locked).
+    pub fn is_blocked(&self) -> bool {
         let Error::Database(diesel::result::Error::DatabaseError(_, info)) = self else { return false };
         let text = info.message();
         is_conflict(text) || text.contains("due to lock timeout") || text.contains("Lock wait timeout")
@@ -318,7 +319,6 @@ impl From<diesel::result::Error> for Error {
 
 /// Whether this is what a database says to a transaction that it undid because another one stood in its way (a deadlock,
 /// a serialization failure). Nothing of it has happened, and it can be run again.
-#[cfg(any(feature = "mysql", feature = "worker"))]
 pub(crate) fn is_conflict(text: &str) -> bool {
     [
         "Deadlock found",

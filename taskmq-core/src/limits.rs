@@ -13,27 +13,27 @@ pub const MAX_KEY_CHARS: usize = 255;
 pub const MAX_PAYLOAD_BYTES: usize = 7 * 1024 * 1024;
 /// The deepest nesting of a payload's lists and objects: MariaDB takes no more.
 pub const MAX_PAYLOAD_DEPTH: usize = 31;
-/// The longest delay: about 10 years, which every database's time type can hold.
+/// The longest delay: about 10 years. (MariaDB before 11.5 and MySQL refuse what would be due after 2038-01-19.)
 pub const MAX_DELAY: std::time::Duration = std::time::Duration::from_secs(10 * 366 * 24 * 3600);
 /// The largest schema of a consumer that is stored, in bytes of JSON.
 pub const MAX_SCHEMA_BYTES: usize = 64 * 1024;
 /// The most messages of a topic that a limit lets run at once.
 pub const MAX_RUNNING: u32 = 10_000;
-/// The most messages of a topic that a limit lets begin in a period,
+/// The most messages of a topic that a limit lets begin in a period.
 pub const MAX_RATE: u32 = 1_000_000;
-/// and the longest such period: one day.
+/// The longest period of such a limit: one day.
 pub const MAX_RATE_PERIOD: std::time::Duration = std::time::Duration::from_secs(86_400);
-/// The most steps of a workflow,
+/// The most steps of a workflow.
 pub const MAX_STEPS: usize = 1000;
-/// and the most that one step waits for.
+/// The most steps that one step of a workflow waits for.
 pub const MAX_STEPS_BEFORE: usize = 100;
 /// Longer error texts are cut to this many bytes before they are stored.
 pub const MAX_ERROR_BYTES: usize = 8 * 1024;
-/// Of what a handler logs in one attempt the last lines are kept: at most so many,
+/// So many of the last lines that a handler logs in one attempt are kept.
 pub const MAX_LOG_LINES: usize = 200;
-/// of at most so many bytes altogether,
+/// So many bytes at most the lines have that are kept of one attempt.
 pub const MAX_LOG_BYTES: usize = 32 * 1024;
-/// each cut to this many bytes.
+/// A line that a handler logs is cut to this many bytes.
 pub const MAX_LOG_LINE_BYTES: usize = 4 * 1024;
 
 /// Checks a topic: 1 to 100 characters, each an ASCII letter, a digit or one of `_ - . : /`.

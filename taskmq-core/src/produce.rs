@@ -122,7 +122,8 @@ impl<'a> NewMessage<'a> {
         self
     }
 
-    /// Dead-lettered when this many attempts (at least 1) have failed, whatever its consumer says.
+    /// Dead-lettered when this many attempts have failed, whatever its consumer says: at least 1, and at most 32,767, which stands for all that
+    /// are more.
     pub fn max_attempts(mut self, attempts: u16) -> Self {
         self.max_attempts = Some(attempts.max(1));
         self

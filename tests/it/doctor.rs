@@ -1,10 +1,11 @@
 //! `taskmq-cli doctor` on databases in which something is wrong.
 
+use std::fs::File;
 use std::process::{Command, Output};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
-use taskmq_core::broker::ServerFigures;
+use taskmq_core::broker::{Lock, ServerFigures, WorkerIdentity};
 use taskmq_core::{AnyConnection, Backend, BrokerConnection, produce};
 use taskmq_tests::databases::{TestDatabase, try_execute};
 
@@ -16,6 +17,7 @@ each_database! {
     an_index_that_is_gone_is_an_error,
     other_tables_are_an_error,
     messages_that_are_not_run_are_seen,
+    a_dead_worker_runs_nothing,
     each_databases_own_troubles_are_seen,
 }
 
@@ -51,7 +53,7 @@ fn finding(level: &str, name: &str) -> (String, String) {
 fn nothing_is_wrong_with_a_new_queue(db: &TestDatabase) {
     let mut conn = db.connect();
     produce(&mut conn, "mail", &1).expect("produces");
-    enter_worker(db, "mail");
+    let _worker = Alive::enter(db, 5, "mail");
     assert_eq!(findings(db).0, []);
     let out = doctor(db, &[]);
     let said = String::from_utf8_lossy(&out.stdout);
@@ -62,7 +64,7 @@ fn it_finds_payloads_of_no_message(db: &TestDatabase) {
     let mut conn = db.connect();
     let text = "x".repeat(10_000);
     let [kept, deleted] = [(); 2].map(|()| produce(&mut conn, "mail", &text).expect("produces"));
-    enter_worker(db, "mail");
+    let _worker = Alive::enter(db, 5, "mail");
     assert_eq!(findings(db).0, []);
     db.execute(&format!("DELETE FROM taskmq_messages WHERE id = {deleted}"));
     assert_eq!(findings(db).0, [finding("warning", "stray-payloads")]);
@@ -79,10 +81,43 @@ fn figures(db: &TestDatabase) -> ServerFigures {
     db.connect().broker().diagnose().expect("reads").server
 }
 
-fn enter_worker(db: &TestDatabase, topics: &str) {
-    db.execute(&format!(
-        "INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency) VALUES (5, 'h', 1, '0', '{topics}', 1)"
-    ));
+/// The lock of a worker that lives: on SQLite that of its file, on a server that of a session.
+enum Alive {
+    File(File),
+    Session(AnyConnection),
+}
+
+impl Alive {
+    fn enter(db: &TestDatabase, id: i64, topics: &str) -> Self {
+        let mut session = db.connect();
+        let (host, topics) = ("h".to_owned(), topics.to_owned());
+        let worker = WorkerIdentity { id, host, pid: 1, topics, concurrency: 1 };
+        session.broker().register(&worker).expect("registers");
+        if db.backend() == Backend::Sqlite {
+            let file = File::create(format!("{}-taskmq-{id:016x}.lock", db.url())).expect("a file");
+            file.lock().expect("locks");
+            return Self::File(file);
+        }
+        assert_eq!(session.broker().lock(id).expect("locks"), Lock::Held);
+        Self::Session(session)
+    }
+
+    /// It dies, and its last beat was long ago.
+    fn end(self, db: &TestDatabase) {
+        match self {
+            Self::File(file) => file.unlock().expect("unlocks"),
+            Self::Session(session) => drop(session),
+        }
+        db.execute(&format!("UPDATE taskmq_workers SET beat_at = {}", an_hour_ago(db)));
+    }
+}
+
+fn an_hour_ago(db: &TestDatabase) -> &'static str {
+    match db.backend() {
+        Backend::Sqlite => "strftime('%Y-%m-%d %H:%M:%f', 'now', '-1 hour')",
+        Backend::Postgres => "now() - interval '1 hour'",
+        Backend::Mysql => "now(6) - INTERVAL 1 HOUR",
+    }
 }
 
 fn an_index_that_is_gone_is_an_error(db: &TestDatabase) {
@@ -109,16 +144,12 @@ fn messages_that_are_not_run_are_seen(db: &TestDatabase) {
         produce(&mut conn, topic, &1).expect("produces");
     }
     conn.broker().pause("paused", "test").expect("pauses");
-    enter_worker(db, "paused,stuck");
+    let _worker = Alive::enter(db, 5, "paused,stuck");
     let expected = |more: &[(&str, &str)]| -> Vec<(String, String)> {
         more.iter().map(|(level, name)| finding(level, name)).collect()
     };
     assert_eq!(findings(db).0, expected(&[("warning", "no-worker"), ("remark", "paused")]));
-    let earlier = match db.backend() {
-        Backend::Sqlite => "strftime('%Y-%m-%d %H:%M:%f', 'now', '-1 hour')",
-        Backend::Postgres => "now() - interval '1 hour'",
-        Backend::Mysql => "now(6) - INTERVAL 1 HOUR",
-    };
+    let earlier = an_hour_ago(db);
     db.execute(&format!("UPDATE taskmq_messages SET run_at = {earlier}"));
     let (found, code) = findings(db);
     assert_eq!(
@@ -146,6 +177,26 @@ fn messages_that_are_not_run_are_seen(db: &TestDatabase) {
          SELECT id + 1000, topic, 'dead', 0, run_at, created_at, 0, 1, 0, payload, 'no' FROM taskmq_messages",
     );
     assert!(findings(db).0.contains(&finding("warning", "dead-letters")));
+}
+
+fn a_dead_worker_runs_nothing(db: &TestDatabase) {
+    let mut conn = db.connect();
+    for n in [1, 2] {
+        produce(&mut conn, "mail", &n).expect("produces");
+    }
+    db.execute("UPDATE taskmq_messages SET worker_id = 5 WHERE id = 1");
+    db.execute(&format!("UPDATE taskmq_messages SET run_at = {}", an_hour_ago(db)));
+    let worker = Alive::enter(db, 5, "mail");
+    assert_eq!(findings(db), (vec![finding("warning", "backlog")], Some(0)));
+    worker.end(db);
+    let silent = finding("warning", "worker-silent");
+    assert_eq!(findings(db), (vec![finding("warning", "no-worker"), silent.clone()], Some(0)));
+    let out = doctor(db, &[]);
+    let said = String::from_utf8_lossy(&out.stdout);
+    assert!(said.contains("worker h:1 is not alive, and holds 1 message\n"), "{said}");
+    // Another one consumes, and runs nothing of what the dead one holds.
+    let _other = Alive::enter(db, 6, "mail");
+    assert_eq!(findings(db), (vec![finding("error", "stuck"), silent], Some(1)));
 }
 
 fn each_databases_own_troubles_are_seen(db: &TestDatabase) {

@@ -4,7 +4,7 @@ use std::io::{Read, Write};
 use std::process::{Command, Output, Stdio};
 use std::time::Duration;
 
-use taskmq_core::{Backend, BrokerConnection, NewMessage, produce};
+use taskmq_core::{Backend, BrokerConnection, NewMessage, Workflow, produce};
 use taskmq_tests::databases::{TestDatabase, try_execute};
 
 use crate::hosts::host::taskmq_cli;
@@ -57,14 +57,18 @@ fn fill(db: &TestDatabase) -> usize {
         format!("INSERT INTO taskmq_logs (message_id, attempt, logged_at, level, line) VALUES (900, 1, {now}, 'info', {any})"),
         format!("INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency) VALUES (5, {any}, 1, {ascii}, {any}, 1)"),
         format!("INSERT INTO taskmq_paused (topic, actor) VALUES ({ascii}, {any})"),
+        format!("INSERT INTO taskmq_limits (topic, running, actor) VALUES ('t', 2, {any})"),
         format!("INSERT INTO taskmq_schedules (name, cron, time_zone, topic, payload) VALUES ({ascii}, {ascii}, 'UTC', 't', '1')"),
         format!("INSERT INTO taskmq_schedules (name, cron, topic, unique_key, payload) VALUES ('odd', '@daily', {ascii}, {any}, {json})"),
         format!("INSERT INTO taskmq_audit (actor, action, topic, details, messages) VALUES ({any}, 'x', {ascii}, {any}, 1)"),
     ];
-    statements.iter().filter(|sql| try_execute(&mut conn, sql).is_err()).count()
+    let refused = statements.iter().filter(|sql| try_execute(&mut conn, sql).is_err()).count();
+    let workflow = Workflow::new(ANY).step(ANY, NewMessage::new("t", &1), &[]);
+    workflow.produce(&mut conn).expect("produces");
+    refused
 }
 
-const COMMANDS: [&[&str]; 16] = [
+const COMMANDS: [&[&str]; 19] = [
     &["topics"],
     &["messages"],
     &["messages", "--state", "dead"],
@@ -77,6 +81,9 @@ const COMMANDS: [&[&str]; 16] = [
     &["dead"],
     &["workers"],
     &["schedules"],
+    &["limits"],
+    &["workflows"],
+    &["workflows", "show", "1"],
     &["doctor"],
     &["produce", "t", "1"],
     &["retry", "900"],
@@ -128,7 +135,7 @@ fn no_command_lets_a_text_through(db: &TestDatabase) {
             assert!(json.is_array(), "{args:?}");
         }
     }
-    assert!(seen >= 6, "{seen} commands showed one");
+    assert!(seen >= 9, "{seen} commands showed one");
     let json =
         Command::new(taskmq_cli()).args(["show", "1", "--json"]).env("DATABASE_URL", db.url()).output();
     let json: serde_json::Value = serde_json::from_slice(&json.expect("runs").stdout).expect("JSON");

@@ -57,16 +57,19 @@ pub(crate) fn run(action: &Action, args: &ChangeArgs, url: Option<&str>) -> Resu
     if asks {
         confirm(&format!("{} {}", action.as_str(), messages(total)), args.yes)?;
     }
-    let (changed, end) = match (&selection, &ids[..]) {
+    // However it ends, what was changed until then is told.
+    let mut changed = Changed::default();
+    let end = match (&selection, &ids[..]) {
         (None, [id]) => {
             let note = Note { message_id: Some(*id), ..note(action, args, "") };
-            (conn.broker().change(action, &ids, Noted::New(&note))?, Ok(()))
+            changed = conn.broker().change(action, &ids, Noted::New(&note))?;
+            Ok(())
         }
-        (None, ids) => change_named(&mut conn, action, args, ids)?,
-        (Some(_), _) if total == 0 => (Changed::default(), Ok(())),
-        (Some(selection), _) => change_all(&mut conn, action, args, selection, total)?,
+        (None, ids) => change_named(&mut conn, action, args, ids, &mut changed),
+        (Some(_), _) if total == 0 => Ok(()),
+        (Some(selection), _) => change_all(&mut conn, action, args, selection, total, &mut changed),
     };
-    let told = tell(action, args, &changed);
+    let told = tell(action, args, &changed, end.is_ok());
     end.and(told)
 }
 
@@ -76,17 +79,17 @@ fn change_named(
     action: &Action,
     args: &ChangeArgs,
     ids: &[MessageId],
-) -> Result<(Changed, Result<()>)> {
+    all: &mut Changed,
+) -> Result<()> {
     let note = note(action, args, "");
     let progress = Progress::of(ids.len());
-    let mut all = Changed::default();
     for page in ids.chunks(PAGE) {
-        add(&mut all, conn.broker().change(action, page, Noted::New(&note))?);
+        add(all, conn.broker().change(action, page, Noted::New(&note))?);
         if progress.after(page.len()).is_break() {
             break;
         }
     }
-    Ok((all, progress.end()))
+    progress.end()
 }
 
 fn change_all(
@@ -95,16 +98,16 @@ fn change_all(
     args: &ChangeArgs,
     selection: &Selection,
     total: usize,
-) -> Result<(Changed, Result<()>)> {
+    all: &mut Changed,
+) -> Result<()> {
     let note = conn.broker().note(&note(action, args, &selection.to_string()))?;
     let progress = Progress::of(total);
-    let mut all = Changed::default();
     Change::of(selection, *action, note).all(conn, |changed| {
         let looked_at = changed.changed.len() + changed.refused.len();
-        add(&mut all, changed);
+        add(all, changed);
         progress.after(looked_at)
     })?;
-    Ok((all, progress.end()))
+    progress.end()
 }
 
 fn add(all: &mut Changed, changed: Changed) {
@@ -138,7 +141,7 @@ pub(crate) fn confirm(question: &str, yes: bool) -> Result<()> {
     }
 }
 
-fn tell(action: &Action, args: &ChangeArgs, changed: &Changed) -> Result<()> {
+fn tell(action: &Action, args: &ChangeArgs, changed: &Changed, is_through: bool) -> Result<()> {
     if args.json {
         let refused = |(id, why): &(i64, taskmq_core::broker::Refusal)| serde_json::json!({ "id": id, "reason": why.to_string() });
         output::json(&[serde_json::json!({
@@ -147,7 +150,7 @@ fn tell(action: &Action, args: &ChangeArgs, changed: &Changed) -> Result<()> {
         })]);
     } else if !changed.changed.is_empty() {
         say!("{} {}", past(action, args.state), messages(changed.changed.len()));
-    } else if changed.refused.is_empty() {
+    } else if changed.refused.is_empty() && is_through {
         say!("there are no such messages");
     }
     if changed.refused.is_empty() {

@@ -1,5 +1,5 @@
 use taskmq_core::broker::{Action, Note, Selection};
-use taskmq_core::{BrokerConnection, State};
+use taskmq_core::{AnyConnection, BrokerConnection, State};
 
 use super::ACTOR;
 use super::change::{confirm, messages};
@@ -39,32 +39,21 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
         }
         return Ok(());
     }
+    // However it ends, what was deleted until then is told.
     let (mut deleted, mut end) = (0, Ok(()));
     if total > 0 {
         confirm(&format!("delete {}", messages(total)), args.yes)?;
         let names = states.iter().map(State::to_string).collect::<Vec<_>>().join(", ");
         let details = format!("all {names} that finished before {}", before.unwrap_or(now).to_rfc3339());
-        let topic = args.topic.as_deref();
-        let action = Action::Delete;
-        let note = conn.broker().note(&Note {
+        let note = Note {
             actor: &ACTOR,
-            action: action.as_str(),
-            topic,
+            action: Action::Delete.as_str(),
+            topic: args.topic.as_deref(),
             message_id: None,
             details: &details,
             messages: 0,
-        })?;
-        let progress = Progress::of(total);
-        for selection in &selections {
-            let all = Change::of(selection, action, note).all(&mut conn, |changed| {
-                deleted += changed.changed.len();
-                progress.after(changed.changed.len() + changed.refused.len())
-            })?;
-            if !all {
-                break;
-            }
-        }
-        end = progress.end();
+        };
+        end = delete(&mut conn, &selections, &note, total, &mut deleted);
     }
     if args.json {
         output::json(&[serde_json::json!({ "deleted": deleted })]);
@@ -74,4 +63,25 @@ pub(crate) fn run(args: &PurgeArgs, url: Option<&str>) -> Result<()> {
         say!("deleted {}", messages(deleted));
     }
     end
+}
+
+fn delete(
+    conn: &mut AnyConnection,
+    selections: &[Selection],
+    note: &Note<'_>,
+    total: usize,
+    deleted: &mut usize,
+) -> Result<()> {
+    let note = conn.broker().note(note)?;
+    let progress = Progress::of(total);
+    for selection in selections {
+        let all = Change::of(selection, Action::Delete, note).all(conn, |changed| {
+            *deleted += changed.changed.len();
+            progress.after(changed.changed.len() + changed.refused.len())
+        })?;
+        if !all {
+            break;
+        }
+    }
+    progress.end()
 }

@@ -5,11 +5,12 @@ use taskmq_core::{AnyConnection, BrokerConnection};
 
 use super::ACTOR;
 use crate::cli::{WorkerCommand, WorkersArgs};
+use crate::database::WORKERS;
 use crate::error::{Error, Result};
 use crate::{database, output};
 
-/// Far more than a database has connections for.
-const MOST: i64 = 100_000;
+/// So many messages are counted.
+const HELD: i64 = 100_000;
 
 pub(crate) fn run(args: &WorkersArgs, url: Option<&str>) -> Result<()> {
     let mut conn = database::connect(url)?;
@@ -20,11 +21,14 @@ pub(crate) fn run(args: &WorkersArgs, url: Option<&str>) -> Result<()> {
 }
 
 fn drain(args: &WorkersArgs, conn: &mut AnyConnection, name: &str) -> Result<()> {
-    let mut worker = find(conn.broker().workers(MOST)?, name)?;
+    let mut worker = find(conn.broker().workers(WORKERS)?, name)?;
     let told = conn.broker().drain(worker.id, &ACTOR)?;
     worker.draining = true;
+    if !worker.alive {
+        eprintln!("note: it is not alive; what it held is given back when another worker looks");
+    }
     if args.json {
-        let held = conn.broker().held(MOST)?;
+        let held = conn.broker().held(HELD)?;
         let holds = held.iter().filter(|message| message.worker_id == Some(worker.id)).count();
         output::json(&[row(&worker, holds)]);
         return Ok(());
@@ -56,14 +60,22 @@ fn row(w: &WorkerEntry, holds: usize) -> serde_json::Value {
         "id": format!("{:016x}", w.id), "host": w.host, "pid": w.pid, "version": w.version,
         "topics": w.topics.split(',').collect::<Vec<_>>(), "concurrency": w.concurrency,
         "started_at": w.started_at, "beat_at": w.beat_at, "holds": holds, "alone_with": w.alone_with,
-        "draining": w.draining,
+        "draining": w.draining, "alive": w.alive, "memory_bytes": w.memory_bytes,
     })
 }
 
+fn state(worker: &WorkerEntry) -> &'static str {
+    match (worker.alive, worker.draining) {
+        (false, _) => "not alive",
+        (true, true) => "draining",
+        (true, false) => "alive",
+    }
+}
+
 fn list(args: &WorkersArgs, conn: &mut AnyConnection) -> Result<()> {
-    let workers = conn.broker().workers(MOST)?;
+    let workers = conn.broker().workers(WORKERS)?;
     let mut running: HashMap<i64, usize> = HashMap::new();
-    for held in conn.broker().held(MOST)? {
+    for held in conn.broker().held(HELD)? {
         if let Some(worker) = held.worker_id {
             *running.entry(worker).or_default() += 1;
         }
@@ -73,10 +85,17 @@ fn list(args: &WorkersArgs, conn: &mut AnyConnection) -> Result<()> {
         output::json(&workers.iter().map(|worker| row(worker, holds(worker.id))).collect::<Vec<_>>());
         return Ok(());
     }
-    if workers.is_empty() {
-        say!("no worker is running: cargo run --bin worker");
-        return Ok(());
+    if !workers.is_empty() {
+        table(&workers, holds);
     }
+    if !workers.iter().any(|worker| worker.alive) {
+        let above = if workers.is_empty() { "" } else { "\n" };
+        say!("{above}no worker is running: cargo run --bin worker");
+    }
+    Ok(())
+}
+
+fn table(workers: &[WorkerEntry], holds: impl Fn(i64) -> usize) {
     let rows: Vec<Vec<String>> = workers
         .iter()
         .map(|w| {
@@ -87,15 +106,15 @@ fn list(args: &WorkersArgs, conn: &mut AnyConnection) -> Result<()> {
                 output::cell(&w.version),
                 w.started_at.format("%F %T").to_string(),
                 w.concurrency.to_string(),
-                if w.draining { format!("{}, draining", holds(w.id)) } else { holds(w.id).to_string() },
+                holds(w.id).to_string(),
+                state(w).to_owned(),
                 output::cell(&w.topics.replace(',', ", ")),
             ]
         })
         .collect();
     output::table(
-        &["ID", "HOST", "PID", "VERSION", "SINCE (UTC)", "CONCURRENCY", "HOLDS", "TOPICS"],
+        &["ID", "HOST", "PID", "VERSION", "SINCE (UTC)", "CONCURRENCY", "HOLDS", "STATE", "TOPICS"],
         &rows,
-        7,
+        8,
     );
-    Ok(())
 }

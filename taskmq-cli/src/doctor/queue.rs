@@ -5,17 +5,16 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::HumanDuration;
 use taskmq_core::broker::{HeldMessage, LimitedTopic, Place, Span, WorkerEntry};
-use taskmq_core::{AnyConnection, Backend, BrokerConnection, State};
+use taskmq_core::{AnyConnection, BrokerConnection, State};
 
 use super::{Finding, Level};
+use crate::commands::change::messages;
 use crate::error::Result;
 
 /// Lanes and workers are looked at up to this many.
 const MOST: usize = 10_000;
 /// Messages that are due for so long are not only waiting for their turn.
 const STUCK: TimeDelta = TimeDelta::minutes(2);
-/// A worker moves its counter at least every forty seconds, or with each look where there are no locks.
-const STILL: TimeDelta = TimeDelta::seconds(100);
 /// Dead letters of this time are new.
 const LATELY: TimeDelta = TimeDelta::hours(1);
 /// At most so many of them are counted.
@@ -29,7 +28,6 @@ struct Waiting {
 }
 
 pub(super) fn examine(conn: &mut AnyConnection) -> Result<Vec<Finding>> {
-    let backend = conn.backend();
     let broker = conn.broker();
     let now = broker.now()?;
     let workers = broker.workers(i64::try_from(MOST).unwrap_or(i64::MAX))?;
@@ -45,7 +43,7 @@ pub(super) fn examine(conn: &mut AnyConnection) -> Result<Vec<Finding>> {
     }
     let mut findings = Vec::new();
     findings.extend(judge_topics(&topics, &workers, &held, &paused, &limits, now));
-    findings.extend(judge_workers(backend, &workers, &held, now));
+    findings.extend(judge_workers(&workers, &held));
     let mut span = Span::everything(COUNTED);
     span.from = Place::before(now - LATELY);
     findings.extend(judge_dead(broker.finished(State::Dead, &span)?.len()));
@@ -61,8 +59,11 @@ fn judge_topics(
     now: DateTime<Utc>,
 ) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let alive: Vec<&WorkerEntry> = workers.iter().filter(|worker| worker.alive).collect();
+    // What a dead worker holds nobody runs.
+    let running: HashSet<i64> = alive.iter().map(|worker| worker.id).collect();
     for (topic, waiting) in topics {
-        let consumers = workers.iter().filter(|w| w.topics.split(',').any(|t| t == topic)).count();
+        let consumers = alive.iter().filter(|w| w.topics.split(',').any(|t| t == topic)).count();
         let due = waiting.due_since.map(|since| now - since);
         if paused.contains(topic) {
             findings.push(Finding::new(
@@ -92,7 +93,9 @@ fn judge_topics(
                 ));
                 continue;
             }
-            let runs = held.iter().any(|held| held.topic == *topic && held.worker_id.is_some());
+            let runs = held
+                .iter()
+                .any(|held| held.topic == *topic && held.worker_id.is_some_and(|id| running.contains(&id)));
             findings.push(if runs {
                 Finding::new(
                     Level::Warning,
@@ -125,13 +128,9 @@ fn judge_topics(
     findings
 }
 
-fn judge_workers(
-    backend: Backend,
-    workers: &[WorkerEntry],
-    held: &[HeldMessage],
-    now: DateTime<Utc>,
-) -> Vec<Finding> {
+fn judge_workers(workers: &[WorkerEntry], held: &[HeldMessage]) -> Vec<Finding> {
     let mut findings = Vec::new();
+    let any_lives = workers.iter().any(|worker| worker.alive);
     let known: HashSet<i64> = workers.iter().map(|worker| worker.id).collect();
     let strays = held.iter().filter(|held| held.worker_id.is_some_and(|id| !known.contains(&id))).count();
     if strays > 0 {
@@ -140,22 +139,25 @@ fn judge_workers(
             "held-by-nobody",
             format!("{strays} messages are leased to workers that are not entered any more"),
             "they do not run until another worker has given them back",
-            if workers.is_empty() {
-                "start a worker: it gives them back within seconds"
-            } else {
+            if any_lives {
                 "wait some seconds and look again; if they stay, start the workers anew"
+            } else {
+                "start a worker: it gives them back within seconds"
             },
         ));
     }
-    // On SQLite the file locks tell, and counters stand still.
-    for worker in workers.iter().filter(|w| backend != Backend::Sqlite && now - w.beat_at > STILL) {
-        let still = HumanDuration((now - worker.beat_at).to_std().unwrap_or_default());
+    for worker in workers.iter().filter(|worker| !worker.alive) {
+        let holds = held.iter().filter(|held| held.worker_id == Some(worker.id)).count();
         findings.push(Finding::new(
             Level::Warning,
             "worker-silent",
-            format!("worker {}:{} has given no sign of life for {still}", worker.host, worker.pid),
-            "it is stopped or cut off, and nobody is there to take over what it holds",
-            "see what has become of its process; any other worker takes over from it within seconds",
+            format!("worker {} is not alive, and holds {}", worker.label(), messages(holds)),
+            "it was killed, stopped or cut off; what it holds waits until another worker gives it back",
+            if any_lives {
+                "see what has become of its process; any other worker takes over from it within seconds"
+            } else {
+                "start a worker: it takes over within seconds; and see what has become of that process"
+            },
         ));
     }
     findings

@@ -233,7 +233,7 @@ fn judge_postgres(postgres: &PostgresFigures) -> Vec<Finding> {
             Level::Remark,
             "wake-trigger",
             "the trigger taskmq_wake is off or not there".to_owned(),
-            "idle workers find new messages by their look once a second, and not at once",
+            "idle workers find new messages by their look every 1.3 s, and not at once",
             "ALTER TABLE taskmq_messages ENABLE TRIGGER taskmq_wake, unless it is meant so",
         ));
     }

@@ -84,6 +84,10 @@ impl App {
         let Some(at) = self.selected(Pane::Workers) else { return };
         let worker = &self.figures.workers[at].entry;
         let label = output::cell(&worker.label());
+        if !worker.alive {
+            self.message = format!("{label} is dead: another worker gives back what it held");
+            return;
+        }
         let text = format!("drain {label}? It takes no more messages, finishes what runs, and ends.");
         self.question = Some(Question { text, deed: Deed::Drain(worker.id, label) });
     }

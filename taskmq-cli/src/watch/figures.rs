@@ -13,8 +13,10 @@ use super::pace::{Lately, Pace};
 
 /// Counting stops here, so that a second's look costs the same however many there are.
 pub(super) const COUNTED: i64 = 10_000;
-/// Topics times priorities.
-const LANES: usize = 1000;
+/// Topics times priorities, as many as the web page reads.
+pub(super) const LANES: usize = 20_000;
+/// So many are counted by one statement, so that none takes long.
+const AT_ONCE: usize = 1000;
 const WORKERS: i64 = 1000;
 const DEAD_SHOWN: i64 = 200;
 
@@ -56,6 +58,9 @@ pub(super) struct Worker {
 pub(super) struct Figures {
     pub(super) now: DateTime<Utc>,
     pub(super) topics: Vec<Topic>,
+    /// There are more lanes than were counted.
+    pub(super) more_lanes: bool,
+    /// Those that are entered, dead ones among them.
     pub(super) workers: Vec<Worker>,
     pub(super) dead: Vec<FinishedMessage>,
     /// Those that are not finished.
@@ -63,6 +68,14 @@ pub(super) struct Figures {
     /// Of all topics, a second.
     pub(super) produced: f64,
     pub(super) finished: f64,
+}
+
+impl Figures {
+    /// How many workers live, and how many do not.
+    pub(super) fn alive_and_dead(&self) -> (usize, usize) {
+        let alive = self.workers.iter().filter(|worker| worker.entry.alive).count();
+        (alive, self.workers.len() - alive)
+    }
 }
 
 /// What came in and what finished.
@@ -76,9 +89,14 @@ pub(super) fn read(conn: &mut AnyConnection, charts: &mut Charts) -> Result<Figu
     let broker = conn.broker();
     let now = broker.now()?;
     let mut topics: BTreeMap<String, Topic> = BTreeMap::new();
-    let lanes = broker.lanes(LANES)?;
+    let mut lanes = broker.lanes(LANES + 1)?;
+    let more_lanes = lanes.len() > LANES;
+    lanes.truncate(LANES);
     let at_most = LaneCount::bound(lanes.len());
-    let counts = broker.count_lanes(&lanes, at_most)?;
+    let mut counts = Vec::with_capacity(lanes.len());
+    for some in lanes.chunks(AT_ONCE) {
+        counts.extend(broker.count_lanes(some, at_most)?);
+    }
     for (lane, count) in lanes.into_iter().zip(counts) {
         let topic = topics.entry(lane.topic).or_default();
         topic.ready += count.due;
@@ -118,7 +136,7 @@ pub(super) fn read(conn: &mut AnyConnection, charts: &mut Charts) -> Result<Figu
         topic.limited = Some(limited);
     }
     let workers = broker.workers(WORKERS)?;
-    for worker in &workers {
+    for worker in workers.iter().filter(|worker| worker.alive) {
         for topic in worker.topics.split(',') {
             topics.entry(topic.to_owned()).or_default().workers += 1;
         }
@@ -140,6 +158,7 @@ pub(super) fn read(conn: &mut AnyConnection, charts: &mut Charts) -> Result<Figu
         dead,
         workflows: broker.running_workflows(COUNTED)?,
         topics,
+        more_lanes,
         workers: workers
             .into_iter()
             .map(|entry| Worker { holds: holds.remove(&entry.id).unwrap_or_default(), entry })

@@ -22,7 +22,7 @@ const QUEUE: &str = "INSERT INTO taskmq_messages (topic, payload) VALUES ('mail'
     SELECT id + 100, topic, 'dead', 0, run_at, created_at, 0, 3, 0, payload, 'broken' || char(27) || '[2J' FROM taskmq_messages";
 
 struct Watched {
-    _folder: tempfile::TempDir,
+    folder: tempfile::TempDir,
     conn: AnyConnection,
     app: App,
 }
@@ -37,7 +37,7 @@ impl Watched {
         let mut conn = AnyConnection::establish(&url).expect("connects");
         let mut app = App::new("SQLite".to_owned());
         app.look(&mut conn).expect("looks");
-        Self { _folder: folder, conn, app }
+        Self { folder, conn, app }
     }
 
     fn press(&mut self, keys: &str) {
@@ -160,6 +160,46 @@ fn topics_in_which_something_is_come_first_and_what_was_not_counted_is_told() {
     let first = screen.iter().find(|line| line.contains("some0 ")).expect("is shown");
     assert!(first.contains(" 50+ "), "{first}");
     assert_eq!(watched.app.figures.topics.last().map(|topic| &*topic.name), Some("aside"));
+}
+
+#[test]
+fn all_lanes_are_counted_and_that_there_are_more_is_told() {
+    const NUMBERS: &str = "WITH RECURSIVE n (n) AS (SELECT 1 UNION ALL SELECT n + 1 FROM n WHERE n < 20000)";
+    let mut watched = Watched::new();
+    watched.execute(&format!(
+        "{NUMBERS} INSERT INTO taskmq_messages (topic, payload) SELECT 'some' || n, '1' FROM n WHERE n <= 1500"
+    ));
+    assert!(watched.shows("topics 1502 "), "{:#?}", watched.screen(80, 24));
+    assert_eq!(watched.app.figures.topics.iter().map(|topic| topic.ready).sum::<i64>(), 1503);
+    watched.execute(&format!(
+        "{NUMBERS} INSERT INTO taskmq_messages (topic, priority, payload) SELECT 'wide', n, '1' FROM n WHERE n <= 18498"
+    ));
+    assert!(!watched.shows("lanes only"), "these are 20,000");
+    NewMessage::new("zebra", &1).produce(&mut watched.conn).expect("produces");
+    watched.app.look(&mut watched.conn).expect("looks");
+    assert!(
+        watched.shows("topics 1504 (what waits is counted in 20000 lanes only)"),
+        "{:#?}",
+        watched.screen(80, 24)
+    );
+}
+
+#[test]
+fn a_dead_worker_consumes_nothing() {
+    let mut watched = Watched::new();
+    assert!(watched.shows(" 1 worker ") && !watched.shows("1 dead"));
+    // Nobody holds its lock.
+    let lock = watched.folder.path().join("app.db-taskmq-0000000000000005.lock");
+    std::fs::write(lock, "").expect("a file");
+    watched.app.look(&mut watched.conn).expect("looks");
+    for words in ["no worker, 1 dead", "workers 0, 1 dead", "1/8 dead"] {
+        assert!(watched.shows(words), "{words}: {:#?}", watched.screen(80, 24));
+    }
+    assert!(watched.app.figures.topics.iter().all(|topic| topic.workers == 0));
+    watched.press("\tx");
+    assert!(watched.app.question.is_none() && watched.shows("box:77 is dead"));
+    watched.press("\n");
+    assert!(watched.shows("1 of 8, until another worker gives it back"), "{:#?}", watched.screen(80, 24));
 }
 
 #[test]

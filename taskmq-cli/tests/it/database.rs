@@ -1,6 +1,6 @@
 //! The commands that need a database, on SQLite.
 
-use std::fs;
+use std::fs::{self, File};
 use std::process::Command;
 use std::time::{Duration, Instant};
 
@@ -21,6 +21,17 @@ pub(crate) fn migrated() -> Host {
 pub(crate) fn execute(host: &Host, sql: &str) {
     let mut conn = SqliteConnection::establish(&host.path("app.db").display().to_string()).expect("connects");
     conn.batch_execute(sql).expect("is executed");
+}
+
+/// Enters a worker, which lives as long as its file is locked.
+fn enter_worker(host: &Host) -> File {
+    execute(
+        host,
+        "INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency, memory_bytes) VALUES (5, 'h', 7, '0', 'mail,typo', 1, 4096)",
+    );
+    let file = File::create(host.path("app.db-taskmq-0000000000000005.lock")).expect("a file");
+    file.lock().expect("locks");
+    file
 }
 
 #[test]
@@ -117,10 +128,7 @@ fn a_topic_that_no_worker_consumes_is_seen() {
     host.run(&["produce", "tpyo", "1"]);
     let said = String::from_utf8(host.run(&["topics"]).stdout).expect("text");
     assert!(said.contains("no worker is running"), "{said}");
-    execute(
-        &host,
-        "INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency) VALUES (5, 'h', 1, '0', 'mail,typo', 1)",
-    );
+    let worker = enter_worker(&host);
     let said = String::from_utf8(host.run(&["topics"]).stdout).expect("text");
     assert!(said.contains("no running worker consumes tpyo"), "{said}");
     let warned = |topic| String::from_utf8(host.run(&["produce", topic, "1"]).stderr).expect("text");
@@ -128,6 +136,13 @@ fn a_topic_that_no_worker_consumes_is_seen() {
     assert_eq!(warned("mail"), "");
     let topics = host.json(&["topics", "--json"]);
     assert_eq!((&topics[0]["workers"], &topics[1]["workers"]), (&1.into(), &0.into()), "{topics}");
+    // Dead, it consumes nothing.
+    worker.unlock().expect("unlocks");
+    let said = String::from_utf8(host.run(&["topics"]).stdout).expect("text");
+    assert!(said.contains("no worker is running"), "{said}");
+    assert_eq!(warned("tpyo"), "");
+    let topics = host.json(&["topics", "--json"]);
+    assert_eq!((&topics[0]["workers"], &topics[1]["workers"]), (&0.into(), &0.into()), "{topics}");
 }
 
 #[test]
@@ -250,15 +265,20 @@ fn a_change_of_many_says_how_far_it_was_when_it_is_interrupted() {
 fn workers_are_listed() {
     let host = migrated();
     assert!(String::from_utf8_lossy(&host.run(&["workers"]).stdout).contains("no worker is running"));
-    execute(
-        &host,
-        "INSERT INTO taskmq_workers (id, host, pid, version, topics, concurrency) VALUES (5, 'h', 7, '0', 'mail,typo', 1);
-         INSERT INTO taskmq_messages (topic, payload, worker_id) VALUES ('mail', '1', 5)",
-    );
+    let worker = enter_worker(&host);
+    execute(&host, "INSERT INTO taskmq_messages (topic, payload, worker_id) VALUES ('mail', '1', 5)");
     let workers = host.json(&["workers", "--json"]);
     assert_eq!((&workers[0]["pid"], &workers[0]["holds"]), (&7.into(), &1.into()), "{workers}");
-    let text = String::from_utf8(host.run(&["workers"]).stdout).expect("text");
-    assert!(text.contains("HOST") && text.contains("mail, typo"), "{text}");
+    assert_eq!((&workers[0]["alive"], &workers[0]["memory_bytes"]), (&true.into(), &4096.into()));
+    let listed = || String::from_utf8(host.run(&["workers"]).stdout).expect("text");
+    let text = listed();
+    assert!(text.contains("HOST") && text.contains("1      alive  mail, typo"), "{text}");
+    worker.unlock().expect("unlocks");
+    assert_eq!(host.json(&["workers", "--json"])[0]["alive"], false);
+    let text = listed();
+    assert!(text.contains("1      not alive  mail, typo") && text.contains("no worker is running"), "{text}");
+    let told = host.run(&["workers", "drain", "h:7"]);
+    assert!(told.status.success() && String::from_utf8_lossy(&told.stderr).contains("it is not alive"));
 }
 
 #[test]

@@ -219,6 +219,35 @@ fn messages_that_are_named_are_asked_about_and_changed_page_by_page() {
 }
 
 #[test]
+fn a_change_of_many_that_fails_says_what_it_did_before() {
+    let ids: Vec<String> = (1..=1200).map(|id| id.to_string()).collect();
+    let named: Vec<&str> = std::iter::once("delete").chain(ids.iter().map(|id| &**id)).collect();
+    for command in [&named[..], &["delete", "--state", "dead"], &["purge", "--state", "dead"]] {
+        let host = migrated();
+        dead(&host);
+        // One of the second page.
+        execute(
+            &host,
+            "CREATE TRIGGER no BEFORE DELETE ON taskmq_archive WHEN old.id = 600 BEGIN SELECT RAISE(ABORT, 'no more'); END",
+        );
+        let run = |more: &[&str]| {
+            let out = host.run(&[command, &["--yes"], more].concat());
+            let error = String::from_utf8_lossy(&out.stderr).into_owned();
+            assert!(out.status.code() == Some(1) && error.contains("no more"), "{command:?}: {error}");
+            String::from_utf8(out.stdout).expect("text")
+        };
+        assert_eq!(run(&[]), "deleted 500 messages\n", "{command:?}");
+        let left = host.json(&["purge", "--state", "dead", "--dry-run", "--json"]);
+        assert_eq!(left[0]["messages"], 700, "{command:?}");
+        // What was done is told to a program, too, even if it is nothing.
+        let json: serde_json::Value = serde_json::from_str(&run(&["--json"])).expect("JSON");
+        let nothing = [serde_json::json!(0), serde_json::json!([])];
+        let done = if command[0] == "purge" { &json[0]["deleted"] } else { &json[0]["changed"] };
+        assert!(nothing.contains(done), "{command:?}: {json}");
+    }
+}
+
+#[test]
 fn messages_are_found_by_key_text_and_time() {
     let host = migrated();
     host.run(&["produce", "mail", "{\"to\": \"Ann\"}", "--unique", "order:7"]);

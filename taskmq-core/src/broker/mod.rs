@@ -88,8 +88,9 @@ use crate::{Backend, MessageId, Produced, Result, State};
 
 /// What a database does to carry the queue; Diesel's three connections do it.
 ///
-/// Each method is its own transaction, except those that produce: they are one statement, or a savepoint in the
-/// transaction that is open, and so part of that.
+/// Methods that claim, settle, look or change are transactions of their own. Those that produce, note, or store schedules and schemas are one statement, or
+/// a savepoint in the transaction that is open, and so part of that. [`begin`](Self::begin), [`ack`](Self::ack), [`commit`](Self::commit) and
+/// [`rollback`](Self::rollback) are the transaction of a transactional consumer.
 pub trait Broker: Administration + Schedules + Schemas {
     /// Which database this is.
     fn backend(&self) -> Backend;

@@ -216,7 +216,7 @@ pub struct WorkerEntry {
     pub concurrency: i32,
     /// When it began.
     pub started_at: DateTime<Utc>,
-    /// When it last moved its counter; workers on SQLite do so at their start only, for their file locks tell.
+    /// When it last moved its counter; workers on SQLite do so at their start and while they work, for their file locks tell who lives.
     pub beat_at: DateTime<Utc>,
     /// The message that is all it runs, because it may be one that ends its process.
     pub alone_with: Option<MessageId>,

@@ -77,6 +77,11 @@ impl<'a> NewSchedule<'a> {
         if message.delay_micros > 0 {
             return Err(wrong("its message has a delay: let it tick later instead".to_owned()));
         }
+        if message.ordering_key.is_some() {
+            return Err(wrong(
+                "its message has an ordering key, which those of schedules cannot have".to_owned(),
+            ));
+        }
         let (cron, time_zone) = (cron.as_str().to_owned(), cron.time_zone().to_owned());
         Ok(ScheduleRecord { name, cron, time_zone, message })
     }
@@ -89,4 +94,21 @@ fn store(broker: &mut dyn Broker, record: &ScheduleRecord) -> Result<()> {
         return Err(Error::Schedule { name: record.name.clone(), problem });
     }
     broker.store_schedule(record, None)
+}
+
+#[cfg(test)]
+mod tests {
+    use crate::NewMessage;
+
+    #[test]
+    fn what_its_messages_cannot_have_is_refused() {
+        let refused = |message: NewMessage<'static>| {
+            message.schedule("nightly", "@daily").into_record().expect_err("is refused").to_string()
+        };
+        let message = || NewMessage::new("mail", &1);
+        let delayed = refused(message().delay(std::time::Duration::from_secs(1)));
+        assert!(delayed.contains("nightly") && delayed.contains("delay"), "{delayed}");
+        let in_line = refused(message().ordering_key("account 7"));
+        assert!(in_line.contains("nightly") && in_line.contains("ordering key"), "{in_line}");
+    }
 }

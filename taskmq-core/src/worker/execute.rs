@@ -27,7 +27,7 @@ const RERUNS: u32 = 5;
 /// each time after a part of this, lest the same two meet again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs a handler on this thread. `None`: it wrote its own outcome, together with the acknowledgement.
+/// Runs a handler on this thread.
 pub(super) fn run(
     states: &States,
     pool: &Pool,

@@ -11,7 +11,10 @@ use crate::limits::is_printable;
 
 /// Logs to standard error, unless the program has set up logging of its own. `collector` gets the spans.
 pub(super) fn start(format: LogFormat, collector: Option<impl Layer<Registry> + Send + Sync>) {
-    let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new("info"));
+    let asked = std::env::var(EnvFilter::DEFAULT_ENV).ok().filter(|asked| !asked.is_empty());
+    let read = asked.as_deref().map(EnvFilter::try_new).transpose();
+    let unread = read.as_ref().err().map(ToString::to_string);
+    let filter = read.ok().flatten().unwrap_or_else(|| EnvFilter::new("info"));
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match format {
         LogFormat::Json => layer.json().flatten_event(true).with_filter(filter).boxed(),
@@ -27,7 +30,13 @@ pub(super) fn start(format: LogFormat, collector: Option<impl Layer<Registry> + 
             .with_filter(filter)
             .boxed(),
     };
-    let _ = tracing_subscriber::registry().with(collector).with(layer).try_init();
+    let started = tracing_subscriber::registry().with(collector).with(layer).try_init();
+    if let (Ok(()), Some(problem)) = (started, unread) {
+        let asked = asked.unwrap_or_default();
+        tracing::warn!(
+            "RUST_LOG is {asked:?}, which cannot be read ({problem}): it is logged as with RUST_LOG=info"
+        );
+    }
 }
 
 /// On one line, whatever another program has stored, and with nothing in it that a terminal would carry out.

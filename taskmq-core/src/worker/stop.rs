@@ -43,10 +43,11 @@ impl Stop {
     /// Waits so long, or until the worker is told to stop.
     pub(super) fn wait(&self, time: Duration) {
         let (wake, woken) = bounded(1);
-        self.wakes(wake);
+        self.wakes(wake.clone());
         if !self.is_stopping() {
             let _ = woken.recv_timeout(time);
         }
+        self.wakes.lock().unwrap_or_else(PoisonError::into_inner).retain(|other| !other.same_channel(&wake));
     }
 
     pub(super) fn wakes(&self, events: Sender<Event>) {

@@ -318,6 +318,15 @@ fn a_summary_of_what_failed_has_its_last_error_and_is_found_by_any(db: &TestData
     }
     let mut found = |text| conn.broker().summaries(&[id], Some(text)).expect("reads").len();
     assert_eq!(["attempt 1", "attempt 2", "attempt 3", "Attempt 1"].map(&mut found), [1, 1, 0, 0]);
+    // Attempts are counted from one again when a person gives it another chance.
+    let claimed = claim(conn.broker(), &w, &["t"], 1).remove(0);
+    let dead = Outcome::Dead { kind: None, error: "no more".to_owned() };
+    conn.broker().settle(&w, &[end(&claimed, dead)]).expect("settles");
+    conn.broker().change(&Action::Retry, &[id], Noted::No).expect("retries");
+    let claimed = claim(conn.broker(), &w, &["t"], 1).remove(0);
+    let failed = Outcome::Retry { kind: "error", error: "again".to_owned(), delay: Duration::ZERO };
+    conn.broker().settle(&w, &[end(&claimed, failed)]).expect("settles");
+    assert_eq!(error(&mut conn).as_deref(), Some("again"));
 }
 
 fn a_row_that_is_no_text_spoils_no_list(db: &TestDatabase) {

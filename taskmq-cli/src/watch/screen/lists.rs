@@ -8,10 +8,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Row, Table, TableState};
 
 use super::format::{ago, number, percent, quantiles, rate};
-use super::framed;
+use super::{and_dead, framed};
 use crate::output::cell;
 use crate::watch::app::{App, Pane};
-use crate::watch::figures::{COUNTED, Topic, Worker};
+use crate::watch::figures::{COUNTED, LANES, Topic, Worker};
 
 /// What a list of topics has on any screen beside their names,
 const COLUMNS: [(&str, u16); 7] = [
@@ -40,8 +40,12 @@ pub(super) fn draw_topics(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let heading = columns.iter().map(|(heading, _)| Line::from(*heading).right_aligned());
     let heading = std::iter::once(Line::from("TOPIC")).chain(heading);
     let count = app.figures.topics.len();
+    let mut title = Line::from(format!(" topics {count} "));
+    if app.figures.more_lanes {
+        title.push_span(format!("(what waits is counted in {LANES} lanes only) ").fg(Color::Yellow));
+    }
     let table = Table::new(rows, widths).header(Row::new(heading).dim());
-    list(frame, area, app, Pane::Topics, table, format!(" topics {count} "));
+    list(frame, area, app, Pane::Topics, table, title);
 }
 
 /// Those that fit into this width.
@@ -106,6 +110,12 @@ fn more_figures(topic: &Topic) -> [Line<'static>; 5] {
 
 pub(super) fn draw_workers(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let rows = app.figures.workers.iter().map(|Worker { entry, holds }| {
+        // However long the name is, this is not cut.
+        let up = if entry.alive {
+            Line::from(ago(entry.started_at, app.figures.now))
+        } else {
+            Line::from("dead").fg(Color::Red)
+        };
         let mut label = Line::from(cell(&entry.label()));
         if entry.draining {
             label.push_span(Span::from(" draining").fg(Color::Yellow));
@@ -113,14 +123,16 @@ pub(super) fn draw_workers(frame: &mut Frame<'_>, area: Rect, app: &App) {
         Row::new([
             label,
             Line::from(format!("{}/{}", holds.len(), entry.concurrency)).right_aligned(),
-            Line::from(ago(entry.started_at, app.figures.now)).right_aligned(),
+            up.right_aligned(),
         ])
     });
     let widths = [Constraint::Fill(1), Constraint::Length(9), Constraint::Length(4)];
     let heading =
         [Line::from("HOST:PID"), Line::from("HOLDS/OF").right_aligned(), Line::from("UP").right_aligned()];
     let table = Table::new(rows, widths).header(Row::new(heading).dim());
-    list(frame, area, app, Pane::Workers, table, format!(" workers {} ", app.figures.workers.len()));
+    let (alive, dead) = app.figures.alive_and_dead();
+    let title = Line::from(vec![format!(" workers {alive}").into(), and_dead(dead), " ".into()]);
+    list(frame, area, app, Pane::Workers, table, title);
 }
 
 pub(super) fn draw_dead(frame: &mut Frame<'_>, area: Rect, app: &App) {
@@ -143,10 +155,11 @@ pub(super) fn draw_dead(frame: &mut Frame<'_>, area: Rect, app: &App) {
         [Line::from("ID").right_aligned(), "TOPIC".into(), Line::from("AGO").right_aligned(), "ERROR".into()];
     let table = Table::new(rows, widths).header(Row::new(heading).dim());
     let dead: i64 = app.figures.topics.iter().map(|topic| topic.dead).sum();
-    list(frame, area, app, Pane::Dead, table, format!(" dead letters {} ", number(dead, dead >= COUNTED)));
+    let title = format!(" dead letters {} ", number(dead, dead >= COUNTED));
+    list(frame, area, app, Pane::Dead, table, title.into());
 }
 
-fn list(frame: &mut Frame<'_>, area: Rect, app: &App, pane: Pane, table: Table<'_>, title: String) {
+fn list(frame: &mut Frame<'_>, area: Rect, app: &App, pane: Pane, table: Table<'_>, title: Line<'static>) {
     let focused = app.pane == pane;
     let mut state = TableState::new().with_selected(app.selected(pane).filter(|_| focused));
     let chosen = Style::new().add_modifier(Modifier::REVERSED);

@@ -42,7 +42,8 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
 
 fn draw_title(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let figures = &app.figures;
-    let workers = match figures.workers.len() {
+    let (alive, dead) = figures.alive_and_dead();
+    let workers = match alive {
         0 => Span::from("no worker").fg(Color::Red),
         1 => Span::from("1 worker"),
         workers => Span::from(format!("{workers} workers")),
@@ -57,15 +58,21 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, app: &App) {
         Span::from(" taskmq ").bold().reversed(),
         format!(" {}  ", app.database).into(),
         workers,
+        and_dead(dead),
         workflows.into(),
     ]);
     frame.render_widget(left, area);
     frame.render_widget(Line::from(figures.now.format("%F %T UTC ").to_string()).right_aligned().dim(), area);
 }
 
-fn framed(title: String, focused: bool) -> Block<'static> {
+/// Beside how many workers there are.
+fn and_dead(dead: usize) -> Span<'static> {
+    if dead == 0 { Span::default() } else { Span::from(format!(", {dead} dead")).fg(Color::Red) }
+}
+
+fn framed(title: Line<'static>, focused: bool) -> Block<'static> {
     let style = if focused { Style::new().fg(Color::Cyan) } else { Style::new().dim() };
-    Block::bordered().border_type(BorderType::Rounded).border_style(style).title(Line::from(title).bold())
+    Block::bordered().border_type(BorderType::Rounded).border_style(style).title(title.bold())
 }
 
 /// A column for each second, the newest at the right.
@@ -77,7 +84,7 @@ fn draw_chart(
     color: Color,
     now: DateTime<Utc>,
 ) {
-    let block = framed(format!(" {what} {}/s ", format::rate(rate)), false);
+    let block = framed(format!(" {what} {}/s ", format::rate(rate)).into(), false);
     let seconds = history.seconds(usize::from(block.inner(area).width), now);
     let spark = Sparkline::default().block(block).data(seconds).style(color).absent_value_symbol(" ");
     frame.render_widget(spark, area);

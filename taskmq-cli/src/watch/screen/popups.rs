@@ -111,17 +111,18 @@ fn of_worker(Worker { entry, holds }: &Worker, room: usize, now: DateTime<Utc>) 
     let mut lines = vec![
         field("id", format!("{:016x}", entry.id)),
         field("taskmq", cell(&entry.version)),
-        field("up", ago(entry.started_at, now)),
+        field("up", if entry.alive { ago(entry.started_at, now) } else { "no: it is dead".to_owned() }),
         field("topics", cell(&entry.topics.replace(',', ", "))),
     ];
-    if entry.draining {
+    if entry.draining && entry.alive {
         lines.push(field("draining", "it takes no more messages, and ends".to_owned()));
     }
-    if let Some(id) = entry.alone_with.filter(|id| *id > 0) {
+    if let Some(id) = entry.alone_with.filter(|id| *id > 0 && entry.alive) {
         lines.push(field("alone", format!("with message {id}, which may have ended a process")));
     }
     lines.push(Line::default());
-    lines.push(field("holds", format!("{} of {}", holds.len(), entry.concurrency)));
+    let until = if entry.alive { "" } else { ", until another worker gives it back" };
+    lines.push(field("holds", format!("{} of {}{until}", holds.len(), entry.concurrency)));
     let shown = holds.iter().take(room).map(|message| {
         let since = message.claimed_at.map(|at| format!("for {}", ago(at, now))).unwrap_or_default();
         field(&message.id.to_string(), format!("{since:<9} {}", cell(&message.topic)))

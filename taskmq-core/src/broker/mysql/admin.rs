@@ -236,7 +236,7 @@ impl Administration for MysqlConnection {
             self, Mysql => rows::SummarySql,
             concat!("SELECT m.id, m.topic, ", state!("m.worker_id > 0"), ", m.priority, m.attempts, ", micros!("m.created_at"), ", ", micros!("m.run_at"), ",
                 CAST(NULL AS SIGNED), m.unique_key, m.ordering_key, left(", payload!("m"), ", ?), CASE WHEN m.attempts > 0 THEN (SELECT left(f.error, ?) FROM taskmq_failures f
-                WHERE f.message_id = m.id ORDER BY f.attempt DESC LIMIT 1) END
+                WHERE f.message_id = m.id ORDER BY f.id DESC LIMIT 1) END
              FROM ", listed_messages!(), "
              WHERE ? IS NULL OR LOCATE(?, ", payload!("m"), ") > 0 OR LOCATE(?, m.headers) > 0 OR LOCATE(?, m.unique_key) > 0 OR LOCATE(?, m.ordering_key) > 0
                 OR EXISTS (SELECT 1 FROM taskmq_failures f WHERE f.message_id = m.id AND LOCATE(?, f.error) > 0)"),

@@ -8,7 +8,7 @@ use diesel::prelude::*;
 use diesel::sql_types::Text;
 
 use crate::statement::load;
-use crate::{Error, Result, database_url};
+use crate::{Result, database_url};
 
 pub(crate) fn connect(url: &str) -> Result<MysqlConnection> {
     let failed = |reason: String| database_url::cannot_connect(url, &reason);
@@ -57,7 +57,7 @@ pub(super) fn transaction<T>(
     let mut tries = 0;
     loop {
         match conn.transaction(&mut run) {
-            Err(error) if tries < 10 && is_conflict(&error) => give_way(&mut tries),
+            Err(error) if tries < 10 && error.is_blocked() => give_way(&mut tries),
             outcome => return outcome,
         }
     }
@@ -80,15 +80,8 @@ pub(super) fn again<T>(
         matches!(AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth(), Ok(None));
     loop {
         match run(conn) {
-            Err(error) if alone && tries < 10 && is_conflict(&error) => give_way(&mut tries),
+            Err(error) if alone && tries < 10 && error.is_blocked() => give_way(&mut tries),
             outcome => return outcome,
         }
     }
-}
-
-/// With errors 1213 and 1020 the transaction was undone, with 1205 it waited for too long. Diesel has no kinds for them all,
-/// so the server's words decide.
-fn is_conflict(error: &Error) -> bool {
-    let Error::Database(diesel::result::Error::DatabaseError(_, info)) = error else { return false };
-    crate::error::is_conflict(info.message()) || info.message().contains("Lock wait timeout")
 }

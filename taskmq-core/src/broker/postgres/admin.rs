@@ -283,7 +283,7 @@ impl Administration for PgConnection {
             concat!("WITH sought AS MATERIALIZED (SELECT ?::text AS text)
              SELECT m.id, m.topic, ", state!(), ", m.priority, m.attempts + (leased.id IS NOT NULL)::int, ", micros!("m.created_at"), ",
                 ", micros!("m.run_at"), ", CAST(NULL AS BIGINT), m.unique_key, m.ordering_key, left(", payload!("m"), ", ?), CASE WHEN m.attempts > 0 THEN (SELECT left(f.error, ?) FROM taskmq_failures f
-                WHERE f.message_id = m.id ORDER BY f.attempt DESC LIMIT 1) END
+                WHERE f.message_id = m.id ORDER BY f.id DESC LIMIT 1) END
              FROM sought CROSS JOIN ", live_messages!(), " WHERE m.id = ANY(?) AND (sought.text IS NULL
                 OR strpos(", payload!("m"), ", sought.text) > 0 OR strpos(m.headers::text, sought.text) > 0
                 OR strpos(m.unique_key, sought.text) > 0 OR strpos(m.ordering_key, sought.text) > 0

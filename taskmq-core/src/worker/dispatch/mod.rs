@@ -42,7 +42,7 @@ const RECONCILE_AGAIN: Duration = Duration::from_secs(10);
 pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
     let worker = Arc::new(WorkerIdentity {
         id: worker_id,
-        host: hostname(),
+        host: gethostname::gethostname().to_string_lossy().into_owned(),
         pid: i32::try_from(std::process::id()).unwrap_or_default(),
         topics: setup.topics().join(","),
         concurrency: i32::try_from(setup.concurrency).unwrap_or(i32::MAX),
@@ -392,10 +392,4 @@ impl Dispatcher<'_> {
 
 fn link_of(link: &mut Option<Link>) -> Result<&mut Link> {
     link.as_mut().ok_or_else(|| Error::Configuration("not connected".to_owned()))
-}
-
-fn hostname() -> String {
-    let name = std::env::var("HOSTNAME").or_else(|_| std::env::var("COMPUTERNAME"));
-    name.or_else(|_| std::fs::read_to_string("/etc/hostname"))
-        .map_or_else(|_| "localhost".to_owned(), |n| n.trim().to_owned())
 }
