@@ -156,7 +156,7 @@ impl Bulks {
         now: DateTime<Utc>,
     ) -> u64 {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        // No process has that of another one, be it the next one or one that runs beside it behind the same name.
+        // The time tells it from those of the processes before and beside this one that are behind the same name.
         let id = all.last().map_or(0, |last| last.id + 1).max(now.timestamp_micros().unsigned_abs());
         let bulk = Arc::new(Bulk {
             id,

@@ -43,6 +43,11 @@ pub(crate) fn cell(text: &str) -> String {
     printable(&text.replace('\n', " "))
 }
 
+/// As [`cell`], of an error: what is below its first line is for who looks at the message.
+pub(crate) fn first_line(error: &str) -> String {
+    cell(error.trim_start().lines().next().unwrap_or_default())
+}
+
 /// Rows under a heading, in columns as wide as their widest cell. On a terminal the column `cut` gives way, so that
 /// each row fits in one line; the last one goes below the others where too little of it would be left. If that is not
 /// enough, the widest of the others give way. A file or another program gets it whole.

@@ -40,7 +40,8 @@ pub struct Message {
     pub id: i64,
     pub topic: String,
     pub priority: i16,
-    /// Who runs it; 0: nobody yet, or the worker that has it in a batch (`taskmq_claims`); below 0: it waits for its turn, or for what a death left.
+    /// Who runs it. 0: nobody yet, or the worker that has it in a batch (`taskmq_claims`). Below 0: it waits for its turn, or
+    /// was there when a worker died.
     pub worker_id: i64,
     pub attempts: i32,
     pub crashes: i16,

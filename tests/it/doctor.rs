@@ -2,6 +2,7 @@
 
 use std::fs::File;
 use std::process::{Command, Output};
+use std::sync::atomic::{AtomicI64, Ordering};
 use std::time::{Duration, Instant};
 
 use diesel::connection::SimpleConnection;
@@ -53,7 +54,7 @@ fn finding(level: &str, name: &str) -> (String, String) {
 fn nothing_is_wrong_with_a_new_queue(db: &TestDatabase) {
     let mut conn = db.connect();
     produce(&mut conn, "mail", &1).expect("produces");
-    let _worker = Alive::enter(db, 5, "mail");
+    let _worker = Alive::enter(db, "mail");
     assert_eq!(findings(db).0, []);
     let out = doctor(db, &[]);
     let said = String::from_utf8_lossy(&out.stdout);
@@ -64,7 +65,7 @@ fn it_finds_payloads_of_no_message(db: &TestDatabase) {
     let mut conn = db.connect();
     let text = "x".repeat(10_000);
     let [kept, deleted] = [(); 2].map(|()| produce(&mut conn, "mail", &text).expect("produces"));
-    let _worker = Alive::enter(db, 5, "mail");
+    let _worker = Alive::enter(db, "mail");
     assert_eq!(findings(db).0, []);
     db.execute(&format!("DELETE FROM taskmq_messages WHERE id = {deleted}"));
     assert_eq!(findings(db).0, [finding("warning", "stray-payloads")]);
@@ -81,14 +82,23 @@ fn figures(db: &TestDatabase) -> ServerFigures {
     db.connect().broker().diagnose().expect("reads").server
 }
 
-/// The lock of a worker that lives: on SQLite that of its file, on a server that of a session.
-enum Alive {
+/// A worker that lives, for its lock is held.
+struct Alive {
+    id: i64,
+    lock: HeldLock,
+}
+
+/// On SQLite that of its file, on a server that of a session.
+enum HeldLock {
     File(File),
     Session(AnyConnection),
 }
 
 impl Alive {
-    fn enter(db: &TestDatabase, id: i64, topics: &str) -> Self {
+    fn enter(db: &TestDatabase, topics: &str) -> Self {
+        // MariaDB's locks are of the whole server, which other tests use at the same time.
+        static NEXT_ID: AtomicI64 = AtomicI64::new(5);
+        let id = NEXT_ID.fetch_add(1, Ordering::Relaxed);
         let mut session = db.connect();
         let (host, topics) = ("h".to_owned(), topics.to_owned());
         let worker = WorkerIdentity { id, host, pid: 1, topics, concurrency: 1 };
@@ -96,17 +106,17 @@ impl Alive {
         if db.backend() == Backend::Sqlite {
             let file = File::create(format!("{}-taskmq-{id:016x}.lock", db.url())).expect("a file");
             file.lock().expect("locks");
-            return Self::File(file);
+            return Self { id, lock: HeldLock::File(file) };
         }
         assert_eq!(session.broker().lock(id).expect("locks"), Lock::Held);
-        Self::Session(session)
+        Self { id, lock: HeldLock::Session(session) }
     }
 
     /// It dies, and its last beat was long ago.
     fn end(self, db: &TestDatabase) {
-        match self {
-            Self::File(file) => file.unlock().expect("unlocks"),
-            Self::Session(session) => drop(session),
+        match self.lock {
+            HeldLock::File(file) => file.unlock().expect("unlocks"),
+            HeldLock::Session(session) => drop(session),
         }
         db.execute(&format!("UPDATE taskmq_workers SET beat_at = {}", an_hour_ago(db)));
     }
@@ -144,7 +154,7 @@ fn messages_that_are_not_run_are_seen(db: &TestDatabase) {
         produce(&mut conn, topic, &1).expect("produces");
     }
     conn.broker().pause("paused", "test").expect("pauses");
-    let _worker = Alive::enter(db, 5, "paused,stuck");
+    let worker = Alive::enter(db, "paused,stuck");
     let expected = |more: &[(&str, &str)]| -> Vec<(String, String)> {
         more.iter().map(|(level, name)| finding(level, name)).collect()
     };
@@ -158,14 +168,14 @@ fn messages_that_are_not_run_are_seen(db: &TestDatabase) {
     );
     // It is run after all: that is a backlog.
     produce(&mut conn, "stuck", &2).expect("produces");
-    db.execute("UPDATE taskmq_messages SET worker_id = 5 WHERE id = 4");
+    db.execute(&format!("UPDATE taskmq_messages SET worker_id = {} WHERE id = 4", worker.id));
     let backlog = expected(&[("warning", "no-worker"), ("warning", "backlog"), ("remark", "paused")]);
     let sorted = |mut found: Vec<(String, String)>| {
         found.sort();
         found
     };
     assert_eq!(sorted(findings(db).0), sorted(backlog));
-    db.execute("UPDATE taskmq_messages SET worker_id = 77 WHERE id = 4");
+    db.execute("UPDATE taskmq_messages SET worker_id = 7777 WHERE id = 4");
     assert!(findings(db).0.contains(&finding("warning", "held-by-nobody")));
     db.execute("UPDATE taskmq_messages SET worker_id = -2 WHERE id = 4");
     assert!(findings(db).0.contains(&finding("remark", "set-aside")));
@@ -184,9 +194,9 @@ fn a_dead_worker_runs_nothing(db: &TestDatabase) {
     for n in [1, 2] {
         produce(&mut conn, "mail", &n).expect("produces");
     }
-    db.execute("UPDATE taskmq_messages SET worker_id = 5 WHERE id = 1");
+    let worker = Alive::enter(db, "mail");
+    db.execute(&format!("UPDATE taskmq_messages SET worker_id = {} WHERE id = 1", worker.id));
     db.execute(&format!("UPDATE taskmq_messages SET run_at = {}", an_hour_ago(db)));
-    let worker = Alive::enter(db, 5, "mail");
     assert_eq!(findings(db), (vec![finding("warning", "backlog")], Some(0)));
     worker.end(db);
     let silent = finding("warning", "worker-silent");
@@ -195,7 +205,7 @@ fn a_dead_worker_runs_nothing(db: &TestDatabase) {
     let said = String::from_utf8_lossy(&out.stdout);
     assert!(said.contains("worker h:1 is not alive, and holds 1 message\n"), "{said}");
     // Another one consumes, and runs nothing of what the dead one holds.
-    let _other = Alive::enter(db, 6, "mail");
+    let _other = Alive::enter(db, "mail");
     assert_eq!(findings(db), (vec![finding("error", "stuck"), silent], Some(1)));
 }
 

@@ -72,7 +72,7 @@ fn row(group: &Group) -> Vec<String> {
         at(group.messages.last()),
         at(group.messages.first()),
         group.messages.first().map(|m| m.id.to_string()).unwrap_or_default(),
-        output::cell(&group.error),
+        output::first_line(&group.error),
     ]
 }
 

@@ -35,7 +35,9 @@ pub(crate) fn run(args: &MessagesArgs, url: Option<&str>) -> Result<()> {
                 if ordered {
                     row.push(output::cell(m.ordering_key.as_deref().unwrap_or_default()));
                 }
-                row.push(output::cell(m.error.as_deref().unwrap_or_else(|| m.payload.get())));
+                row.push(
+                    m.error.as_deref().map_or_else(|| output::cell(m.payload.get()), output::first_line),
+                );
                 row
             })
             .collect();

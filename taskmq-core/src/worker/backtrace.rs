@@ -38,8 +38,14 @@ fn of_handler(all: &str) -> String {
     let callers = ["taskmq_core::worker::", "catch_unwind"];
     let panics =
         ["core::panicking::", "rust_begin_unwind", "std::panicking::begin_panic", "std::panic::panic_any"];
-    let until = frames.iter().position(|frame| is_any(frame, &callers)).unwrap_or(frames.len());
-    let from = frames[..until].iter().rposition(|frame| is_any(frame, &panics)).map_or(0, |last| last + 1);
+    // Above the panic are the hook's own frames, which are taskmq's, too.
+    let Some(first) = frames.iter().position(|frame| is_any(frame, &panics)) else {
+        return all.to_owned();
+    };
+    let handler = frames[first..].iter().position(|frame| is_any(frame, &callers));
+    let until = handler.map_or(frames.len(), |callers| first + callers);
+    let from =
+        frames[..until].iter().rposition(|frame| is_any(frame, &panics)).map_or(first, |last| last + 1);
     frames[from..until].join("\n")
 }
 
@@ -49,10 +55,11 @@ mod tests {
 
     #[test]
     fn the_frames_of_the_handler_are_left() {
-        let all = "   0: std::backtrace::Backtrace::capture\n   1: __rustc::rust_begin_unwind\n             at /rustc/x\n   \
-                   2: core::panicking::panic_fmt\n             at /rustc/y\n   3: host::inner\n             at ./src/main.rs:3\n   \
-                   4: host::mail\n   5: std::panicking::catch_unwind::do_call\n   6: taskmq_core::worker";
-        let left = "   3: host::inner\n             at ./src/main.rs:3\n   4: host::mail";
+        let all = "   0: std::backtrace::Backtrace::capture\n   1: taskmq_core::worker::backtrace::of_panic\n   \
+                   2: __rustc::rust_begin_unwind\n             at /rustc/x\n   3: core::panicking::panic_fmt\n             at /rustc/y\n   \
+                   4: host::inner\n             at ./src/main.rs:3\n   5: host::mail\n   6: taskmq_core::worker::execute::run\n   \
+                   7: std::panicking::catch_unwind::do_call";
+        let left = "   4: host::inner\n             at ./src/main.rs:3\n   5: host::mail";
         assert_eq!(of_handler(all), left);
         assert_eq!(of_handler("   0: <unknown>\n   1: <unknown>"), "   0: <unknown>\n   1: <unknown>");
         assert_eq!(of_handler(""), "");

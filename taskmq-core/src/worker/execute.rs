@@ -196,9 +196,20 @@ pub(super) async fn guarded_task(handler: impl Future<Output = HandlerResult>) -
     .await
 }
 
-/// The failure of a handler that has panicked on this thread.
-pub(super) fn panicked(payload: Box<dyn Any + Send>) -> Failure {
-    let words = LAST_PANIC.take().unwrap_or_else(|| panic_words(&*payload));
+/// The failure of a handler that has just panicked on this thread.
+fn panicked(payload: Box<dyn Any + Send>) -> Failure {
+    let words = LAST_PANIC.take();
+    panicked_somewhere(words, payload)
+}
+
+/// The same where the thread is not known, and so not what was said there.
+#[cfg(feature = "async")]
+pub(super) fn panicked_elsewhere(payload: Box<dyn Any + Send>) -> Failure {
+    panicked_somewhere(None, payload)
+}
+
+fn panicked_somewhere(words: Option<String>, payload: Box<dyn Any + Send>) -> Failure {
+    let words = words.unwrap_or_else(|| panic_words(&*payload));
     let_go(payload);
     Failure::of_kind(FailureKind::Panic, words, Verdict::Retry)
 }
@@ -207,6 +218,7 @@ pub(super) fn panicked(payload: Box<dyn Any + Send>) -> Failure {
 fn let_go(payload: Box<dyn Any + Send>) {
     if let Err(again) = catch_unwind(AssertUnwindSafe(move || drop(payload))) {
         std::mem::forget(again);
+        LAST_PANIC.take();
     }
 }
 

@@ -33,7 +33,7 @@ fn at_work(url: &str) -> Workers {
     workers
 }
 
-/// How long it took until a new message was begun.
+/// What is new is handled, and what ran goes on: once, by whom it was begun.
 fn goes_on(workers: &Workers, url: &str, thawed: Instant) {
     produce(&mut connect(url), "note", &100).expect("produces");
     workers.wait("work goes on", SOON, || counts(workers, "end").contains_key(&100));

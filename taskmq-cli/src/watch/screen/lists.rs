@@ -9,7 +9,7 @@ use ratatui::widgets::{Row, Table, TableState};
 
 use super::format::{ago, number, percent, quantiles, rate};
 use super::{and_dead, framed};
-use crate::output::cell;
+use crate::output::{cell, first_line};
 use crate::watch::app::{App, Pane};
 use crate::watch::figures::{COUNTED, LANES, Topic, Worker};
 
@@ -141,7 +141,7 @@ pub(super) fn draw_dead(frame: &mut Frame<'_>, area: Rect, app: &App) {
             Line::from(dead.id.to_string()).right_aligned(),
             Line::from(cell(&dead.topic)),
             Line::from(ago(dead.finished_at, app.figures.now)).right_aligned(),
-            Line::from(cell(dead.error.as_deref().unwrap_or_default())),
+            Line::from(first_line(dead.error.as_deref().unwrap_or_default())),
         ])
     });
     let ids = app.figures.dead.iter().map(|dead| dead.id.to_string().len()).max().unwrap_or(2);

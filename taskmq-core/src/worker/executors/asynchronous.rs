@@ -109,7 +109,7 @@ async fn attempt(shared: Arc<Shared>, assignment: Assignment, slot: Slot, runnin
         Ok(Err(join)) => {
             let failure = match join.try_into_panic() {
                 // What the handler had was dropped, and panicked.
-                Ok(payload) => execute::panicked(payload),
+                Ok(payload) => execute::panicked_elsewhere(payload),
                 Err(_) => Failure::of_kind(FailureKind::Error, "it was cancelled", Verdict::Retry),
             };
             execute::outcome(consumer, &context, Err(failure))
