@@ -6,6 +6,7 @@ mod failover;
 mod frozen;
 mod full_disk;
 mod galera;
+mod locked;
 mod read_only;
 mod snapshot;
 

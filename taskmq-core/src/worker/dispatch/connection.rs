@@ -20,16 +20,15 @@ const MANY_SILENCES: u32 = 25;
 
 impl Dispatcher<'_> {
     pub(super) fn connect(&mut self) -> Result<()> {
-        if self.link.is_some() {
-            return Ok(());
+        if self.link.is_none() {
+            let mut link = Link::establish(&self.setup.database_url, self.patience, &self.sessions)?;
+            if self.connection_lost {
+                self.setup.meters.dispatch.reconnects.increment(1);
+            }
+            self.wake.connect(link.conn())?;
+            self.link = Some(link);
         }
-        let mut link = Link::establish(&self.setup.database_url, self.patience, &self.sessions)?;
-        if self.connection_lost {
-            self.setup.meters.dispatch.reconnects.increment(1);
-        }
-        self.wake.connect(link.conn())?;
-        self.link = Some(link);
-        self.reconcile()
+        if self.reconciled.is_none() { self.reconcile() } else { Ok(()) }
     }
 
     /// Only what was written tells it: a database that takes no writes (its disk is full, it was made read-only) can
@@ -42,7 +41,8 @@ impl Dispatcher<'_> {
         }
     }
 
-    /// A reply may have been lost with the last connection, and what it asked for may even come about later.
+    /// It may have done what it failed at: a reply was lost with the connection, and what it asked for may even come
+    /// about later.
     pub(super) fn reconcile(&mut self) -> Result<()> {
         let known = self.holdings.attempts();
         let worker_id = self.worker.id;
@@ -51,18 +51,36 @@ impl Dispatcher<'_> {
         let leases = link.call(move |broker| broker.reconcile(worker_id, &known))?;
         self.holdings.held_as(&leases);
         self.noted = None;
-        self.reconciled = Instant::now();
+        self.reconciled = Some(Instant::now());
         self.maybe_due = true; // it has given back what it did not know
         Ok(())
     }
 
-    pub(super) fn lose_connection(&mut self, error: &Error) {
-        let connected = self.link.take().is_some();
-        self.connection_lost = true;
+    /// The database did not do what it was asked to. It is asked again.
+    pub(super) fn fail(&mut self, error: &Error) {
         self.setup.meters.dispatch.errors.increment(1);
-        if self.failed.replace(Instant::now()).is_none() {
+        self.reconciled = None;
+        let is_new = self.failed.replace(Instant::now()).is_none();
+        if matches!(error, Error::Locked(_)) {
+            if is_new {
+                tracing::warn!(
+                    "the SQLite database has been locked by another writer for seconds, trying again until it is free: \
+                     some program keeps a transaction open, or the disk is slow"
+                );
+            }
+            // There is nothing wrong with the connection, and it has waited its time.
+            self.retry_at = Some(Instant::now() + FIRST_PAUSE.mul_f64(0.5 + fastrand::f64()));
+            return;
+        }
+        if is_new {
             tracing::error!("the database cannot be used, trying again until it can: {error}");
         }
+        self.lose_connection(error);
+    }
+
+    fn lose_connection(&mut self, error: &Error) {
+        let connected = self.link.take().is_some();
+        self.connection_lost = true;
         let delay = if matches!(error, Error::Silent(_)) {
             if connected && !self.setup.stop.is_stopping() {
                 self.patience = patience::more(self.patience); // it may only be slow

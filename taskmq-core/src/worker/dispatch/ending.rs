@@ -24,7 +24,7 @@ impl Dispatcher<'_> {
                     self.connect().and_then(|()| self.note_blame()).and_then(|()| self.exchange(None));
                 match written {
                     Ok(_) => self.database_is_back(),
-                    Err(error) => self.lose_connection(&error),
+                    Err(error) => self.fail(&error),
                 }
             }
             if self.liveness.is_lost() {

@@ -99,7 +99,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         silences: 0,
         reconnect_delay: FIRST_PAUSE,
         connection_lost: false,
-        reconciled: Instant::now(),
+        reconciled: None,
     };
     let ended = dispatcher.run();
     match &ended {
@@ -171,7 +171,8 @@ struct Dispatcher<'a> {
     reconnect_delay: Duration,
     /// Since the holdings were last reconciled for good.
     connection_lost: bool,
-    reconciled: Instant,
+    /// When its holdings were last compared with its leases; `None` when they may differ.
+    reconciled: Option<Instant>,
 }
 
 impl Dispatcher<'_> {
@@ -191,7 +192,7 @@ impl Dispatcher<'_> {
             match self.work() {
                 Ok(true) => return self.shut_down(),
                 Ok(false) => {}
-                Err(error) => self.lose_connection(&error),
+                Err(error) => self.fail(&error),
             }
             self.executors.watch(&self.pace)?;
             self.report.tick();
@@ -210,7 +211,7 @@ impl Dispatcher<'_> {
     fn work(&mut self) -> Result<bool> {
         if self.retry_at.is_none_or(|at| at <= Instant::now()) {
             self.connect()?;
-            if self.connection_lost && self.reconciled.elapsed() > RECONCILE_AGAIN {
+            if self.connection_lost && self.reconciled.is_some_and(|at| at.elapsed() > RECONCILE_AGAIN) {
                 self.reconcile()?;
                 self.connection_lost = false;
                 self.patience = PATIENCE;

@@ -154,7 +154,7 @@ impl Dispatcher<'_> {
             Err(error) => error,
         };
         let worker_id = self.worker.id;
-        if matches!(error, Error::DiskFull(_) | Error::ReadOnly(_))
+        if matches!(error, Error::DiskFull(_) | Error::ReadOnly(_) | Error::Locked(_))
             || link.call(move |broker| broker.beat(worker_id, None)).is_err()
         {
             return Err(error); // it is the database, and not what is to be written
