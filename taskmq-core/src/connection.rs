@@ -1,3 +1,9 @@
+#[cfg(feature = "worker")]
+use std::num::NonZeroU32;
+
+#[cfg(feature = "worker")]
+use diesel::connection::TransactionManager;
+
 use crate::Backend;
 use crate::broker::Broker;
 
@@ -110,7 +116,8 @@ impl AnyConnection {
         let mut conn = Self::establish(url)?;
         match &mut conn {
             #[cfg(feature = "sqlite")]
-            Self::Sqlite(conn) => crate::broker::sqlite::wait_as_a_worker(conn)?,
+            // A worker that cannot write tries again by itself, and in between it has to see whether it is to stop.
+            Self::Sqlite(conn) => crate::broker::sqlite::wait_for_lock(conn, STALLED)?,
             #[cfg(feature = "postgres")]
             Self::Postgres(conn) => {
                 if crate::broker::postgres::has_own_session(conn)? {
@@ -147,6 +154,26 @@ impl AnyConnection {
             Self::Mysql(conn) => Ok(!crate::broker::mysql::is_galera(conn)?),
             #[allow(unreachable_patterns, reason = "when MariaDB is the only database")]
             _ => Ok(true),
+        }
+    }
+
+    /// How many transactions are open on it, each within the one before.
+    ///
+    /// # Errors
+    /// When nobody knows any more.
+    #[cfg(feature = "worker")]
+    pub(crate) fn open_transactions(&mut self) -> crate::Result<u32> {
+        fn of<C: diesel::Connection>(conn: &mut C) -> crate::Result<u32> {
+            let status = C::TransactionManager::transaction_manager_status_mut(conn);
+            Ok(status.transaction_depth()?.map_or(0, NonZeroU32::get))
+        }
+        match self {
+            #[cfg(feature = "sqlite")]
+            Self::Sqlite(conn) => of(conn),
+            #[cfg(feature = "postgres")]
+            Self::Postgres(conn) => of(conn),
+            #[cfg(feature = "mysql")]
+            Self::Mysql(conn) => of(conn),
         }
     }
 

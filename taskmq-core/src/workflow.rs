@@ -125,11 +125,8 @@ impl<'a> Workflow<'a> {
             records.push(StepRecord { name: step, after, message });
         }
         let keep_seconds = match retention {
-            Retention::None => Some(0),
-            Retention::For(time) if time <= FOR_EVER => {
-                Some(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))
-            }
-            Retention::For(_) | Retention::Forever => None,
+            Retention::For(time) if time > FOR_EVER => None,
+            retention => retention.seconds(),
         };
         Ok(WorkflowRecord { name: name.into_owned(), keep_seconds, steps: records })
     }

@@ -168,6 +168,20 @@ pub enum Retention {
     Forever,
 }
 
+impl Retention {
+    /// As the archive keeps it, in whole seconds, a part of one counted as one; `None`: for ever.
+    pub(crate) fn seconds(self) -> Option<i64> {
+        match self {
+            Self::None => Some(0),
+            Self::For(time) => {
+                let seconds = time.as_secs().saturating_add(u64::from(time.subsec_nanos() > 0));
+                Some(i64::try_from(seconds).unwrap_or(i64::MAX).max(1))
+            }
+            Self::Forever => None,
+        }
+    }
+}
+
 impl Consumer {
     /// A consumer that runs `handler`; `name` is the function's path, for messages to people.
     pub fn new(topic: &'static str, name: &'static str, handler: fn(&Call<'_>) -> HandlerResult) -> Self {

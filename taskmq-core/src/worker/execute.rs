@@ -27,7 +27,8 @@ const RERUNS: u32 = 5;
 /// each time after a part of this, lest the same two meet again.
 const PAUSE: Duration = Duration::from_millis(100);
 
-/// Runs a handler on this thread.
+/// Runs a handler on this thread. One in a transaction begins when that is open, which is told by `begins`; it says whether
+/// anybody waits for the handler still.
 pub(super) fn run(
     states: &States,
     pool: &Pool,
@@ -35,6 +36,7 @@ pub(super) fn run(
     consumer: &Consumer,
     claimed: &Claimed,
     context: &Context,
+    begins: impl Fn() -> bool,
 ) -> Ran {
     let call = Call { payload: &claimed.payload, context, states };
     let handling = Handling::of(context);
@@ -51,6 +53,9 @@ pub(super) fn run(
                         break Ran::Outcome(Outcome::HandBack);
                     }
                 };
+                if !begins() {
+                    break Ran::Outcome(Outcome::HandBack);
+                }
                 match transactional(&mut conn, worker, consumer, claimed, &call, run) {
                     Ok(()) => break Ran::Settled,
                     Err(failure) if reruns < RERUNS && is_undone(&failure, &mut conn) => {
@@ -103,6 +108,11 @@ fn transactional(
     run: fn(&Call<'_>, &mut AnyConnection) -> HandlerResult,
 ) -> Result<(), Failure> {
     let ended = guarded(|| run(call, conn.local()?)).and_then(|result| {
+        if conn.local()?.open_transactions().is_ok_and(|open| open > 1) {
+            return Err(Failure::new(
+                "it returned while a transaction was open that it had begun itself; nothing that it wrote was committed",
+            ));
+        }
         let outcome = Outcome::Done { result, retention: consumer.retention };
         let tied = claimed.tied();
         let settlement = Settlement {
@@ -121,7 +131,8 @@ fn transactional(
         }
     });
     if ended.is_err() {
-        // The first error is the one to tell; a connection on which even this fails is thrown away by the pool.
+        // The first error is the one to tell; a connection on which even this fails, or does not end all, is thrown away by
+        // the pool.
         let _ = conn.call(|conn| {
             conn.after_failure(); // it may have been one of the handler's own statements
             conn.broker().rollback()

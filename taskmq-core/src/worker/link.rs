@@ -54,6 +54,11 @@ impl Link {
     pub(super) fn wait_at_most(&mut self, patience: Duration) {
         self.patience = patience;
         self.conn.wait_at_most(patience);
+        #[cfg(feature = "sqlite")]
+        #[allow(irrefutable_let_patterns, reason = "when SQLite is the only database")]
+        if let Ok(AnyConnection::Sqlite(conn)) = self.conn.local() {
+            let _ = crate::broker::sqlite::wait_for_lock(conn, patience);
+        }
         self.second = None;
     }
 

@@ -12,6 +12,9 @@ use crate::{BrokerConnection, Error, Result};
 /// for one on which nothing is answered any more would hold its handler for ever.
 pub(super) type Pool = r2d2::Pool<Manager>;
 
+/// A handler that was given up and does not end keeps its connection. Beyond so many of them the others wait for one.
+const STRAYS: u32 = 100;
+
 /// Opens connections to whatever database the URL names.
 #[derive(Debug)]
 pub(super) struct Manager {
@@ -19,9 +22,10 @@ pub(super) struct Manager {
     sessions: Arc<Sessions>,
 }
 
-pub(super) fn pool(url: &DatabaseUrl, size: usize, sessions: &Arc<Sessions>) -> Result<Pool> {
+/// For so many handlers at once, and for those that go on though they were given up.
+pub(super) fn pool(url: &DatabaseUrl, handlers: usize, sessions: &Arc<Sessions>) -> Result<Pool> {
     r2d2::Pool::builder()
-        .max_size(u32::try_from(size).unwrap_or(u32::MAX).max(1))
+        .max_size(u32::try_from(handlers).unwrap_or(u32::MAX).saturating_add(STRAYS))
         .min_idle(Some(0))
         .connection_timeout(Duration::from_secs(10))
         .build(Manager { url: url.clone(), sessions: Arc::clone(sessions) })
@@ -46,7 +50,10 @@ impl ManageConnection for Manager {
         conn.call(|conn| conn.broker().schema_version().map(|_| ()))
     }
 
+    /// As does one on which a handler left a transaction open, or of which nobody knows any more whether it did: the next
+    /// handler's would be within that, and its commit none.
     fn has_broken(&self, conn: &mut Patient) -> bool {
-        conn.local().is_err() || std::thread::panicking()
+        let open = conn.local().and_then(|conn| conn.open_transactions());
+        !matches!(open, Ok(0)) || std::thread::panicking()
     }
 }

@@ -3,7 +3,7 @@
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::{Duration, Instant};
 
-use diesel::connection::SimpleConnection;
+use diesel::connection::{SimpleConnection, TransactionManager};
 use diesel::prelude::*;
 use diesel::{MysqlConnection, PgConnection, SqliteConnection};
 use taskmq_core::broker::MessageFilter;
@@ -24,6 +24,7 @@ each_database! {
     a_stopping_worker_finishes_what_runs_and_hands_back_the_rest,
     a_transactional_consumer_commits_with_its_ack_or_not_at_all,
     a_transaction_that_is_over_acknowledges_nothing,
+    what_a_handler_leaves_open_is_no_other_handlers,
     what_is_missing_is_said_before_the_first_message,
 }
 
@@ -300,6 +301,73 @@ fn a_transaction_that_is_over_acknowledges_nothing(db: &TestDatabase) {
     assert!(error.contains("was over before its end"), "{error}");
 }
 
+/// Leaves a transaction in each of the ways that there are, or has its effect.
+fn leave<C>(what: &str, conn: &mut C) -> Result<(), Failure>
+where
+    C: Connection + SimpleConnection,
+{
+    conn.batch_execute(EFFECT)?;
+    match what {
+        "by a panic" => conn.transaction(|conn| {
+            conn.batch_execute(EFFECT)?;
+            panic!("within a transaction");
+        }),
+        "open" => Ok(C::TransactionManager::begin_transaction(conn)?),
+        "ended" => Ok(conn.batch_execute("ROLLBACK")?),
+        _ => Ok(()),
+    }
+}
+
+#[task_consumer(topic = "leave", max_attempts = 1)]
+fn leave_sqlite(what: String, conn: &mut SqliteConnection) -> Result<(), Failure> {
+    leave(&what, conn)
+}
+
+#[task_consumer(topic = "leave", max_attempts = 1)]
+fn leave_postgres(what: String, conn: &mut PgConnection) -> Result<(), Failure> {
+    leave(&what, conn)
+}
+
+#[task_consumer(topic = "leave", max_attempts = 1)]
+fn leave_mysql(what: String, conn: &mut MysqlConnection) -> Result<(), Failure> {
+    leave(&what, conn)
+}
+
+fn what_a_handler_leaves_open_is_no_other_handlers(db: &TestDatabase) {
+    let consumer = match db.backend() {
+        taskmq_core::Backend::Sqlite => leave_sqlite::consumer(),
+        taskmq_core::Backend::Postgres => leave_postgres::consumer(),
+        taskmq_core::Backend::Mysql => leave_mysql::consumer(),
+    };
+    db.execute("CREATE TABLE effects (number INTEGER NOT NULL)");
+    let mut conn = db.connect();
+    let all: Vec<_> = ["by a panic", "", "open", "", "ended", ""]
+        .map(|what| produce(&mut conn, "leave", &what).expect("produces"))
+        .into();
+    let began = Instant::now();
+    // One after the other, each on the connection of the one before if there is nothing wrong with that.
+    let ended = worker(db, registry([consumer])).concurrency(1).until_empty(true).run().expect("runs");
+    assert_eq!(ended, Ended::Finished);
+    assert!(
+        began.elapsed() < Duration::from_secs(20),
+        "nobody waited for what was left: {:?}",
+        began.elapsed()
+    );
+    let mut errors = all.into_iter().map(|id| {
+        let message = conn.broker().message(id).expect("reads").expect("is there");
+        assert_eq!(message.attempts, 1, "{message:?}");
+        (message.state, message.error.unwrap_or_default())
+    });
+    for words in ["within a transaction", "a transaction was open", "was over before its end"] {
+        let (state, error) = errors.next().expect("six");
+        assert!(state == State::Dead && error.contains(words), "{words}: {state} {error}");
+        assert_eq!(errors.next().expect("six"), (State::Done, String::new()), "after {words}");
+    }
+    // Another row than 3 would make this table's constraint fail.
+    db.execute("CREATE TABLE effect_count (number INTEGER NOT NULL CHECK (number = 3))");
+    db.execute("INSERT INTO effect_count SELECT count(*) FROM effects");
+}
+
 diesel::table! {
     rows_of_two (id) {
         id -> Integer,
@@ -497,6 +565,26 @@ fn a_transaction_that_cannot_begin_costs_no_attempt() {
     let filter = MessageFilter { topic: None, state: Some(State::Done), limit: 10 };
     let done = conn.broker().messages(&filter).expect("lists");
     assert!(done.iter().all(|message| message.attempts == 1), "{done:?}");
+}
+
+/// Has the file's write lock for most of its time-out.
+#[task_consumer(topic = "brief", timeout = "2s", max_attempts = 1)]
+fn brief(_n: u32, conn: &mut SqliteConnection) -> Result<(), Failure> {
+    conn.batch_execute("SELECT 1")?;
+    std::thread::sleep(Duration::from_millis(700));
+    Ok(())
+}
+
+#[test]
+fn the_time_for_which_a_transaction_is_waited_for_is_not_the_handlers() {
+    let db = databases::fresh(taskmq_core::Backend::Sqlite);
+    let mut conn = db.connect();
+    for n in 0..6 {
+        brief::message(&n).produce(&mut conn).expect("produces");
+    }
+    run(&db, registry([brief::consumer()]));
+    let stats = conn.broker().topics().expect("reads").remove(0);
+    assert_eq!((stats.done, stats.dead), (6, 0), "each ran for less than its time: {stats:?}");
 }
 
 fn what_is_missing_is_said_before_the_first_message(db: &TestDatabase) {

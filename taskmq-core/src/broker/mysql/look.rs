@@ -41,7 +41,7 @@ pub(super) fn look(conn: &mut MysqlConnection, worker_id: i64, topics: &[&str]) 
          SELECT -4, NULL, NULL, topic FROM taskmq_limits
          UNION ALL
          SELECT DISTINCT m.worker_id, NULL, NULL, NULL FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
-         WHERE m.worker_id IN (-1, -2) AND m.topic IN (SELECT topic FROM lane)
+         WHERE m.worker_id IN (-1, -2) AND m.run_at <= CURRENT_TIMESTAMP(6) AND m.topic IN (SELECT topic FROM lane)
          UNION ALL
          SELECT -5, l.priority, (SELECT m.run_at FROM taskmq_messages m FORCE INDEX (taskmq_messages_ready)
             WHERE m.worker_id = 0 AND m.topic = l.topic AND m.priority = l.priority ORDER BY m.run_at LIMIT 1) <= CURRENT_TIMESTAMP(6), l.topic

@@ -30,14 +30,7 @@ pub(super) fn leases<'a>(settlements: impl Iterator<Item = &'a Settlement>) -> R
     let rows: Vec<Lease<'_>> = settlements
         .map(|settlement| {
             let (result, keep) = match &settlement.outcome {
-                Outcome::Done { result, retention } => (
-                    result.as_deref(),
-                    match retention {
-                        Retention::None => Some(0),
-                        Retention::For(time) => Some(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
-                        Retention::Forever => None,
-                    },
-                ),
+                Outcome::Done { result, retention } => (result.as_deref(), retention.seconds()),
                 _ => (None, None),
             };
             Lease { id: settlement.id, attempt: settlement.attempt, batch: settlement.batch, result, keep }

@@ -196,7 +196,7 @@ pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> 
          UNION ALL
          SELECT aside.id, NULL, NULL, NULL FROM (VALUES (CAST(-1 AS BIGINT)), (-2)) aside (id) WHERE EXISTS (
             SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.id AND m.worker_id <> 0
-            AND m.topic IN (SELECT topic FROM lane))
+            AND m.run_at <= statement_timestamp() AND m.topic IN (SELECT topic FROM lane))
          UNION ALL
          SELECT 0, NULL, NULL, NULL WHERE EXISTS (
             SELECT 1 FROM lane CROSS JOIN LATERAL (

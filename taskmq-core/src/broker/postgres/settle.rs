@@ -14,7 +14,7 @@ use crate::broker::groups::{DoneGroup, Groups};
 use crate::broker::workflows::advance;
 use crate::broker::{BatchId, Claim, Exchanged, Outcome, Settlement, WorkerIdentity, nobody};
 use crate::statement::load;
-use crate::{Error, MessageId, Result, Retention};
+use crate::{Error, MessageId, Result};
 
 /// The messages of these ids. The array is the condition of the primary key's index, so there is no join that the
 /// planner could turn round and walk the whole table for.
@@ -202,14 +202,6 @@ impl<'a> Sorted<'a> {
     }
 }
 
-fn keep_seconds(retention: Retention) -> Option<i64> {
-    match retention {
-        Retention::None => Some(0),
-        Retention::For(time) => Some(i64::try_from(time.as_secs()).unwrap_or(i64::MAX)),
-        Retention::Forever => None,
-    }
-}
-
 /// Acks messages of one batch. The lease is locked to the end, so that a rescuer waits and then sees what is left.
 fn done_of_batch(
     conn: &mut PgConnection,
@@ -219,7 +211,7 @@ fn done_of_batch(
 ) -> Result<Vec<MessageId>> {
     let ids = group.ids();
     let number = i64::try_from(ids.len()).unwrap_or(i64::MAX);
-    let keep = keep_seconds(group.retention);
+    let keep = group.retention.seconds();
     let results =
         group.has_results().then(|| of_messages(ids.iter().copied().zip(group.results()))).transpose()?;
     let gone: Vec<(i64, Vec<MessageId>)> = load!(
@@ -268,7 +260,7 @@ pub(super) fn done(
 ) -> Result<Vec<MessageId>> {
     let of = |settlement: &Settlement| match &settlement.outcome {
         Outcome::Done { result, retention } => {
-            Some((settlement.id, (settlement.attempt, keep_seconds(*retention), result.clone())))
+            Some((settlement.id, (settlement.attempt, retention.seconds(), result.clone())))
         }
         _ => None,
     };

@@ -28,7 +28,7 @@ pub(super) fn look(conn: &mut SqliteConnection, worker_id: i64, topics: &[&str])
          UNION ALL
          SELECT aside.column1, NULL, NULL FROM (VALUES (-1), (-2)) aside WHERE EXISTS (
             SELECT 1 FROM taskmq_messages m WHERE m.worker_id = aside.column1 AND m.worker_id <> 0
-            AND m.topic IN (SELECT value FROM json_each(?) EXCEPT SELECT topic FROM taskmq_paused))
+            AND m.run_at <= strftime('%Y-%m-%d %H:%M:%f', 'now') AND m.topic IN (SELECT value FROM json_each(?) EXCEPT SELECT topic FROM taskmq_paused))
          UNION ALL
          SELECT 0, NULL, NULL WHERE EXISTS (
             WITH RECURSIVE lane (topic, priority) AS (

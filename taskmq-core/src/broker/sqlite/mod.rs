@@ -160,10 +160,10 @@ pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     Ok(conn)
 }
 
-/// A worker that cannot write tries again by itself, and in between it has to see whether it is to stop.
+/// For so long at most.
 #[cfg(feature = "worker")]
-pub(crate) fn wait_as_a_worker(conn: &mut SqliteConnection) -> Result<()> {
-    Ok(conn.batch_execute("PRAGMA busy_timeout = 5000")?)
+pub(crate) fn wait_for_lock(conn: &mut SqliteConnection, time: Duration) -> Result<()> {
+    Ok(conn.batch_execute(&format!("PRAGMA busy_timeout = {}", time.as_millis()))?)
 }
 
 /// The file of the main database; `None` for one in memory.

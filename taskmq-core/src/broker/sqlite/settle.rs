@@ -273,9 +273,5 @@ pub(super) fn results_by_id(group: &DoneGroup<'_>) -> Result<String> {
 
 /// `None`: not at all; `Some(None)`: for ever.
 pub(super) fn keep_seconds(retention: Retention) -> Option<Option<i64>> {
-    match retention {
-        Retention::None => None,
-        Retention::For(time) => Some(Some(i64::try_from(time.as_secs()).unwrap_or(i64::MAX))),
-        Retention::Forever => Some(None),
-    }
+    (retention != Retention::None).then(|| retention.seconds())
 }

@@ -47,6 +47,10 @@ impl Dispatcher<'_> {
             self.executors.watch(&self.pace)?;
         }
         self.executors.give_up();
+        // What ended while the last outcomes were written.
+        for event in self.events.try_iter().collect::<Vec<_>>() {
+            self.take(event);
+        }
         let ended: Held = self.finished.iter().map(|finished| finished.id).collect();
         self.handed_back.clear();
         self.hand_back(self.holdings.messages().into_iter().filter(|id| !ended.contains(id)).collect());

@@ -155,12 +155,15 @@ impl Dispatcher<'_> {
         };
         let worker_id = self.worker.id;
         if matches!(error, Error::DiskFull(_) | Error::ReadOnly(_) | Error::Locked(_))
+            || error.is_blocked()
             || link.call(move |broker| broker.beat(worker_id, None)).is_err()
         {
             return Err(error); // it is the database, and not what is to be written
         }
         match settlements {
             [] => Err(error),
+            // So it is when a statement may not wait for long for what somebody else has locked.
+            [_] if matches!(error, Error::TooSlow(_)) => Err(error),
             [bad] => {
                 let error = crate::limits::clean_error(&format!("its outcome could not be stored: {error}"));
                 let outcome = Outcome::Retry { delay: Duration::from_secs(60), kind: "error", error };

@@ -82,7 +82,10 @@ type Slot = Arc<Mutex<Option<Running>>>;
 struct Running {
     metered: Arc<Metered>,
     context: Context,
+    /// One that has a transaction begins when that is open.
     began: Instant,
+    /// It has not begun yet, but waits for its transaction.
+    waits: bool,
     shown: bool,
     run: Arc<Run>,
     /// That it looks stuck is known.
@@ -303,6 +306,7 @@ fn work(shared: &Shared, slot: &Slot) {
             &metered.consumer,
             &claimed,
             &context,
+            || its_time_counts(slot),
         );
         let Some(running) = slot.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             came_late(&context);
@@ -321,12 +325,21 @@ impl Running {
     }
 }
 
+/// From now on, if it has not before. `false`: nobody waits for it any more.
+fn its_time_counts(slot: &Slot) -> bool {
+    let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
+    let Some(running) = slot.as_mut() else { return false };
+    if std::mem::take(&mut running.waits) {
+        running.began = Instant::now();
+    }
+    true
+}
+
 /// Once for each handler.
 fn tell_if_stuck(slot: &Slot, pace: &Pace) {
     let mut slot = slot.lock().unwrap_or_else(PoisonError::into_inner);
-    let Some(running) = slot.as_mut().filter(|r| r.metered.consumer.timeout.is_none() && !r.told) else {
-        return;
-    };
+    let may_be = |r: &Running| r.metered.consumer.timeout.is_none() && !r.waits && !r.told;
+    let Some(running) = slot.as_mut().filter(|running| may_be(running)) else { return };
     let ran = running.began.elapsed();
     if ran <= pace.stuck_after(running.metered.consumer.topic) {
         return;
@@ -398,6 +411,7 @@ impl Shared {
             metered: Arc::clone(metered),
             context: context.clone(),
             began,
+            waits: matches!(metered.consumer.handler, Handler::Transactional { .. }),
             shown,
             run: Arc::clone(&run),
             told: false,
@@ -407,10 +421,14 @@ impl Shared {
 
     /// If it ran for this much longer than it may, that is its end.
     fn give_up_late(&self, slot: &Slot, grace: Duration) -> Option<(&'static str, MessageId)> {
-        let late = slot
-            .lock()
-            .unwrap_or_else(PoisonError::into_inner)
-            .take_if(|r| r.metered.consumer.timeout.is_some_and(|limit| r.began.elapsed() > limit + grace))?;
+        let is_late = |r: &mut Running| {
+            !r.waits
+                && r.metered
+                    .consumer
+                    .timeout
+                    .is_some_and(|limit| r.began.elapsed() > limit.saturating_add(grace))
+        };
+        let late = slot.lock().unwrap_or_else(PoisonError::into_inner).take_if(is_late)?;
         late.give_up();
         let of = (late.metered.consumer.topic, late.context.id());
         let outcome = execute::timed_out(&late.metered.consumer, &late.context);
@@ -425,7 +443,7 @@ impl Shared {
 
     fn finish(&self, running: Running, ran: Ran) {
         self.running.fetch_sub(1, Ordering::Relaxed);
-        let Running { metered, context, began, shown, .. } = running;
+        let Running { metered, context, began, waits, shown, .. } = running;
         let settlement = match ran {
             Ran::Settled => None,
             Ran::Outcome(outcome) => Some(settlement(&context, outcome)),
@@ -436,7 +454,7 @@ impl Shared {
             metered,
             attempt: context.attempt(),
             max_attempts: context.max_attempts(),
-            took: Some(began.elapsed()),
+            took: (!waits).then(|| began.elapsed()),
             shown,
             tied: context.tied(),
             settlement,
