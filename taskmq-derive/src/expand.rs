@@ -2,10 +2,10 @@
 
 use std::time::Duration;
 
-use proc_macro2::TokenStream;
-use quote::{format_ident, quote, quote_spanned};
+use proc_macro2::{Span, TokenStream};
+use quote::{quote, quote_spanned};
 use syn::spanned::Spanned;
-use syn::{Error, ItemFn};
+use syn::{Error, Ident, ItemFn};
 
 use crate::handler::{Connection, Handler, Parameter};
 use crate::options::{Options, Retention};
@@ -67,31 +67,34 @@ pub(crate) fn refused(function: &ItemFn, options: Option<Error>, handler: Option
 
 fn constructor(function: &ItemFn, options: &Options, handler: &Handler) -> TokenStream {
     let (name, krate) = (&function.sig.ident, &options.krate);
+    // Names that cannot be taken for the function's own: it may be called `payload`.
+    let mine = |name: &str| Ident::new(name, Span::mixed_site());
+    let [call, payload, connection, returned] = ["call", "payload", "connection", "returned"].map(mine);
     let path = quote!(::core::concat!(::core::module_path!(), "::", ::core::stringify!(#name)));
-    let payload = &handler.payload;
+    let ty = &handler.payload;
     // Errors about the payload's type (it does not implement Deserialize) point at the type in the signature.
-    let decode = quote_spanned!(payload.span()=> call.payload::<#payload>()?);
+    let decode = quote_spanned!(ty.span()=> #call.payload::<#ty>()?);
     let arguments = handler.parameters.iter().enumerate().map(|(index, parameter)| match parameter {
-        Parameter::Payload => quote!(payload),
-        Parameter::Context => quote!(call.context()),
+        Parameter::Payload => quote!(#payload),
+        Parameter::Context => quote!(#call.context()),
         Parameter::State(_) => {
-            let state = format_ident!("state_{index}");
+            let state = mine(&format!("state_{index}"));
             quote!(#state)
         }
-        Parameter::Connection => quote!(connection),
+        Parameter::Connection => quote!(#connection),
     });
     let states = handler.parameters.iter().enumerate().filter_map(|(index, parameter)| {
         let Parameter::State(ty) = parameter else { return None };
-        let state = format_ident!("state_{index}");
-        Some(quote!(let #state = call.state::<#ty>()?;))
+        let state = mine(&format!("state_{index}"));
+        Some(quote!(let #state = #call.state::<#ty>()?;))
     });
     let prepare = quote! {
         #[allow(unused_imports)]
         use #krate::private::ReturnedValue as _;
-        let payload = #decode;
+        let #payload = #decode;
         #(#states)*
     };
-    let call = quote!(#name(#(#arguments),*));
+    let result = quote!(#name(#(#arguments),*));
     // Errors about what it returns point at the return type.
     let span = match &function.sig.output {
         syn::ReturnType::Default => name.span(),
@@ -100,41 +103,41 @@ fn constructor(function: &ItemFn, options: &Options, handler: &Handler) -> Token
     let outcome = |value: TokenStream| quote_spanned!(span=> #krate::private::Returned(#value).outcome());
     match handler.connection {
         None if handler.is_async => {
-            let outcome = outcome(quote!(returned));
+            let outcome = outcome(quote!(#returned));
             quote! {
-                #krate::Consumer::new_async(Self::TOPIC, #path, |call| ::std::boxed::Box::pin(async move {
+                #krate::Consumer::new_async(Self::TOPIC, #path, |#call| ::std::boxed::Box::pin(async move {
                     #prepare
-                    let returned = #call.await;
+                    let #returned = #result.await;
                     #outcome
                 }))
             }
         }
         None => {
-            let outcome = outcome(quote!(returned));
+            let outcome = outcome(quote!(#returned));
             quote! {
-                #krate::Consumer::new(Self::TOPIC, #path, |call| {
+                #krate::Consumer::new(Self::TOPIC, #path, |#call| {
                     #prepare
                     #[allow(clippy::let_unit_value)]
-                    let returned = #call;
+                    let #returned = #result;
                     #outcome
                 })
             }
         }
-        Some(connection) => {
-            let which = match connection {
+        Some(kind) => {
+            let which = match kind {
                 Connection::Sqlite => quote!(Sqlite),
                 Connection::Postgres => quote!(Postgres),
                 Connection::Mysql => quote!(Mysql),
             };
-            let outcome = outcome(quote!(returned));
+            let outcome = outcome(quote!(#returned));
             quote! {
-                #krate::Consumer::new_transactional(Self::TOPIC, #path, #krate::Backend::#which, |call, connection| {
-                    let #krate::AnyConnection::#which(connection) = connection else {
+                #krate::Consumer::new_transactional(Self::TOPIC, #path, #krate::Backend::#which, |#call, #connection| {
+                    let #krate::AnyConnection::#which(#connection) = #connection else {
                         return ::core::result::Result::Err(#krate::Failure::dead("its connection is to another kind of database"));
                     };
                     #prepare
                     #[allow(clippy::let_unit_value)]
-                    let returned = #call;
+                    let #returned = #result;
                     #outcome
                 })
             }

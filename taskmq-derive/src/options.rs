@@ -198,7 +198,7 @@ fn set(options: &mut Options, name: &str, pair: &Pair) -> Result<()> {
             return Err(Error::new(expr.span(), "`schema` takes no value, write `schema` alone"));
         }
         unknown => {
-            let hint = KNOWN.iter().find(|known| distance(known, unknown) <= 2);
+            let hint = KNOWN.iter().find(|known| strsim::levenshtein(known, unknown) <= 2);
             let hint = hint.map_or_else(String::new, |known| format!(", did you mean `{known}`?"));
             let message = format!("unknown option `{unknown}`{hint} (the options are {})", KNOWN.join(", "));
             return Err(Error::new(pair.name.span(), message));
@@ -287,22 +287,6 @@ fn backoff(text: &LitStr) -> Result<(Duration, Duration)> {
         ));
     }
     Ok((first, longest))
-}
-
-/// The number of single-letter edits between two words (Levenshtein, 1966).
-fn distance(a: &str, b: &str) -> usize {
-    let b: Vec<char> = b.chars().collect();
-    let mut row: Vec<usize> = (0..=b.len()).collect();
-    for (i, x) in a.chars().enumerate() {
-        let mut diagonal = i;
-        row[0] = i + 1;
-        for (j, y) in b.iter().enumerate() {
-            let edited = (diagonal + usize::from(x != *y)).min(row[j] + 1).min(row[j + 1] + 1);
-            diagonal = row[j + 1];
-            row[j + 1] = edited;
-        }
-    }
-    row[b.len()]
 }
 
 #[cfg(test)]

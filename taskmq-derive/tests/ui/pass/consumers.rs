@@ -40,6 +40,31 @@ fn alias(_texts: Vec<String>) -> std::io::Result<()> {
     Ok(())
 }
 
+/// Named as what the macro writes may be.
+mod names {
+    use super::{App, Context, task_consumer};
+
+    #[task_consumer(topic = "call")]
+    pub fn call(_n: u8, _ctx: &Context) {}
+
+    #[task_consumer(topic = "payload")]
+    pub fn payload(_n: u8) {}
+
+    #[task_consumer(topic = "connection")]
+    pub fn connection(_n: u8, _conn: &mut diesel::SqliteConnection) -> diesel::QueryResult<()> {
+        Ok(())
+    }
+
+    #[task_consumer(topic = "returned")]
+    pub fn returned(_n: u8) {}
+
+    #[task_consumer(topic = "state")]
+    pub fn state_1(_n: u8, _app: &App) {}
+
+    #[task_consumer(topic = "ty")]
+    pub async fn result(_n: u8) {}
+}
+
 #[task_consumer(topic = "text-error")]
 fn text_error(n: u8) -> Result<(), String> {
     Err(n.to_string())
@@ -97,7 +122,7 @@ fn main() {
     let _ = all::message(&LoadTest { url: String::new(), users: 1 }).priority(1);
     assert_eq!(all::TOPIC, "all");
     let registry = Registry::discovered().expect("one consumer for each topic");
-    let topics = ["alias", "all", "asynchronous", "described", "failure", "hourly", "inside", "made", "nothing", "other-path", "scheduled", "text-error", "transactional"];
+    let topics = ["alias", "all", "asynchronous", "call", "connection", "described", "failure", "hourly", "inside", "made", "nothing", "other-path", "payload", "returned", "scheduled", "state", "text-error", "transactional", "ty"];
     assert_eq!(registry.topics(), topics);
     assert!(registry.get("all").is_some_and(|c| c.name().ends_with("::all")));
 }
