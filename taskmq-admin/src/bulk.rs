@@ -5,12 +5,11 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use chrono::{DateTime, Utc};
-use taskmq_core::MessageId;
-use taskmq_core::broker::{Action, Broker, Note, Noted, Selection, Walk};
+use taskmq_core::broker::{Action, Broker, Note, Selection, Walk};
+use taskmq_core::overview::Count;
 
 use crate::admin::Shared;
 use crate::database::Pool;
-use crate::figures::Count;
 use crate::problem::Problem;
 
 /// Each page is a transaction, and noted by it: to stop between two loses nothing.
@@ -89,14 +88,8 @@ impl Bulk {
                 return Ok(End::Stopped);
             }
             let step = self.ask(writing, move |broker| {
-                let Some(page) = walk.next(broker, PAGE)? else { return Ok(None) };
-                let ids: Vec<MessageId> = page.iter().map(|found| found.id).collect();
-                let changed = if ids.is_empty() {
-                    Default::default()
-                } else {
-                    broker.change(&action, &ids, Noted::Under(note))?
-                };
-                Ok(Some((walk, changed)))
+                let changed = walk.change(broker, PAGE, &action, note)?;
+                Ok(changed.map(|changed| (walk, changed)))
             });
             let Some((next, changed)) = step.await? else { return Ok(End::Finished) };
             walk = next;

@@ -25,6 +25,7 @@ mod database;
 mod error;
 mod fields;
 mod figures;
+pub mod json;
 #[cfg(feature = "metrics")]
 mod metrics;
 mod page;

@@ -1,35 +1,30 @@
 //! Walks through the messages that a command is about.
 
-use std::fmt;
 use std::ops::ControlFlow;
 use std::time::{Duration, Instant};
 
+#[cfg(feature = "watch")]
 use indicatif::HumanCount;
-use taskmq_core::broker::{Action, Changed, NoteId, Noted, Selection, Walk};
-use taskmq_core::{AnyConnection, BrokerConnection, MessageId};
+use taskmq_core::broker::{Action, Changed, NoteId, Selection, Walk};
+use taskmq_core::overview::Count;
+use taskmq_core::{AnyConnection, BrokerConnection};
 
 use crate::error::Result;
 
 /// Messages are read and changed in pages of this many.
-pub(crate) const PAGE: usize = 500;
+pub(crate) const PAGE: i64 = 500;
 
-/// A number that may have been counted in part only.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(crate) struct Count {
-    pub(crate) number: usize,
-    pub(crate) or_more: bool,
-}
-
-impl fmt::Display for Count {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let number = HumanCount(u64::try_from(self.number).unwrap_or(u64::MAX));
-        write!(f, "{number}{}", if self.or_more { " or more" } else { "" })
-    }
+/// `1,500 or more`.
+#[cfg(feature = "watch")]
+pub(crate) fn counted(count: Count) -> String {
+    let number = HumanCount(count.number.unsigned_abs());
+    format!("{number}{}", if count.or_more { " or more" } else { "" })
 }
 
 /// How many they are.
 pub(crate) fn count(conn: &mut AnyConnection, selection: &Selection) -> Result<usize> {
-    Ok(count_within(Duration::MAX, conn, selection)?.number)
+    let Count { number, .. } = count_within(Duration::MAX, conn, selection)?;
+    Ok(usize::try_from(number).unwrap_or(usize::MAX))
 }
 
 /// How many they are, as far as they can be counted in this time.
@@ -41,8 +36,8 @@ pub(crate) fn count_within(
     let began = Instant::now();
     let mut number = 0;
     let mut walk = selection.clone().walk();
-    while let Some(page) = next_page(&mut walk, conn)? {
-        number += page.len();
+    while let Some(page) = walk.next(conn.broker(), PAGE)? {
+        number += i64::try_from(page.len()).unwrap_or(i64::MAX);
         if began.elapsed() > patience {
             return Ok(Count { number, or_more: true });
         }
@@ -50,8 +45,7 @@ pub(crate) fn count_within(
     Ok(Count { number, or_more: false })
 }
 
-/// A change of them page by page, each behind the one before. Each page is a transaction, and noted by it: to stop between
-/// two loses nothing.
+/// A change of them page by page, each behind the one before.
 #[derive(Debug)]
 pub(crate) struct Change {
     action: Action,
@@ -66,11 +60,7 @@ impl Change {
 
     /// Changes those of the next page, perhaps none of them; `None` at the end.
     pub(crate) fn next(&mut self, conn: &mut AnyConnection) -> Result<Option<Changed>> {
-        let Some(ids) = next_page(&mut self.walk, conn)? else { return Ok(None) };
-        if ids.is_empty() {
-            return Ok(Some(Changed::default()));
-        }
-        Ok(Some(conn.broker().change(&self.action, &ids, Noted::Under(self.note))?))
+        Ok(self.walk.change(conn.broker(), PAGE, &self.action, self.note)?)
     }
 
     /// Changes all of them, until `told` breaks off; `false`: it did.
@@ -86,9 +76,4 @@ impl Change {
         }
         Ok(true)
     }
-}
-
-fn next_page(walk: &mut Walk, conn: &mut AnyConnection) -> Result<Option<Vec<MessageId>>> {
-    let page = walk.next(conn.broker(), i64::try_from(PAGE).unwrap_or(i64::MAX))?;
-    Ok(page.map(|page| page.iter().map(|found| found.id).collect()))
 }

@@ -42,6 +42,7 @@ pub mod limits;
 mod lock_files;
 pub mod message;
 pub mod migration;
+pub mod overview;
 pub mod produce;
 #[cfg(feature = "schedules")]
 pub mod schedule;

@@ -153,7 +153,7 @@ impl Gate {
         }
         // The proxy adds whom it saw at the end; what comes before, anybody may have written.
         let last = forwarded(parts, "x-forwarded-for").and_then(|list| list.rsplit(',').next());
-        last.and_then(|address| address.trim().parse().ok()).or(peer)
+        last.and_then(|address| ip_of(address.trim())).or(peer)
     }
 
     pub(super) fn is_secure(&self, parts: &Parts) -> bool {
@@ -162,6 +162,32 @@ impl Gate {
     }
 }
 
+/// Some proxies tell the port as well, or put IPv6 in brackets.
+fn ip_of(address: &str) -> Option<IpAddr> {
+    let bare = address.strip_prefix('[').and_then(|address| address.strip_suffix(']')).unwrap_or(address);
+    bare.parse().or_else(|_| address.parse().map(|with_port: SocketAddr| with_port.ip())).ok()
+}
+
 fn forwarded<'a>(parts: &'a Parts, name: &str) -> Option<&'a str> {
     parts.headers.get_all(name).iter().next_back().and_then(|value| value.to_str().ok())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn an_address_may_have_a_port_and_brackets() {
+        for (text, address) in [
+            ("203.0.113.9", Some("203.0.113.9")),
+            ("203.0.113.9:51234", Some("203.0.113.9")),
+            ("2001:db8::1", Some("2001:db8::1")),
+            ("[2001:db8::1]", Some("2001:db8::1")),
+            ("[2001:db8::1]:443", Some("2001:db8::1")),
+            ("unknown", None),
+            ("", None),
+        ] {
+            assert_eq!(ip_of(text), address.and_then(|address| address.parse().ok()), "{text}");
+        }
+    }
 }

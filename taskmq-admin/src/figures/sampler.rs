@@ -3,14 +3,18 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use axum::http::StatusCode;
+use taskmq_core::overview::{History, Throughput};
 use tokio::sync::Mutex;
 
-use super::{History, Sample};
+use super::Sample;
+use super::sample::read;
 use crate::database::Pool;
 use crate::problem::Problem;
 
 /// So many looks at the backlog are kept.
 const LOOKS: usize = 60;
+/// So many seconds a chart shows.
+const SECONDS: usize = 120;
 /// For so long what was read last is shown when the database does not answer, or not in time.
 const OLD: Duration = Duration::from_secs(60);
 /// So long a failure is everybody's: who waited for the one that read does not wait for one of their own.
@@ -25,8 +29,7 @@ pub(crate) struct Sampler(Mutex<Past>);
 struct Past {
     last: Option<(Instant, Arc<Sample>)>,
     failed: Option<(Instant, Arc<Problem>)>,
-    produced: History,
-    finished: History,
+    throughput: Throughput,
     backlog: BTreeMap<Option<String>, VecDeque<i64>>,
 }
 
@@ -71,15 +74,15 @@ impl Past {
             return Err(Arc::clone(problem));
         }
         let began = Instant::now();
-        let mut sample = match Sample::read(pool).await {
-            Ok(sample) => sample,
+        let overview = match read(pool).await {
+            Ok(overview) => overview,
             Err(problem) => {
                 let problem = Arc::new(problem);
                 self.failed = Some((Instant::now(), Arc::clone(&problem)));
                 return Err(problem);
             }
         };
-        sample.took = began.elapsed();
+        let mut sample = Sample { overview, took: began.elapsed(), ..Sample::default() };
         self.enter(&mut sample);
         let sample = Arc::new(sample);
         self.last = Some((Instant::now(), Arc::clone(&sample)));
@@ -87,12 +90,15 @@ impl Past {
     }
 
     fn enter(&mut self, sample: &mut Sample) {
-        self.produced.add(&sample.produced.0, sample.produced.1, sample.now);
-        self.finished.add(&sample.finished.0, sample.finished.1, sample.now);
-        sample.chart = (self.produced.seconds(sample.now), self.finished.seconds(sample.now));
-        self.backlog.retain(|topic, _| topic.as_ref().is_none_or(|topic| sample.topics.contains_key(topic)));
-        let topics = sample.topics.iter().map(|(topic, figures)| (Some(topic.clone()), figures));
-        for (topic, figures) in topics.chain([(None, &sample.total)]) {
+        let overview = &sample.overview;
+        self.throughput.add(overview);
+        let seconds = |history: &History| history.seconds(SECONDS, overview.now);
+        sample.chart = (seconds(&self.throughput.produced), seconds(&self.throughput.finished));
+        let has =
+            |topic: &Option<String>| topic.as_ref().is_none_or(|topic| overview.topics.contains_key(topic));
+        self.backlog.retain(|topic, _| has(topic));
+        let topics = overview.topics.iter().map(|(topic, figures)| (Some(topic.clone()), figures));
+        for (topic, figures) in topics.chain([(None, &overview.total)]) {
             let looks = self.backlog.entry(topic).or_default();
             if looks.len() == LOOKS {
                 looks.pop_front();

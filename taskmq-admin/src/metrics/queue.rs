@@ -4,8 +4,9 @@ use std::cmp::Reverse;
 
 use metrics::{Unit, describe_gauge, gauge, with_local_recorder};
 use metrics_exporter_prometheus::PrometheusBuilder;
+use taskmq_core::overview::Figures;
 
-use crate::figures::{Figures, Sample};
+use crate::figures::Sample;
 
 /// So many topics have figures of their own, those with the most messages;
 const TOPICS: usize = 500;
@@ -26,15 +27,15 @@ pub(super) fn render(sample: Option<&Sample>) -> String {
     recorder.handle().render()
 }
 
-fn show(sample: &Sample) {
-    gauge!("taskmq_queue_workers").set(as_f64(sample.alive().count()));
-    gauge!("taskmq_queue_topics").set(as_f64(sample.topics.len()));
+fn show(Sample { overview, took, .. }: &Sample) {
+    gauge!("taskmq_queue_workers").set(as_f64(overview.alive().count()));
+    gauge!("taskmq_queue_topics").set(as_f64(overview.topics.len()));
     gauge!("taskmq_queue_workflows")
-        .set(as_f64(usize::try_from(sample.workflows.number).unwrap_or_default()));
-    let oldest = sample.workflows.oldest.map(|since| (sample.now - since).to_std().unwrap_or_default());
+        .set(as_f64(usize::try_from(overview.workflows.number).unwrap_or_default()));
+    let oldest = overview.workflows.oldest.map(|since| (overview.now - since).to_std().unwrap_or_default());
     gauge!("taskmq_queue_oldest_workflow_seconds").set(oldest.unwrap_or_default());
-    gauge!("taskmq_queue_read_seconds").set(sample.took);
-    let mut topics: Vec<(&str, &Figures)> = sample.topics.iter().map(|(name, f)| (&**name, f)).collect();
+    gauge!("taskmq_queue_read_seconds").set(*took);
+    let mut topics: Vec<(&str, &Figures)> = overview.topics.iter().map(|(name, f)| (&**name, f)).collect();
     let mut others = Figures::default();
     if topics.len() > TOPICS {
         topics.sort_by_key(|(_, figures)| Reverse(messages(figures)));
@@ -45,7 +46,7 @@ fn show(sample: &Sample) {
             others.retrying += figures.retrying;
             others.dead += figures.dead;
             // What waits on purpose is not to be taken for what nobody comes to.
-            let held_back = sample.is_paused(topic) || sample.limit_of(topic).is_some();
+            let held_back = overview.is_paused(topic) || overview.limit_of(topic).is_some();
             let oldest = figures.oldest_due.filter(|_| !held_back);
             others.oldest_due = [others.oldest_due, oldest].into_iter().flatten().min();
         }
@@ -55,7 +56,7 @@ fn show(sample: &Sample) {
         let topic = topic.to_owned();
         let states = [
             ("ready", figures.ready.number),
-            ("running", figures.running),
+            ("running", figures.running.number),
             ("scheduled", figures.scheduled.number),
             ("retrying", figures.retrying.number),
             ("dead", figures.dead.number),
@@ -64,19 +65,19 @@ fn show(sample: &Sample) {
             gauge!("taskmq_queue_messages", "topic" => topic.clone(), "state" => state)
                 .set(as_f64(usize::try_from(number).unwrap_or_default()));
         }
-        let oldest = figures.oldest_due.map(|due| (sample.now - due).to_std().unwrap_or_default());
+        let oldest = figures.oldest_due.map(|due| (overview.now - due).to_std().unwrap_or_default());
         gauge!("taskmq_queue_oldest_waiting_seconds", "topic" => topic.clone())
             .set(oldest.unwrap_or_default());
-        let paused = u32::from(sample.is_paused(&topic));
+        let paused = u32::from(overview.is_paused(&topic));
         gauge!("taskmq_queue_paused", "topic" => topic.clone()).set(paused);
-        let limited = u32::from(sample.limit_of(&topic).is_some());
+        let limited = u32::from(overview.limit_of(&topic).is_some());
         gauge!("taskmq_queue_limited", "topic" => topic).set(limited);
     }
 }
 
 fn messages(figures: &Figures) -> i64 {
     let Figures { ready, running, scheduled, retrying, dead, .. } = figures;
-    ready.number + running + scheduled.number + retrying.number + dead.number
+    ready.number + running.number + scheduled.number + retrying.number + dead.number
 }
 
 #[expect(clippy::cast_precision_loss, reason = "no queue has so many")]
@@ -109,15 +110,16 @@ fn describe() {
 mod tests {
     use std::collections::BTreeMap;
 
+    use taskmq_core::overview::{Count, Overview};
+
     use super::*;
-    use crate::figures::Count;
 
     #[test]
     fn the_largest_topics_are_shown_and_the_rest_is_summed_up() {
         let figures = |ready| Figures { ready: Count::up_to(ready, 10_000), ..Figures::default() };
         let topics: BTreeMap<String, Figures> =
             (1..=TOPICS as i64 + 3).map(|n| (format!("topic-{n}"), figures(n))).collect();
-        let sample = Sample { topics, ..Sample::default() };
+        let sample = Sample { overview: Overview { topics, ..Overview::default() }, ..Sample::default() };
         let text = render(Some(&sample));
         let ready = |topic: &str| {
             let mut lines = text.lines().filter(|line| line.starts_with("taskmq_queue_messages{"));

@@ -6,11 +6,11 @@ use axum::response::Response;
 use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use taskmq_core::broker::{Action, Broker, Changed, Note, Noted, Selection};
+use taskmq_core::overview::Count;
 use taskmq_core::{MessageId, State};
 
 use crate::bulk::{details, value};
 use crate::fields::{Fields, Posted};
-use crate::figures::Count;
 use crate::page::Page;
 use crate::pages::messages::selection;
 use crate::problem::Problem;

@@ -7,10 +7,10 @@ use axum::response::Response;
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 use taskmq_core::broker::{Broker, FinishedMessage, Place, Span, error_shape};
+use taskmq_core::overview::Count;
 use taskmq_core::{MessageId, State};
 
 use crate::fields::{Fields, query};
-use crate::figures::Count;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::view::format;

@@ -7,6 +7,7 @@ use maud::{Markup, html};
 use taskmq_core::message::{FailedAttempt, LogLine, Message, log_by_failure};
 use taskmq_core::{MessageId, State};
 
+use crate::json;
 use crate::page::Page;
 use crate::pages::messages::actions;
 use crate::pages::workflows;
@@ -15,14 +16,14 @@ use crate::view::format;
 use crate::view::visible::{visible, visible_lines};
 
 /// More of a payload is not shown.
-const CHARS: usize = 200_000;
-/// A page with a longer one is not sent anew each second.
-const LIVE_CHARS: usize = 10_000;
+pub(crate) const CHARS: usize = 200_000;
+/// A longer page is not sent anew each second: a payload may be long, and so may what many attempts have left.
+const LIVE_BYTES: usize = 50_000;
 
 pub(crate) async fn show(page: Page, Path(id): Path<String>) -> Response {
     let id: i64 = id.parse().unwrap_or_default();
     let body = read(&page, id).await.map(|(message, part)| {
-        let changes = !message.state.is_finished() && message.payload.get().len() <= LIVE_CHARS;
+        let changes = !message.state.is_finished() && part.0.len() <= LIVE_BYTES;
         html! {
             @if changes { (page.live(&[("of", "message"), ("id", &id.to_string())], &part)) }
             @else { (part) }
@@ -72,9 +73,9 @@ async fn read(page: &Page, id: MessageId) -> Result<(Message, Markup), Problem> 
         div.columns {
             div {
                 @if let Some(workflow) = &workflow { (workflow) }
-                (json(page, texts.payload, Some(message.payload.get())))
-                (json(page, texts.result, message.result.as_ref().map(|json| json.get())))
-                (json(page, texts.headers, message.headers.as_ref().map(|json| json.get())))
+                (document(page, texts.payload, Some(message.payload.get())))
+                (document(page, texts.result, message.result.as_ref().map(|json| json.get())))
+                (document(page, texts.headers, message.headers.as_ref().map(|json| json.get())))
                 (timeline(page, now, &message, &past, worker.as_deref()))
             }
             aside {
@@ -107,71 +108,16 @@ fn buttons(page: &Page, message: &Message) -> Markup {
     }
 }
 
-fn json(page: &Page, title: &str, json: Option<&str>) -> Markup {
+fn document(page: &Page, title: &str, json: Option<&str>) -> Markup {
     html! {
         @if let Some(json) = json {
             section.panel {
                 div.panel-head { h2 { (title) } }
                 @if page.shared.hide_payloads { p.muted { (page.texts.hidden) } }
-                @else { pre.json tabindex="0" { (visible_lines(&pretty(json))) } }
+                @else { pre.json tabindex="0" { (visible_lines(&json::pretty(json, CHARS))) } }
             }
         }
     }
-}
-
-/// Indented; names and numbers stay as they were written.
-pub(crate) fn pretty(json: &str) -> String {
-    let mut pretty = String::with_capacity(json.len() * 2);
-    let (mut depth, mut in_text, mut escaped) = (0usize, false, false);
-    let mut characters = json.chars().filter(|c| !c.is_control()).peekable();
-    while let Some(c) = characters.next() {
-        if pretty.len() > CHARS {
-            pretty.push('…');
-            break;
-        }
-        if in_text {
-            pretty.push(c);
-            in_text = escaped || c != '"';
-            escaped = !escaped && c == '\\';
-            continue;
-        }
-        match c {
-            '"' => {
-                in_text = true;
-                pretty.push(c);
-            }
-            '{' | '[' => {
-                pretty.push(c);
-                while characters.next_if(|c| c.is_whitespace()).is_some() {}
-                let closing = if c == '{' { '}' } else { ']' };
-                if characters.next_if_eq(&closing).is_some() {
-                    pretty.push(closing);
-                } else {
-                    depth += 1;
-                    line(&mut pretty, depth);
-                }
-            }
-            '}' | ']' => {
-                depth = depth.saturating_sub(1);
-                line(&mut pretty, depth);
-                pretty.push(c);
-            }
-            ',' => {
-                pretty.push(c);
-                line(&mut pretty, depth);
-            }
-            ':' => pretty.push_str(": "),
-            c if c.is_whitespace() => {}
-            c => pretty.push(c),
-        }
-    }
-    pretty
-}
-
-fn line(pretty: &mut String, depth: usize) {
-    pretty.push('\n');
-    // Deep ones stay readable, and short.
-    pretty.extend(std::iter::repeat_n("  ", depth.min(40)));
 }
 
 /// What its attempts have left.
@@ -291,19 +237,5 @@ fn edit(page: &Page, message: &Message) -> Markup {
                 }
             }
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::pretty;
-
-    #[test]
-    fn json_is_indented_and_otherwise_left_alone() {
-        assert_eq!(
-            pretty(r#"{"a":[1.50,{}, [ ]],"b":"x,\"{y\\"}"#),
-            "{\n  \"a\": [\n    1.50,\n    {},\n    []\n  ],\n  \"b\": \"x,\\\"{y\\\\\"\n}"
-        );
-        assert_eq!(pretty("12345678901234567890123"), "12345678901234567890123");
     }
 }

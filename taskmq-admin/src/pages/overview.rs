@@ -2,9 +2,10 @@
 
 use axum::response::Response;
 use maud::{Markup, html};
+use taskmq_core::overview::Figures;
 
 use crate::fields::{Fields, query};
-use crate::figures::{Figures, Sample};
+use crate::figures::Sample;
 use crate::page::Page;
 use crate::problem::Problem;
 use crate::view::visible::{visible, visible_text};
@@ -32,20 +33,19 @@ pub(crate) async fn show(page: Page, fields: Fields) -> Response {
 
 pub(crate) async fn part(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
     let sample = page.shared.sampler.latest(&page.shared.reading).await?;
-    let texts = page.texts;
-    let workers = format::number(i64::try_from(sample.alive().count()).unwrap_or(i64::MAX));
-    let at_once = sample.alive().map(|worker| i64::from(worker.concurrency)).sum::<i64>();
-    let empty = sample.topics.is_empty() && sample.produced.0.is_empty() && sample.finished.0.is_empty();
+    let (texts, overview) = (page.texts, &sample.overview);
+    let workers = format::number(i64::try_from(overview.alive().count()).unwrap_or(i64::MAX));
+    let at_once = overview.alive().map(|worker| i64::from(worker.concurrency)).sum::<i64>();
     Ok(html! {
         (old(page, &sample))
         div.cards {
-            (cards(page, &sample.total, "", &sample))
+            (cards(page, &overview.total, "", &sample))
             a.card href=(page.to("workers")) {
                 span.label { (texts.workers) } span.figure { (workers) }
                 @if at_once > 0 { span.about { (texts.concurrency) " " (format::number(at_once)) } }
             }
         }
-        @if empty {
+        @if overview.is_empty() {
             (page.empty(texts.nothing_yet, &html! {
                 (texts.nothing_yet_about) " " code { "taskmq-cli produce hello '{\"name\": \"world\"}'" }
             }))
@@ -66,7 +66,7 @@ pub(crate) fn not_newer(page: &Page, sample: &Sample, why: &Problem) -> Markup {
     let texts = page.texts;
     html! {
         p.notice.bad role="alert" {
-            (texts.figures_of) " " (format::exact(sample.now)) ": " (visible(&why.words(texts)))
+            (texts.figures_of) " " (format::exact(sample.overview.now)) ": " (visible(&why.words(texts)))
         }
     }
 }
@@ -75,7 +75,7 @@ pub(crate) fn not_newer(page: &Page, sample: &Sample, why: &Problem) -> Markup {
 pub(crate) fn cards(page: &Page, figures: &Figures, topic: &str, sample: &Sample) -> Markup {
     let texts = page.texts;
     let list = |state: &str| page.to(&format!("messages{}", query(&[("state", state), ("topic", topic)])));
-    let oldest = figures.oldest_due.map(|at| sample.now - at).filter(|time| time.num_seconds() > 0);
+    let oldest = figures.oldest_due.map(|at| sample.overview.now - at).filter(|time| time.num_seconds() > 0);
     let dead = if figures.dead.number > 0 { "card dead some" } else { "card dead" };
     html! {
         a.card.ready href=(list("ready")) {
@@ -83,7 +83,7 @@ pub(crate) fn cards(page: &Page, figures: &Figures, topic: &str, sample: &Sample
             span.about { @if let Some(oldest) = oldest { (texts.oldest_short) " " (format::duration(texts, oldest)) } }
         }
         a.card.running href=(list("running")) {
-            span.label { (texts.running) } span.figure { (format::number(figures.running)) }
+            span.label { (texts.running) } span.figure { (format::count(figures.running)) }
         }
         a.card.scheduled href=(list("scheduled")) {
             span.label { (texts.scheduled) } span.figure { (format::count(figures.scheduled)) }
@@ -103,7 +103,7 @@ pub(crate) fn cards(page: &Page, figures: &Figures, topic: &str, sample: &Sample
 fn throughput(page: &Page, sample: &Sample) -> Markup {
     let texts = page.texts;
     let (produced, finished) = (&sample.chart.0[..], &sample.chart.1[..]);
-    let total = &sample.total;
+    let total = &sample.overview.total;
     html! {
         section.panel {
             div.panel-head {
@@ -128,24 +128,24 @@ fn throughput(page: &Page, sample: &Sample) -> Markup {
 }
 
 fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
-    let texts = page.texts;
+    let (texts, overview) = (page.texts, &sample.overview);
     let mut topics: Vec<(&String, &Figures)> =
-        sample.topics.iter().filter(|(topic, _)| topic.contains(name)).collect();
+        overview.topics.iter().filter(|(topic, _)| topic.contains(name)).collect();
     let hidden = topics.len().saturating_sub(SHOWN);
     if hidden > 0 {
         // Those that matter most, still by name.
         topics.sort_by_key(|(t, f)| {
-            std::cmp::Reverse((sample.is_paused(t), f.dead.number > 0, f.running, f.ready.number))
+            std::cmp::Reverse((overview.is_paused(t), f.dead.number > 0, f.running.number, f.ready.number))
         });
         topics.truncate(SHOWN);
         topics.sort_by_key(|(topic, _)| *topic);
     }
-    let consumed = sample.consumed();
+    let consumers = overview.consumers();
     html! {
         section.panel {
             div.panel-head {
                 h2 { (texts.topics) }
-                span.muted { (format::number(i64::try_from(sample.topics.len()).unwrap_or(i64::MAX))) }
+                span.muted { (format::number(i64::try_from(overview.topics.len()).unwrap_or(i64::MAX))) }
                 form.find method="get" action=(page.to("overview")) role="search" {
                     input type="search" name="topics" value=(name) placeholder=(texts.filter_topics)
                         aria-label=(texts.filter_topics) data-search;
@@ -165,7 +165,7 @@ fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
                         th.number { (texts.wait) small { (texts.p50_p99) } }
                         th.number { (texts.run_time) small { (texts.p50_p99) } }
                     } }
-                    tbody { @for (topic, figures) in topics { (row(page, sample, topic, figures, consumed.contains(&**topic))) } }
+                    tbody { @for (topic, figures) in topics { (row(page, sample, topic, figures, consumers.contains_key(&**topic))) } }
                 }
             }
             @if hidden > 0 { p.muted { (hidden) " " (texts.more_topics) } }
@@ -174,9 +174,9 @@ fn topics(page: &Page, sample: &Sample, name: &str) -> Markup {
 }
 
 fn row(page: &Page, sample: &Sample, topic: &str, figures: &Figures, is_consumed: bool) -> Markup {
-    let texts = page.texts;
+    let (texts, overview) = (page.texts, &sample.overview);
     let target = page.to(&format!("topic{}", query(&[("name", topic)])));
-    let oldest = figures.oldest_due.map(|at| sample.now - at).filter(|time| time.num_seconds() > 0);
+    let oldest = figures.oldest_due.map(|at| overview.now - at).filter(|time| time.num_seconds() > 0);
     let looks = sample.backlog.get(&Some(topic.to_owned())).map_or(&[][..], |looks| looks);
     // On a phone each figure bears its own name, for there is no room for columns.
     let number = |name: &str, count: String, class: &str| {
@@ -194,17 +194,17 @@ fn row(page: &Page, sample: &Sample, topic: &str, figures: &Figures, is_consumed
         tr data-key=(visible_text(topic)) data-href=(target) tabindex="-1" {
             td {
                 (page.topic_link(topic))
-                @if sample.is_paused(topic) { " " span.badge.paused { (texts.paused) } }
+                @if overview.is_paused(topic) { " " span.badge.paused { (texts.paused) } }
                 @if !is_consumed && figures.waits() {
                     " " span.badge.late title=(texts.unconsumed_about) { (texts.unconsumed) }
                 }
-                @if let Some(limited) = sample.limit_of(topic) {
+                @if let Some(limited) = overview.limit_of(topic) {
                     " " span.badge.limited title=(texts.details_of("limit", &limited.limit.to_string())) { (texts.limited) }
                 }
             }
             td.spark { (page.backlog(looks)) }
             (number(texts.ready, format::count(figures.ready), "ready"))
-            (number(texts.running, format::number(figures.running), "running"))
+            (number(texts.running, format::count(figures.running), "running"))
             (number(texts.scheduled, format::count(figures.scheduled), ""))
             (number(texts.retrying, format::count(figures.retrying), "retrying"))
             (number(texts.dead, format::count(figures.dead), "dead"))

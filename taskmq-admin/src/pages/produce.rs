@@ -12,8 +12,8 @@ use taskmq_core::{MessageId, NewMessage, Produced, Registry};
 
 use crate::database::On;
 use crate::fields::{Fields, Posted};
+use crate::json;
 use crate::page::Page;
-use crate::pages::message::pretty;
 use crate::pages::schema::{self, Verdict};
 use crate::problem::Problem;
 use crate::view::visible::visible_lines;
@@ -38,8 +38,10 @@ async fn like(page: &Page, id: MessageId) -> Result<Fields, Problem> {
     let message =
         page.shared.reading.ask(move |broker| broker.message(id)).await?.ok_or(Problem::NotFound)?;
     let payload = message.payload.get();
-    let payload = if payload.len() > PRETTY_BYTES { payload.to_owned() } else { pretty(payload) };
-    let headers = message.headers.map(|json| serde_json::from_str::<BTreeMap<String, String>>(json.get()));
+    let payload =
+        if payload.len() > PRETTY_BYTES { payload.to_owned() } else { json::pretty(payload, usize::MAX) };
+    let headers =
+        message.headers.map(|headers| serde_json::from_str::<BTreeMap<String, String>>(headers.get()));
     // What taskmq wrote there itself is about the other message.
     let headers = headers.and_then(Result::ok).map(|mut headers| {
         headers.retain(|name, _| !name.starts_with("taskmq-"));
@@ -180,7 +182,7 @@ async fn show(page: &Page, fields: &Fields, wrong: Option<Markup>) -> Markup {
             datalist id="topics" {
                 @for topic in &consumed { option value=(topic) {} }
                 @if let Some(sample) = &topics {
-                    @for topic in sample.topics.keys().filter(|topic| !consumed.contains(&&***topic)).take(200) { option value=(topic) {} }
+                    @for topic in sample.overview.topics.keys().filter(|topic| !consumed.contains(&&***topic)).take(200) { option value=(topic) {} }
                 }
             }
             @if !consumed.is_empty() { p.about { (texts.checked_topics) " " (consumed.join(", ")) } }

@@ -5,8 +5,9 @@ use maud::{Markup, html};
 use taskmq_core::broker::Schema;
 use taskmq_core::limits::check_topic;
 
+use crate::json;
 use crate::page::Page;
-use crate::pages::message::pretty;
+use crate::pages::message::CHARS;
 use crate::problem::Problem;
 #[cfg(feature = "schema")]
 use crate::texts::Texts;
@@ -40,7 +41,7 @@ async fn details(page: &Page, schema: &Schema, now: DateTime<Utc>) -> Markup {
         details.panel.schema {
             summary { (page.texts.schema) span.muted { (format::time(page.texts, now, schema.written_at)) } }
             (unusable(page, schema).await)
-            pre.json tabindex="0" { (visible_lines(&pretty(&schema.definition))) }
+            pre.json tabindex="0" { (visible_lines(&json::pretty(&schema.definition, CHARS))) }
         }
     }
 }

@@ -8,10 +8,10 @@ use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use taskmq_core::broker::{Broker, Limit, LimitedTopic, PausedTopic, Selection, Summary};
 use taskmq_core::limits::MAX_RUNNING;
+use taskmq_core::overview::{Figures, Overview};
 use taskmq_core::{MessageId, State};
 
 use crate::fields::{Fields, Posted, query};
-use crate::figures::{Figures, Sample};
 use crate::page::Page;
 use crate::pages::{overview, schema};
 use crate::problem::Problem;
@@ -121,19 +121,18 @@ pub(crate) async fn part(page: &Page, name: &str) -> Result<Markup, Problem> {
 async fn look(page: &Page, name: &str) -> Result<(Markup, bool, Option<LimitedTopic>), Problem> {
     let sample = page.shared.sampler.latest(&page.shared.reading).await?;
     let texts = page.texts;
-    let figures = sample.topics.get(name).cloned().unwrap_or_default();
+    let figures = sample.overview.topics.get(name).cloned().unwrap_or_default();
     let (now, unread) = match read(page, name, &figures).await {
         Ok(now) => (now, None),
         // The figures are there all the same.
         Err(problem) if problem.status() == StatusCode::SERVICE_UNAVAILABLE => {
-            (Now::of(name, &sample), Some(problem))
+            (Now::of(name, &sample.overview), Some(problem))
         }
         Err(problem) => return Err(problem),
     };
     let Now { at, latest, paused, limited } = now;
     let looks = sample.backlog.get(&Some(name.to_owned())).map_or(&[][..], |looks| looks);
-    let consumers =
-        sample.alive().filter(|worker| worker.topics.split(',').any(|topic| topic == name)).count();
+    let consumers = sample.overview.consumers().get(name).copied().unwrap_or_default();
     let part = html! {
         (overview::old(page, &sample))
         @if let (None, Some(problem)) = (&sample.old, &unread) { (overview::not_newer(page, &sample, problem)) }
@@ -191,9 +190,9 @@ struct Now {
 
 impl Now {
     /// As far as figures that are there already tell it.
-    fn of(topic: &str, sample: &Sample) -> Self {
-        let paused = sample.paused.iter().find(|paused| paused.topic == topic).cloned();
-        Self { at: sample.now, latest: Vec::new(), paused, limited: sample.limit_of(topic).cloned() }
+    fn of(topic: &str, overview: &Overview) -> Self {
+        let paused = overview.paused.iter().find(|paused| paused.topic == topic).cloned();
+        Self { at: overview.now, latest: Vec::new(), paused, limited: overview.limit_of(topic).cloned() }
     }
 }
 

@@ -1,13 +1,14 @@
 //! Who works, and on what.
 
 use axum::response::Response;
+use chrono::{DateTime, Utc};
 use maud::{Markup, html};
 use taskmq_core::broker::{HeldMessage, WorkerEntry};
+use taskmq_core::overview::Overview;
 
 use crate::fields::Posted;
-use crate::figures::Sample;
 use crate::page::Page;
-use crate::pages::overview;
+use crate::pages;
 use crate::problem::Problem;
 use crate::view::format;
 use crate::view::visible::{visible, visible_text};
@@ -28,14 +29,14 @@ pub(crate) async fn show(page: Page) -> Response {
 
 pub(crate) async fn part(page: &Page) -> Result<Markup, Problem> {
     let sample = page.shared.sampler.latest(&page.shared.reading).await?;
-    let texts = page.texts;
+    let (texts, overview) = (page.texts, &sample.overview);
     Ok(html! {
-        (overview::old(page, &sample))
-        @if sample.alive().next().is_none() {
+        (pages::overview::old(page, &sample))
+        @if overview.alive().next().is_none() {
             (page.empty(texts.no_workers, &html! { (texts.no_workers_about) " " code { "cargo run --bin worker" } }))
         }
-        @if !sample.workers.is_empty() {
-            div.workers { @for worker in &sample.workers { (panel(page, &sample, worker)) } }
+        @if !overview.workers.is_empty() {
+            div.workers { @for worker in &overview.workers { (panel(page, overview, worker)) } }
         }
     })
 }
@@ -79,14 +80,15 @@ async fn confirm(page: &Page, id: i64) -> Result<Markup, Problem> {
     })
 }
 
-fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
+fn panel(page: &Page, overview: &Overview, worker: &WorkerEntry) -> Markup {
     let texts = page.texts;
-    let mut held: Vec<&HeldMessage> = sample.held.iter().filter(|m| m.worker_id == Some(worker.id)).collect();
+    let mut held: Vec<&HeldMessage> =
+        overview.held.iter().filter(|m| m.worker_id == Some(worker.id)).collect();
     held.sort_by_key(|message| (message.claimed_at, message.id));
     let number = i64::try_from(held.len()).unwrap_or(i64::MAX);
     // Which of them have begun nobody writes down; they begin in this order.
     let busy = number.min(i64::from(worker.concurrency));
-    let time = |at| format::time(texts, sample.now, at);
+    let time = |at| format::time(texts, overview.now, at);
     html! {
         section.panel.worker data-key=(worker.id) {
             div.panel-head {
@@ -110,7 +112,7 @@ fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
             p.topics { @for topic in worker.topics.split(',').filter(|topic| !topic.is_empty()) { (page.topic_link(topic)) " " } }
             @if worker.alive && number > busy { p.muted { (format::number(number - busy)) " " (texts.held_more) } }
             @if let Some(id) = worker.alone_with.filter(|_| worker.alive) { p.notice { (page.message_link(id)) " " (texts.alone) } }
-            @if !held.is_empty() { (messages(page, sample, &held)) }
+            @if !held.is_empty() { (messages(page, overview.now, &held)) }
             @else if worker.alive { p.muted { (texts.idle) } }
             @if !page.shared.read_only && worker.alive && !worker.draining {
                 form.actions method="post" action=(page.to("workers")) {
@@ -125,13 +127,13 @@ fn panel(page: &Page, sample: &Sample, worker: &WorkerEntry) -> Markup {
 }
 
 /// Those that it holds, the first ones first.
-fn messages(page: &Page, sample: &Sample, held: &[&HeldMessage]) -> Markup {
+fn messages(page: &Page, now: DateTime<Utc>, held: &[&HeldMessage]) -> Markup {
     html! {
         table.list.plain { tbody { @for message in held.iter().take(SHOWN) {
             tr data-key=(message.id) {
                 td { (page.message_link(message.id)) }
                 td { (page.topic_link(&message.topic)) }
-                td.number { @if let Some(claimed) = message.claimed_at { (format::duration(page.texts, sample.now - claimed)) } }
+                td.number { @if let Some(claimed) = message.claimed_at { (format::duration(page.texts, now - claimed)) } }
             }
         } } }
         @if held.len() > SHOWN { p.muted { "+ " (held.len() - SHOWN) } }

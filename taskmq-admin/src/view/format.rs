@@ -3,8 +3,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
 use maud::{Markup, html};
 use taskmq_core::broker::Quantiles;
+use taskmq_core::overview::Count;
 
-use crate::figures::Count;
 use crate::texts::Texts;
 
 /// With a mark at each thousand.

@@ -83,7 +83,7 @@ fn change_named(
 ) -> Result<()> {
     let note = note(action, args, "");
     let progress = Progress::of(ids.len());
-    for page in ids.chunks(PAGE) {
+    for page in ids.chunks(usize::try_from(PAGE).unwrap_or(usize::MAX)) {
         add(all, conn.broker().change(action, page, Noted::New(&note))?);
         if progress.after(page.len()).is_break() {
             break;

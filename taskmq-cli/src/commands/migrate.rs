@@ -1,9 +1,9 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use diesel::Connection;
 #[cfg(feature = "sqlite")]
 use diesel::connection::SimpleConnection;
+use diesel::{Connection, RunQueryDsl};
 use diesel_migrations::{FileBasedMigrations, HarnessWithOutput, MigrationHarness};
 #[cfg(feature = "postgres")]
 use taskmq_core::AnyConnection;
@@ -35,11 +35,10 @@ pub(crate) fn run(url: Option<&str>) -> Result<()> {
     let count = match backend {
         #[cfg(feature = "sqlite")]
         Backend::Sqlite => {
-            let _lock = sqlite_lock(url)?;
             let mut conn = establish::<diesel::SqliteConnection>(url)?;
             // Workers and producers may write meanwhile.
-            conn.batch_execute("PRAGMA busy_timeout = 30000")
-                .map_err(|e| Error::Failed(format!("{url} cannot be used: {e}")))?;
+            conn.batch_execute("PRAGMA busy_timeout = 30000").map_err(taskmq_core::Error::from)?;
+            let _lock = sqlite_lock(url, &mut conn)?;
             pending(&mut conn, migrations)?
         }
         #[cfg(feature = "postgres")]
@@ -84,9 +83,6 @@ pub(crate) fn run(url: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-#[cfg(any(feature = "postgres", feature = "mysql"))]
-use diesel::RunQueryDsl;
-
 fn establish<C: Connection>(url: &str) -> Result<C> {
     C::establish(url).map_err(|e| taskmq_core::Error::cannot_connect(url, &e).into())
 }
@@ -122,15 +118,19 @@ fn wait(began: Instant) -> Result<()> {
     Ok(())
 }
 
-/// It stays: whoever removed it could remove one that others wait for, beside a new one of yet others.
+/// On a file beside the database's own. It stays: whoever removed it could remove one that others wait for, beside a new one of yet
+/// others.
 #[cfg(feature = "sqlite")]
-fn lock_path(url: &str) -> String {
-    format!("{}-taskmq-migrate.lock", url.trim_start_matches("sqlite://"))
-}
-
-#[cfg(feature = "sqlite")]
-fn sqlite_lock(url: &str) -> Result<std::fs::File> {
-    let path = lock_path(url);
+fn sqlite_lock(url: &str, conn: &mut diesel::SqliteConnection) -> Result<Option<std::fs::File>> {
+    let path: String = diesel::select(diesel::dsl::sql::<diesel::sql_types::Text>(
+        "(SELECT file FROM pragma_database_list WHERE name = 'main')",
+    ))
+    .get_result(conn)
+    .map_err(taskmq_core::Error::from)?;
+    if path.is_empty() {
+        return Ok(None); // in memory, where nobody else is
+    }
+    let path = format!("{path}-taskmq-migrate.lock");
     let file = std::fs::OpenOptions::new().create(true).truncate(false).write(true).open(&path).map_err(
         |error| {
             let reason = format!("its folder cannot be written to: {error}");
@@ -141,5 +141,5 @@ fn sqlite_lock(url: &str) -> Result<std::fs::File> {
     while file.try_lock().is_err() {
         wait(began)?;
     }
-    Ok(file)
+    Ok(Some(file))
 }

@@ -1,6 +1,8 @@
 use chrono::{DateTime, TimeDelta, Utc};
+use serde::Serialize;
+use serde_json::value::RawValue;
 use taskmq_core::schedule::{self, Schedule};
-use taskmq_core::{AnyConnection, NewMessage, Produced};
+use taskmq_core::{AnyConnection, MessageId, NewMessage, Produced};
 
 use super::ACTOR;
 use crate::cli::{AddScheduleArgs, ScheduleCommand, SchedulesArgs};
@@ -46,13 +48,8 @@ pub(crate) fn run(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
     };
     let stored = schedule::list(&mut conn)?.into_iter().find(|schedule| schedule.name == *name);
     if args.json {
-        let mut rows: Vec<serde_json::Value> = stored.iter().map(|schedule| row(schedule, 1)).collect();
-        if let Some(row) = rows.first_mut().and_then(serde_json::Value::as_object_mut)
-            && let Some(id) = message_id
-        {
-            row.insert("message_id".to_owned(), id.into());
-        }
-        output::json(&rows);
+        let row = |schedule| Row { message_id, ..row(schedule, 1) };
+        output::json(&stored.iter().map(row).collect::<Vec<_>>());
         return Ok(());
     }
     let id = message_id.map_or_else(String::new, |id| format!(" (message {id})"));
@@ -67,7 +64,7 @@ pub(crate) fn run(args: &SchedulesArgs, url: Option<&str>) -> Result<()> {
     Ok(())
 }
 
-fn message<'a>(add: &'a AddScheduleArgs, payload: &serde_json::value::RawValue) -> NewMessage<'a> {
+fn message<'a>(add: &'a AddScheduleArgs, payload: &RawValue) -> NewMessage<'a> {
     let mut message = NewMessage::new(&*add.topic, payload).priority(add.priority);
     if let Some(attempts) = add.max_attempts {
         message = message.max_attempts(attempts);
@@ -139,14 +136,48 @@ fn short(schedule: &Schedule, time: DateTime<Utc>) -> String {
     time.strip_suffix(":00").unwrap_or(time).to_owned()
 }
 
-fn row(schedule: &Schedule, next: usize) -> serde_json::Value {
-    let json = |text: &str| serde_json::from_str::<serde_json::Value>(text).unwrap_or_default();
-    serde_json::json!({
-        "name": schedule.name, "cron": schedule.cron, "time_zone": schedule.time_zone, "paused": schedule.paused,
-        "next": schedule.upcoming(next).unwrap_or_default(), "last": schedule.last_at,
-        "last_message_id": schedule.last_message_id, "declared": schedule.declared_by.is_some(),
-        "topic": schedule.topic, "priority": schedule.priority, "max_attempts": schedule.max_attempts,
-        "unique_key": schedule.unique_key, "headers": schedule.headers.as_deref().map(json),
-        "payload": json(&schedule.payload),
-    })
+#[derive(Serialize)]
+struct Row<'a> {
+    name: &'a str,
+    cron: &'a str,
+    time_zone: &'a str,
+    paused: bool,
+    next: Vec<DateTime<Utc>>,
+    last: Option<DateTime<Utc>>,
+    last_message_id: Option<MessageId>,
+    declared: bool,
+    topic: &'a str,
+    priority: i16,
+    max_attempts: Option<i16>,
+    unique_key: Option<&'a str>,
+    headers: Option<&'a RawValue>,
+    payload: Option<&'a RawValue>,
+    /// Of the run that was asked for.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    message_id: Option<MessageId>,
+}
+
+fn row(schedule: &Schedule, next: usize) -> Row<'_> {
+    Row {
+        name: &schedule.name,
+        cron: &schedule.cron,
+        time_zone: &schedule.time_zone,
+        paused: schedule.paused,
+        next: schedule.upcoming(next).unwrap_or_default(),
+        last: schedule.last_at,
+        last_message_id: schedule.last_message_id,
+        declared: schedule.declared_by.is_some(),
+        topic: &schedule.topic,
+        priority: schedule.priority,
+        max_attempts: schedule.max_attempts,
+        unique_key: schedule.unique_key.as_deref(),
+        headers: schedule.headers.as_deref().and_then(written),
+        payload: written(&schedule.payload),
+        message_id: None,
+    }
+}
+
+/// As it was written; `None` if it is no JSON, as only plain SQL could store it.
+fn written(json: &str) -> Option<&RawValue> {
+    serde_json::from_str(json).ok()
 }

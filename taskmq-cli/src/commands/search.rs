@@ -7,8 +7,7 @@ use taskmq_core::{AnyConnection, BrokerConnection, MessageId};
 
 use crate::cli::MessagesArgs;
 use crate::error::Result;
-
-const PAGE: i64 = 500;
+use crate::selection::PAGE;
 
 pub(crate) fn is_wanted(args: &MessagesArgs) -> bool {
     args.key.is_some()

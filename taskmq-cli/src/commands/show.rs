@@ -1,4 +1,5 @@
 use serde::Serialize;
+use taskmq_admin::json::pretty;
 use taskmq_core::BrokerConnection;
 use taskmq_core::message::{FailedAttempt, LogLine, Message, log_by_failure};
 
@@ -61,7 +62,7 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     if let Some(result) = message.result {
         line("result", result.get().to_owned());
     }
-    line("payload", pretty(message.payload.get()));
+    line("payload", pretty(message.payload.get(), usize::MAX));
     let logged = |lines: &[&LogLine]| {
         for LogLine { attempt, logged_at, level, line: words } in lines {
             line("log", format!("attempt {attempt} at {}, {level}: {words}", logged_at.to_rfc3339()));
@@ -81,10 +82,4 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     }
     logged(&others);
     Ok(())
-}
-
-fn pretty(json: &str) -> String {
-    serde_json::from_str::<serde_json::Value>(json)
-        .and_then(|v| serde_json::to_string_pretty(&v))
-        .unwrap_or_else(|_| json.to_owned())
 }

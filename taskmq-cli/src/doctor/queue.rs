@@ -5,14 +5,15 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::HumanDuration;
 use taskmq_core::broker::{HeldMessage, LimitedTopic, Place, Span, WorkerEntry};
+use taskmq_core::overview::{LANES, Lanes};
 use taskmq_core::{AnyConnection, BrokerConnection, State};
 
 use super::{Finding, Level};
 use crate::commands::change::messages;
 use crate::error::Result;
 
-/// Lanes and workers are looked at up to this many.
-const MOST: usize = 10_000;
+/// Workers and what they hold are looked at up to this many.
+const MOST: i64 = 10_000;
 /// Messages that are due for so long are not only waiting for their turn.
 const STUCK: TimeDelta = TimeDelta::minutes(2);
 /// Dead letters of this time are new.
@@ -30,19 +31,28 @@ struct Waiting {
 pub(super) fn examine(conn: &mut AnyConnection) -> Result<Vec<Finding>> {
     let broker = conn.broker();
     let now = broker.now()?;
-    let workers = broker.workers(i64::try_from(MOST).unwrap_or(i64::MAX))?;
-    let held = broker.held(i64::try_from(MOST).unwrap_or(i64::MAX))?;
+    let workers = broker.workers(MOST)?;
+    let held = broker.held(MOST)?;
     let paused: HashSet<String> = broker.paused()?.into_iter().map(|paused| paused.topic).collect();
     let limits = broker.limits()?;
     let mut topics: BTreeMap<String, Waiting> = BTreeMap::new();
-    for lane in broker.lanes(MOST)? {
-        let count = broker.count_lane(&lane, 1)?;
-        let waiting = topics.entry(lane.topic).or_default();
+    let lanes = Lanes::read(broker)?;
+    for (lane, count) in lanes.all().iter().zip(lanes.count(broker, 1)?) {
+        let waiting = topics.entry(lane.topic.clone()).or_default();
         waiting.due_since = [waiting.due_since, count.oldest_due].into_iter().flatten().min();
         waiting.later |= count.scheduled + count.retrying > 0;
     }
     let mut findings = Vec::new();
     findings.extend(judge_topics(&topics, &workers, &held, &paused, &limits, now));
+    if lanes.are_more() {
+        findings.push(Finding::new(
+            Level::Remark,
+            "many-topics",
+            format!("only {LANES} of the topics and their priorities were looked at"),
+            "there are more, and each costs a claim and every look some time",
+            "use fewer topics, and a handful of priorities",
+        ));
+    }
     findings.extend(judge_workers(&workers, &held));
     let mut span = Span::everything(COUNTED);
     span.from = Place::before(now - LATELY);

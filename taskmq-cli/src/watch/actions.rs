@@ -4,6 +4,7 @@ use std::sync::LazyLock;
 use std::time::Duration;
 
 use taskmq_core::broker::{Action, Note, Noted, Selection};
+use taskmq_core::overview::Count;
 use taskmq_core::{AnyConnection, BrokerConnection, MessageId, State};
 
 use super::app::{App, Pane};
@@ -11,7 +12,7 @@ use super::bulk::{Bulk, Outcome};
 use crate::commands::actor;
 use crate::error::Result;
 use crate::output;
-use crate::selection::{Count, count_within};
+use crate::selection::{count_within, counted};
 
 static ACTOR: LazyLock<String> = LazyLock::new(|| actor("taskmq-cli watch"));
 
@@ -37,7 +38,7 @@ enum Deed {
 impl App {
     pub(super) fn pause(&mut self, conn: &mut AnyConnection) -> Result<()> {
         let Some(at) = self.selected(Pane::Topics) else { return Ok(()) };
-        let topic = &self.figures.topics[at];
+        let topic = &self.glance.topics[at];
         let name = output::cell(&topic.name);
         if topic.paused.is_some() {
             conn.broker().resume(&topic.name, &ACTOR)?;
@@ -55,12 +56,12 @@ impl App {
         let (deed, what) = match self.pane {
             Pane::Workers => return Ok(()),
             Pane::Dead => {
-                let dead = &self.figures.dead[at];
+                let dead = &self.glance.dead[at];
                 let what = format!("dead letter {} of {}", dead.id, output::cell(&dead.topic));
                 (Deed::Change(action, dead.id), what)
             }
             Pane::Topics => {
-                let topic = self.figures.topics[at].name.clone();
+                let topic = self.glance.topics[at].name.clone();
                 // The question may stay open for long.
                 let selection = dead_of(&topic).as_of(conn.broker().now()?);
                 let total = count_within(COUNTING, conn, &selection)?;
@@ -72,7 +73,8 @@ impl App {
                     Count { number: 1, or_more: false } => "message",
                     _ => "messages",
                 };
-                let what = format!("{total} {messages}, the dead letters of {}", output::cell(&topic));
+                let what =
+                    format!("{} {messages}, the dead letters of {}", counted(total), output::cell(&topic));
                 (Deed::ChangeAll(action, Box::new(selection), total), what)
             }
         };
@@ -82,7 +84,7 @@ impl App {
 
     pub(super) fn ask_to_drain(&mut self) {
         let Some(at) = self.selected(Pane::Workers) else { return };
-        let worker = &self.figures.workers[at].entry;
+        let worker = &self.glance.workers[at].entry;
         let label = output::cell(&worker.label());
         if !worker.alive {
             self.message = format!("{label} is dead: another worker gives back what it held");

@@ -3,11 +3,12 @@
 use ratatui::crossterm::event::{KeyCode, KeyEvent, KeyModifiers};
 use taskmq_core::broker::Action;
 use taskmq_core::message::Message;
+use taskmq_core::overview::Throughput;
 use taskmq_core::{AnyConnection, BrokerConnection};
 
 use super::actions::Question;
 use super::bulk::Bulk;
-use super::figures::{Charts, Figures, read};
+use super::glance::Glance;
 use crate::error::{Error, Result};
 
 /// The list that keys are about.
@@ -33,8 +34,8 @@ pub(super) enum Popup {
 #[derive(Debug)]
 pub(super) struct App {
     pub(super) database: String,
-    pub(super) figures: Figures,
-    pub(super) charts: Charts,
+    pub(super) glance: Glance,
+    pub(super) throughput: Throughput,
     pub(super) pane: Pane,
     selected: [usize; 3],
     pub(super) popup: Option<Popup>,
@@ -50,8 +51,8 @@ impl App {
     pub(super) fn new(database: String) -> Self {
         Self {
             database,
-            figures: Figures::default(),
-            charts: Charts::default(),
+            glance: Glance::default(),
+            throughput: Throughput::default(),
             pane: Pane::Topics,
             selected: [0; 3],
             popup: None,
@@ -64,8 +65,8 @@ impl App {
 
     /// What is selected stays so wherever it stands now; only the newest dead letter gives way to a newer one.
     pub(super) fn look(&mut self, conn: &mut AnyConnection) -> Result<()> {
-        let before = std::mem::replace(&mut self.figures, read(conn, &mut self.charts)?);
-        let (now, [topic, worker, dead]) = (&self.figures, &mut self.selected);
+        let before = std::mem::replace(&mut self.glance, Glance::read(conn, &mut self.throughput)?);
+        let (now, [topic, worker, dead]) = (&self.glance, &mut self.selected);
         follow(topic, &before.topics, &now.topics, |topic| &topic.name);
         follow(worker, &before.workers, &now.workers, |worker| &worker.entry.id);
         if *dead > 0 {
@@ -82,9 +83,9 @@ impl App {
 
     fn length(&self, pane: Pane) -> usize {
         match pane {
-            Pane::Topics => self.figures.topics.len(),
-            Pane::Workers => self.figures.workers.len(),
-            Pane::Dead => self.figures.dead.len(),
+            Pane::Topics => self.glance.topics.len(),
+            Pane::Workers => self.glance.workers.len(),
+            Pane::Dead => self.glance.dead.len(),
         }
     }
 
@@ -139,10 +140,10 @@ impl App {
     fn open(&self, conn: &mut AnyConnection) -> Result<Option<Popup>> {
         let Some(at) = self.selected(self.pane) else { return Ok(None) };
         Ok(match self.pane {
-            Pane::Topics => Some(Popup::Topic(self.figures.topics[at].name.clone())),
-            Pane::Workers => Some(Popup::Worker(self.figures.workers[at].entry.id)),
+            Pane::Topics => Some(Popup::Topic(self.glance.topics[at].name.clone())),
+            Pane::Workers => Some(Popup::Worker(self.glance.workers[at].entry.id)),
             Pane::Dead => {
-                let letter = conn.broker().message(self.figures.dead[at].id)?;
+                let letter = conn.broker().message(self.glance.dead[at].id)?;
                 letter.map(|letter| Popup::Letter(Box::new(letter)))
             }
         })

@@ -1,11 +1,12 @@
 //! A change of all dead letters of a topic, a page at a time, so that keys are read meanwhile.
 
 use taskmq_core::broker::{Action, Changed, NoteId, Refusal, Selection};
+use taskmq_core::overview::Count;
 use taskmq_core::{AnyConnection, MessageId};
 
 use crate::commands::change::messages;
 use crate::error::Result;
-use crate::selection::{Change, Count};
+use crate::selection::{Change, counted};
 
 #[derive(Debug)]
 pub(super) struct Bulk {
@@ -43,12 +44,12 @@ impl Bulk {
 
     fn so_far(&self) -> String {
         let Outcome { changed, refused, .. } = self.outcome;
-        let so_far = Count { number: changed + refused, or_more: false };
+        let so_far = Count { number: i64::try_from(changed + refused).unwrap_or(i64::MAX), or_more: false };
         // Beyond what was counted nobody knows of how many.
         if so_far.number > self.total.number {
-            so_far.to_string()
+            counted(so_far)
         } else {
-            format!("{so_far} of {}", self.total)
+            format!("{} of {}", counted(so_far), counted(self.total))
         }
     }
 }

@@ -3,10 +3,7 @@
 mod actions;
 mod app;
 mod bulk;
-mod events;
-mod figures;
-mod history;
-mod pace;
+mod glance;
 mod screen;
 #[cfg(test)]
 mod tests;

@@ -159,7 +159,7 @@ fn topics_in_which_something_is_come_first_and_what_was_not_counted_is_told() {
     let screen = watched.screen(80, 24);
     let first = screen.iter().find(|line| line.contains("some0 ")).expect("is shown");
     assert!(first.contains(" 50+ "), "{first}");
-    assert_eq!(watched.app.figures.topics.last().map(|topic| &*topic.name), Some("aside"));
+    assert_eq!(watched.app.glance.topics.last().map(|topic| &*topic.name), Some("aside"));
 }
 
 #[test]
@@ -170,7 +170,7 @@ fn all_lanes_are_counted_and_that_there_are_more_is_told() {
         "{NUMBERS} INSERT INTO taskmq_messages (topic, payload) SELECT 'some' || n, '1' FROM n WHERE n <= 1500"
     ));
     assert!(watched.shows("topics 1502 "), "{:#?}", watched.screen(80, 24));
-    assert_eq!(watched.app.figures.topics.iter().map(|topic| topic.ready).sum::<i64>(), 1503);
+    assert_eq!(watched.app.glance.topics.iter().map(|topic| topic.figures.ready.number).sum::<i64>(), 1503);
     watched.execute(&format!(
         "{NUMBERS} INSERT INTO taskmq_messages (topic, priority, payload) SELECT 'wide', n, '1' FROM n WHERE n <= 18498"
     ));
@@ -195,7 +195,7 @@ fn a_dead_worker_consumes_nothing() {
     for words in ["no worker, 1 dead", "workers 0, 1 dead", "1/8 dead"] {
         assert!(watched.shows(words), "{words}: {:#?}", watched.screen(80, 24));
     }
-    assert!(watched.app.figures.topics.iter().all(|topic| topic.workers == 0));
+    assert!(watched.app.glance.topics.iter().all(|topic| topic.workers == 0));
     watched.press("\tx");
     assert!(watched.app.question.is_none() && watched.shows("box:77 is dead"));
     watched.press("\n");

@@ -182,6 +182,30 @@ fn mistakes_are_explained() {
 }
 
 #[test]
+fn a_database_may_be_named_by_a_uri() {
+    let host = Host::new(&[("Cargo.toml", MANIFEST), MAIN, (".env", "DATABASE_URL=file:data.db?mode=rwc\n")]);
+    host.init(&[]);
+    let migrated = host.run(&["migrate"]);
+    assert!(migrated.status.success(), "{}", String::from_utf8_lossy(&migrated.stderr));
+    assert!(host.run(&["produce", "x", "1"]).status.success());
+    assert_eq!(host.json(&["topics", "--json"])[0]["ready"], 1);
+    let locks: Vec<String> = host.tree().into_keys().filter(|name| name.contains("-taskmq-")).collect();
+    assert_eq!(locks, ["data.db-taskmq-migrate.lock"]);
+}
+
+#[test]
+fn numbers_are_shown_as_they_were_written() {
+    let host = migrated();
+    let payload = r#"{"price": 1.50, "id": 12345678901234567890123}"#;
+    host.run(&["produce", "x", payload]);
+    host.run(&["schedules", "add", "daily", "@daily", "x", payload]);
+    for args in [&["show", "1"][..], &["show", "1", "--json"], &["schedules"], &["schedules", "--json"]] {
+        let said = String::from_utf8(host.run(args).stdout).expect("text");
+        assert!(said.contains("1.50") && said.contains("12345678901234567890123"), "{args:?}: {said}");
+    }
+}
+
+#[test]
 fn nobody_has_to_read_to_the_end() {
     let host = migrated();
     let lines: String = (0..5000).map(|n| format!("{n}\n")).collect();

@@ -6,8 +6,8 @@ use chrono::{DateTime, Utc};
 
 use super::{
     Action, Changed, FailedLately, Figures, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, Limit,
-    LimitedTopic, LineMessage, Note, NoteEntry, NoteId, Noted, PausedTopic, Place, ProducedMessage,
-    RunningWorkflows, Span, Step, Summary, WorkerEntry, WorkflowEntry, WorkflowId, WorkflowState, sealed,
+    LimitedTopic, Note, NoteEntry, NoteId, Noted, PausedTopic, Place, ProducedMessage, RunningWorkflows,
+    Span, Step, Summary, WorkerEntry, WorkflowEntry, WorkflowId, WorkflowState, sealed,
 };
 use crate::{MessageId, Result, State};
 
@@ -81,11 +81,36 @@ pub trait Administration: sealed::Sealed {
     /// What the database reports.
     fn held(&mut self, limit: i64) -> Result<Vec<HeldMessage>>;
 
-    /// Up to `limit` messages that are due but wait for the turn of their ordering key, those behind this place, or all.
+    /// Up to `limit` messages that are due but wait for the turn of their ordering key, those behind this one, or all.
     ///
     /// # Errors
     /// What the database reports.
-    fn in_line(&mut self, behind: Option<InLine>, limit: i64) -> Result<Vec<LineMessage>>;
+    fn in_line(&mut self, behind: Option<&InLine>, limit: i64) -> Result<Vec<InLine>> {
+        let Some(last) = behind else { return self.in_lines_behind(i64::MIN, limit) };
+        let mut found = self.in_its_lane_behind(last, limit)?;
+        let left = |found: &[InLine]| limit.saturating_sub(i64::try_from(found.len()).unwrap_or(limit));
+        found.extend(self.in_its_line_behind(last, left(&found))?);
+        found.extend(self.in_lines_behind(last.line, left(&found))?);
+        Ok(found)
+    }
+
+    /// Up to `limit` of those in the same line and lane as this one, behind it.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn in_its_lane_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>>;
+
+    /// Up to `limit` of those in the same line as this one, in the lanes behind its own.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn in_its_line_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>>;
+
+    /// Up to `limit` of those in the lines behind this one.
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn in_lines_behind(&mut self, line: i64, limit: i64) -> Result<Vec<InLine>>;
 
     /// Up to `limit` messages, live or finished, with ids below this one, the highest id first.
     ///

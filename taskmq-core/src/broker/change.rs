@@ -34,7 +34,7 @@ pub(super) trait Changing: Administration {
     /// Now, if that is over.
     fn set_run_at(&mut self, ids: &[MessageId], at: DateTime<Utc>) -> Result<()>;
 
-    /// Gives the turns of these, which wait no more, to the next of their ordering keys.
+    /// Gives the turns of these, which are not to run now, to the next of their ordering keys.
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()>;
 }
 
@@ -45,7 +45,8 @@ pub(super) fn change(
     ids: &[MessageId],
     noted: Noted<'_>,
 ) -> Result<Changed> {
-    let mut sorted = Sorted::of(action, ids, &broker.lock_messages(ids)?);
+    let found = broker.lock_messages(ids)?;
+    let mut sorted = Sorted::of(action, ids, &found);
     match action {
         Action::Retry => {
             broker.make_due(&sorted.live)?;
@@ -65,7 +66,15 @@ pub(super) fn change(
             broker.pass_turns(&sorted.live)?;
         }
         Action::Priority(priority) => broker.set_priority(&sorted.live, *priority)?,
-        Action::RunAt(at) => broker.set_run_at(&sorted.live, *at)?,
+        Action::RunAt(at) => {
+            broker.set_run_at(&sorted.live, *at)?;
+            if *at > broker.now()? {
+                // It takes its place in the line when it is due. One that failed keeps its turn until its next attempt.
+                let failed = |id: &MessageId| found.contains(&(*id, State::Retrying));
+                let waits: Vec<MessageId> = sorted.live.iter().copied().filter(|id| !failed(id)).collect();
+                broker.pass_turns(&waits)?;
+            }
+        }
     }
     let changed = sorted.changed();
     write_down(broker, noted, &changed.changed)?;

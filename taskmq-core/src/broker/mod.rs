@@ -55,8 +55,8 @@ pub use schemas::{Schema, Schemas};
 pub use selection::{Found, Selection, Spot, Walk, error_shape};
 pub use settlement::{Exchanged, Outcome, Settlement};
 pub use views::{
-    FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, LineMessage, Place, ProducedMessage,
-    Span, Summary, WorkerEntry,
+    FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, Place, ProducedMessage, Span,
+    Summary, WorkerEntry,
 };
 pub(crate) use workflows::StepRecord;
 pub use workflows::{
@@ -398,15 +398,6 @@ pub trait Broker: Administration + Schedules + Schemas {
     /// # Errors
     /// What the database reports.
     fn log(&mut self, id: MessageId) -> Result<Vec<LogLine>>;
-
-    /// Makes a dead or cancelled message live again, due at once and with all its attempts before it; one that
-    /// waits for its time is made due. Its failures are kept.
-    ///
-    /// # Errors
-    /// [`Error::Message`](crate::Error::Message) when there is none, or when it is running or done.
-    fn retry(&mut self, id: MessageId) -> Result<()> {
-        self.change(&Action::Retry, &[id], Noted::No)?.one()
-    }
 }
 
 pub(crate) mod sealed {

@@ -6,8 +6,8 @@ use diesel::sql_types::{BigInt, Bool, Integer, Nullable, SmallInt, Text};
 use serde_json::value::{RawValue, to_raw_value};
 
 use super::{
-    FailedLately, FinishedMessage, HeldMessage, InLine, LaneCount, LineMessage, NoteEntry, Place,
-    ProducedMessage, Summary, WorkerEntry,
+    FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount, NoteEntry, Place, ProducedMessage,
+    Summary, WorkerEntry,
 };
 use crate::message::{FailedAttempt, LogLine, Message, TopicStats};
 use crate::{MessageId, State};
@@ -170,16 +170,11 @@ pub(super) fn held(
     }
 }
 
-/// line, id, topic, run_at.
-pub(super) type LineSql = (BigInt, BigInt, Text, BigInt);
+/// line, topic, priority, run_at, id.
+pub(super) type LineSql = (BigInt, Text, SmallInt, BigInt, BigInt);
 
-pub(super) fn in_line((line, id, topic, run_at): (i64, MessageId, String, i64)) -> LineMessage {
-    LineMessage { place: InLine { line, id }, topic, run_at: time(run_at) }
-}
-
-/// Behind this place in the order of `worker_id` and id.
-pub(super) fn behind(place: Option<InLine>) -> (i64, MessageId) {
-    place.map_or((i64::MIN, 0), |place| (place.line, place.id))
+pub(super) fn in_line((line, topic, priority, run_at, id): (i64, String, i16, i64, MessageId)) -> InLine {
+    InLine { line, lane: Lane { topic, priority }, place: Place { at: time(run_at), id } }
 }
 
 /// id, topic, created.

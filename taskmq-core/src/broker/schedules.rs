@@ -1,14 +1,11 @@
 //! The rows of schedules. What is done with them is in [`schedule`](crate::schedule).
 
-use std::collections::BTreeMap;
-
-use chrono::{DateTime, SecondsFormat, Utc};
+use chrono::{DateTime, Utc};
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::{rows, sealed};
-use crate::limits::{check_json, check_key, check_topic};
 use crate::produce::MessageRecord;
-use crate::{Error, MessageId, Result};
+use crate::{MessageId, Result};
 
 /// The operations on the rows of schedules. [`Broker`](super::Broker) has them too.
 ///
@@ -120,62 +117,6 @@ pub struct ScheduleRecord {
 }
 
 impl Schedule {
-    /// When it ticks, read.
-    ///
-    /// # Errors
-    /// [`Error::Cron`] or [`Error::TimeZone`] when another program has stored what cannot be read.
-    #[cfg(feature = "schedules")]
-    pub fn cron(&self) -> Result<crate::schedule::Cron> {
-        crate::schedule::Cron::parse(&self.cron, &self.time_zone)
-    }
-
-    /// Its next ticks, as far as can be told: none while it is paused.
-    ///
-    /// # Errors
-    /// As [`cron`](Self::cron).
-    #[cfg(feature = "schedules")]
-    pub fn upcoming(&self, count: usize) -> Result<Vec<DateTime<Utc>>> {
-        let cron = self.cron()?;
-        if self.paused {
-            return Ok(Vec::new());
-        }
-        let first = self.next_at.or_else(|| cron.next(self.since));
-        Ok(std::iter::successors(first, |tick| cron.next((*tick).max(self.seen_at))).take(count).collect())
-    }
-
-    /// The message of a tick. Another program may have stored what no message can have.
-    pub(crate) fn message(&self, tick: DateTime<Utc>, missed: usize) -> Result<MessageRecord> {
-        check_topic(&self.topic)?;
-        if let Some(key) = &self.unique_key {
-            check_key("the unique key", key)?;
-        }
-        check_json("the payload", &self.payload)?;
-        if self.max_attempts.is_some_and(|most| most < 1) {
-            let problem = "it has fewer than one attempt at most".to_owned();
-            return Err(Error::Schedule { name: self.name.clone(), problem });
-        }
-        // Another program may have stored headers that are no texts; those are lost, but the tick is not.
-        let headers = self.headers.as_deref().and_then(|json| serde_json::from_str(json).ok());
-        let mut headers: BTreeMap<String, String> = headers.unwrap_or_default();
-        headers.insert("taskmq-schedule".to_owned(), self.name.clone());
-        headers.insert("taskmq-tick".to_owned(), tick.to_rfc3339_opts(SecondsFormat::Secs, true));
-        if missed > 0 {
-            headers.insert("taskmq-missed".to_owned(), missed.to_string());
-        }
-        let headers = serde_json::to_string(&headers)
-            .map_err(|source| Error::Encode { what: "the headers", source })?;
-        Ok(MessageRecord {
-            topic: self.topic.clone(),
-            payload: self.payload.clone(),
-            priority: self.priority,
-            delay_micros: 0,
-            max_attempts: self.max_attempts,
-            unique_key: self.unique_key.clone(),
-            ordering_key: None,
-            headers: Some(headers),
-        })
-    }
-
     /// Whether a consumer declares it just so.
     pub(crate) fn is(&self, record: &ScheduleRecord) -> bool {
         let ScheduleRecord { name, cron, time_zone, message } = record;

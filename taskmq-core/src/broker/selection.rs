@@ -6,7 +6,9 @@ use std::str::FromStr;
 
 use chrono::{DateTime, TimeDelta, Utc};
 
-use super::{Broker, Condition, InLine, Lane, Place, ProducedMessage, Span, Summary};
+use super::{
+    Action, Broker, Changed, Condition, InLine, Lane, NoteId, Noted, Place, ProducedMessage, Span, Summary,
+};
 use crate::{MessageId, Result, State};
 
 /// So many lanes (topics times priorities) are looked at; more is no use of topics that anybody has.
@@ -78,7 +80,7 @@ impl Selection {
 
     /// A walk through those behind this spot.
     pub fn walk_from(self, spot: Spot) -> Walk {
-        Walk { selection: self, spot, began: None, lanes: None, looked_at: 0 }
+        Walk { selection: self, spot, began: None, lanes: None, looked_at: 0, met_keys: false, took: false }
     }
 
     /// What it means now, for what is asked first and done later: ready messages that become due, finished ones that
@@ -200,7 +202,10 @@ impl fmt::Display for Spot {
                 write!(f, "w.{}.{micros}.{}.{}", lane.priority, place.id, lane.topic)
             }
             Spot::InLine(None) => f.write_str("l"),
-            Spot::InLine(Some(place)) => write!(f, "l.{}.{}", place.line, place.id),
+            Spot::InLine(Some(InLine { line, lane, place })) => {
+                let micros = place.at.timestamp_micros();
+                write!(f, "l.{line}.{}.{micros}.{}.{}", lane.priority, place.id, lane.topic)
+            }
             Spot::Finished(place) => write!(f, "f.{}.{}", place.at.timestamp_micros(), place.id),
             Spot::End => f.write_str("end"),
         }
@@ -227,6 +232,11 @@ fn parse(text: &str) -> Option<Spot> {
         let at = DateTime::from_timestamp_micros(at.parse().ok()?)?;
         (all.from.at..=all.to.at).contains(&at).then_some(Place { at, id: id.parse().ok()? })
     };
+    let waiting = |text: &str| {
+        let mut parts = text.splitn(4, '.');
+        let (priority, at, id) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
+        Some((Lane { topic: parts.next()?.to_owned(), priority }, place(at, id)?))
+    };
     let (kind, rest) = text.split_once('.')?;
     match kind {
         "k" => rest.parse().ok().map(Spot::Keyed),
@@ -236,15 +246,11 @@ fn parse(text: &str) -> Option<Spot> {
             place(at, id).map(Spot::Finished)
         }
         "l" => {
-            let (line, id) = rest.split_once('.')?;
-            Some(Spot::InLine(Some(InLine { line: line.parse().ok()?, id: id.parse().ok()? })))
+            let (line, rest) = rest.split_once('.')?;
+            let (lane, place) = waiting(rest)?;
+            Some(Spot::InLine(Some(InLine { line: line.parse().ok()?, lane, place })))
         }
-        "w" => {
-            let mut parts = rest.splitn(4, '.');
-            let (priority, at, id) = (parts.next()?.parse().ok()?, parts.next()?, parts.next()?);
-            let place = place(at, id)?;
-            Some(Spot::Waiting(Lane { topic: parts.next()?.to_owned(), priority }, place))
-        }
+        "w" => waiting(rest).map(|(lane, place)| Spot::Waiting(lane, place)),
         _ => None,
     }
 }
@@ -259,7 +265,8 @@ pub struct Found {
 }
 
 /// A walk through a selection. Each page begins behind the one before, so what is done to a page neither hides messages
-/// nor shows them twice.
+/// nor shows them twice; but for one that is called up to the turn of its ordering key to a place that was passed already, which
+/// [`change`](Self::change) goes back for.
 #[derive(Clone, Debug)]
 pub struct Walk {
     selection: Selection,
@@ -268,6 +275,10 @@ pub struct Walk {
     began: Option<DateTime<Utc>>,
     lanes: Option<Vec<Lane>>,
     looked_at: usize,
+    /// Since it began, or began anew: messages that may have the turn of their ordering keys were met,
+    met_keys: bool,
+    /// and some were taken away.
+    took: bool,
 }
 
 impl Walk {
@@ -292,6 +303,36 @@ impl Walk {
             return Ok(None);
         }
         self.meant(broker, found).map(Some)
+    }
+
+    /// Changes those that are meant among the next `limit` messages, perhaps none of them, and notes it; `None` at the end. It is
+    /// one transaction: to stop between two loses nothing.
+    ///
+    /// # Errors
+    /// What the database reports.
+    pub fn change(
+        &mut self,
+        broker: &mut dyn Broker,
+        limit: i64,
+        action: &Action,
+        note: NoteId,
+    ) -> Result<Option<Changed>> {
+        let Some(found) = self.next(broker, limit)? else {
+            // Whatever waited for the turn of what was taken away may stand anywhere now.
+            let again = self.met_keys && self.took;
+            (self.met_keys, self.took) = (false, false);
+            if again {
+                (self.spot, self.lanes) = (Spot::Start, None);
+            }
+            return Ok(again.then(Changed::default));
+        };
+        if found.is_empty() {
+            return Ok(Some(Changed::default()));
+        }
+        let ids: Vec<MessageId> = found.iter().map(|found| found.id).collect();
+        let changed = broker.change(action, &ids, Noted::Under(note))?;
+        self.took |= matches!(action, Action::Cancel | Action::Delete) && !changed.changed.is_empty();
+        Ok(Some(changed))
     }
 
     /// Those of them that also have in them what is sought.
@@ -426,8 +467,9 @@ impl Walk {
     }
 
     fn waiting(&mut self, broker: &mut dyn Broker, state: State, limit: i64) -> Result<Vec<Found>> {
-        if let Spot::InLine(behind) = self.spot {
-            return self.in_line(broker, behind, limit);
+        if let Spot::InLine(behind) = &self.spot {
+            let page = broker.in_line(behind.as_ref(), limit)?;
+            return Ok(self.in_line(page));
         }
         let Some(lane) = self.lane(broker)? else {
             // All that stand in line are due.
@@ -461,24 +503,20 @@ impl Walk {
         self.spot = Spot::Waiting(lane.clone(), *last);
         let ids: Vec<MessageId> = places.iter().map(|place| place.id).collect();
         let summaries = broker.summaries(&ids, None)?;
-        let meant: HashSet<MessageId> = summaries
-            .iter()
-            .filter(|m| self.selection.has_live(state, m))
-            .map(|message| message.id)
-            .collect();
+        let meant: Vec<&Summary> = summaries.iter().filter(|m| self.selection.has_live(state, m)).collect();
+        self.met_keys |= state == State::Ready && meant.iter().any(|message| message.ordering_key.is_some());
+        let meant: HashSet<MessageId> = meant.into_iter().map(|message| message.id).collect();
         let meant = places.into_iter().filter(|place| meant.contains(&place.id));
         Ok(meant.map(|place| Found { id: place.id, spot: Spot::Waiting(lane.clone(), place) }).collect())
     }
 
-    fn in_line(&mut self, broker: &mut dyn Broker, behind: Option<InLine>, limit: i64) -> Result<Vec<Found>> {
-        let page = broker.in_line(behind, limit)?;
+    fn in_line(&mut self, page: Vec<InLine>) -> Vec<Found> {
         self.looked_at += page.len();
-        self.spot = page.last().map_or(Spot::End, |last| Spot::InLine(Some(last.place)));
-        let meant = page.iter().filter(|message| {
-            self.selection.has_topic(&message.topic) && self.selection.has_time(message.run_at)
+        self.spot = page.last().map_or(Spot::End, |last| Spot::InLine(Some(last.clone())));
+        let meant = page.into_iter().filter(|message| {
+            self.selection.has_topic(&message.lane.topic) && self.selection.has_time(message.place.at)
         });
-        let spot = |place| Spot::InLine(Some(place));
-        Ok(meant.map(|message| Found { id: message.place.id, spot: spot(message.place) }).collect())
+        meant.map(|message| Found { id: message.place.id, spot: Spot::InLine(Some(message)) }).collect()
     }
 
     /// The lane where the walk stands; they are kept last first.

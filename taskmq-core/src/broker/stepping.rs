@@ -175,13 +175,14 @@ macro_rules! stepping {
             ) -> Result<Vec<$crate::broker::workflows::EntryRow>> {
                 use $crate::broker::WorkflowState::{Cancelled, Done, Running};
                 macro_rules! entries {
-                    ($which:literal) => {
+                    ($which:literal) => { entries!($which, "w.id DESC") };
+                    ($which:literal, $order:literal) => {
                         load!(
                             self, $db => (BigInt, Text, BigInt, Nullable<BigInt>, Bool, Integer, Integer, BigInt),
                             concat!("SELECT w.id, w.name, ", $micros!("w.created_at"), ", ", $micros!("w.finished_at"), ", w.cancelled, w.steps, w.open_steps,
                                 (SELECT count(*) FROM taskmq_steps s JOIN taskmq_archive a ON a.id = s.message_id
                                  WHERE s.workflow_id = w.id AND s.done_at IS NULL AND a.state <> 'done')
-                             FROM taskmq_workflows w WHERE w.id < ?", $which, " ORDER BY w.id DESC LIMIT ?"),
+                             FROM taskmq_workflows w WHERE w.id < ?", $which, " ORDER BY ", $order, " LIMIT ?"),
                             BigInt = below,
                             BigInt = limit,
                         )?
@@ -189,7 +190,8 @@ macro_rules! stepping {
                 }
                 Ok(match state {
                     None => entries!(""),
-                    Some(Running) => entries!(" AND w.finished_at IS NULL"),
+                    // PostgreSQL takes `IS NULL` for no constant, and its index only in this order.
+                    Some(Running) => entries!(" AND w.finished_at IS NULL", "w.finished_at DESC, w.id DESC"),
                     Some(Done) => entries!(" AND w.finished_at IS NOT NULL AND NOT w.cancelled"),
                     Some(Cancelled) => entries!(" AND w.cancelled"),
                 })

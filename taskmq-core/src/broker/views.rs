@@ -98,24 +98,16 @@ pub struct HeldMessage {
     pub claimed_at: Option<DateTime<Utc>>,
 }
 
-/// A place in the line of an ordering key. Places have an order of their own, which is not that of the turns.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// A message that waits for the turn of its ordering key, and where it stands: line by line, of each the priorities one after the
+/// other, which is not the order of the turns.
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct InLine {
     /// Which line.
     pub line: i64,
-    /// Which message.
-    pub id: MessageId,
-}
-
-/// A message that waits for the turn of its ordering key.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct LineMessage {
-    /// Where it stands.
-    pub place: InLine,
-    /// Its topic.
-    pub topic: String,
-    /// Since when it is due.
-    pub run_at: DateTime<Utc>,
+    /// Its topic and its priority.
+    pub lane: Lane,
+    /// Since when it is due, and its id.
+    pub place: Place,
 }
 
 /// When a message was produced.

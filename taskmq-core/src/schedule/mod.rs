@@ -59,6 +59,7 @@ mod cron;
 mod declare;
 mod manage;
 mod new;
+mod stored;
 #[cfg(feature = "worker")]
 mod tick;
 

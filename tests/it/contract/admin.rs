@@ -391,6 +391,11 @@ fn looking_reads_little(db: &TestDatabase) {
     let outcomes: Vec<_> = claimed.iter().map(|claimed| end(claimed, dead("no"))).collect();
     conn.broker().settle(&w, &outcomes).expect("settles");
     let ids = super::ids(&claimed);
+    if db.backend() == Backend::Postgres {
+        // Its index has no ids, so all that finished in one moment is read together.
+        let apart = "UPDATE taskmq_archive SET finished_at = finished_at - id * interval '1 millisecond'";
+        try_execute(&mut conn, apart).expect("sets them apart");
+    }
     let read = measured(&mut conn, 10, |conn| {
         let broker = conn.broker();
         assert_eq!(broker.lanes(100).expect("reads").len(), 4);

@@ -10,7 +10,7 @@ use taskmq_core::{
 use taskmq_tests::databases::TestDatabase;
 
 use super::admin::{dead, state};
-use super::{claim, claim_batch, end, worker};
+use super::{claim, claim_batch, end, retry, worker};
 
 each_database! {
     each_action_is_done_to_messages_that_allow_it,
@@ -143,7 +143,7 @@ fn a_message_is_revived_with_all_its_attempts(db: &TestDatabase) {
     assert_eq!((message.attempts, message.max_attempts, message.priority), (0, Some(3), 4));
     assert_eq!(conn.broker().failures(id).expect("reads").len(), 1, "its past is kept");
     assert!(
-        matches!(conn.broker().retry(id + 1), Err(Error::Message { id: missing, .. }) if missing == id + 1)
+        matches!(retry(conn.broker(), id + 1), Err(Error::Message { id: missing, .. }) if missing == id + 1)
     );
 }
 

@@ -4,7 +4,7 @@ use taskmq_core::broker::{MessageFilter, Outcome};
 use taskmq_core::{BrokerConnection, Error, NewMessage, Retention, State, produce};
 use taskmq_tests::databases::TestDatabase;
 
-use super::{claim, done, end, worker};
+use super::{claim, done, end, retry, worker};
 
 each_database! {
     a_dead_letter_keeps_every_attempts_error,
@@ -47,21 +47,21 @@ fn a_dead_letter_can_be_revived(db: &TestDatabase) {
         .expect("produces")
         .id();
     let w = worker(&mut conn, 1);
-    assert!(matches!(conn.broker().retry(id + 1), Err(Error::Message { .. })));
+    assert!(matches!(retry(conn.broker(), id + 1), Err(Error::Message { .. })));
     let claimed = claim(conn.broker(), &w, &["t"], 1).remove(0);
-    assert!(matches!(conn.broker().retry(id), Err(Error::Message { .. })), "it is running");
+    assert!(matches!(retry(conn.broker(), id), Err(Error::Message { .. })), "it is running");
     let outcome = Outcome::Dead { kind: Some("error"), error: "no".to_owned() };
     conn.broker().settle(&w, &[end(&claimed, outcome)]).expect("settles");
     let usurper = NewMessage::new("t", &"y").unique("k").produce(&mut conn).expect("produces").id();
-    assert!(matches!(conn.broker().retry(id), Err(Error::Message { .. })), "its key is taken");
+    assert!(matches!(retry(conn.broker(), id), Err(Error::Message { .. })), "its key is taken");
     db.execute(&format!("DELETE FROM taskmq_messages WHERE id = {usurper}"));
-    conn.broker().retry(id).expect("retries");
+    retry(conn.broker(), id).expect("retries");
     let again = claim(conn.broker(), &w, &["t"], 1).remove(0);
     assert_eq!((again.id, again.attempt, &*again.payload), (id, 1, "\"x\""));
     assert!(again.headers.is_some());
     assert_eq!(conn.broker().failures(id).expect("reads").len(), 1, "its past is kept");
     conn.broker().settle(&w, &[done(&again)]).expect("settles");
-    assert!(matches!(conn.broker().retry(id), Err(Error::Message { .. })), "it is done");
+    assert!(matches!(retry(conn.broker(), id), Err(Error::Message { .. })), "it is done");
 }
 
 fn a_waiting_retry_can_be_made_due(db: &TestDatabase) {
@@ -70,7 +70,7 @@ fn a_waiting_retry_can_be_made_due(db: &TestDatabase) {
         NewMessage::new("t", &1).delay(Duration::from_secs(3600)).produce(&mut conn).expect("produces").id();
     let w = worker(&mut conn, 1);
     assert!(claim(conn.broker(), &w, &["t"], 1).is_empty());
-    conn.broker().retry(id).expect("retries");
+    retry(conn.broker(), id).expect("retries");
     assert_eq!(super::ids(&claim(conn.broker(), &w, &["t"], 1)), [id]);
 }
 

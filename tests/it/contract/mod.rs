@@ -15,6 +15,7 @@ mod logs;
 mod lost_replies;
 mod open_transaction;
 mod ordering;
+mod overview;
 mod paused;
 mod payloads;
 mod plans;
@@ -28,8 +29,10 @@ mod worker;
 mod workflows;
 mod write_lock;
 
-use taskmq_core::broker::{Broker, Claim, Claimed, Outcome, Settlement, Share, WorkerIdentity};
-use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Retention};
+use taskmq_core::broker::{
+    Action, Broker, Claim, Claimed, Noted, Outcome, Settlement, Share, WorkerIdentity,
+};
+use taskmq_core::{AnyConnection, BrokerConnection, MessageId, Result, Retention};
 
 /// Enters a worker by hand.
 fn worker(conn: &mut AnyConnection, id: i64) -> WorkerIdentity {
@@ -64,6 +67,11 @@ fn claim_batch(broker: &mut dyn Broker, worker: &WorkerIdentity, limit: i64) -> 
     let of_batch = claimed.iter().filter(|c| c.ordering_key.is_none());
     assert!(of_batch.clone().all(|c| c.batch.is_some() && c.batch == claimed[0].batch));
     claimed
+}
+
+/// What is dead lives again, and what waits is due.
+fn retry(broker: &mut dyn Broker, id: MessageId) -> Result<()> {
+    broker.change(&Action::Retry, &[id], Noted::No)?.one()
 }
 
 fn ids(claimed: &[Claimed]) -> Vec<MessageId> {

@@ -5,17 +5,17 @@ use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use taskmq_core::broker::{
-    Action, Claim, Claimed, LineMessage, Noted, Outcome, Peer, Position, Selection, Share, Spot,
+    Action, Claim, Claimed, InLine, Note, Noted, Outcome, Peer, Position, Selection, Share, Spot,
     WorkerIdentity,
 };
 use taskmq_core::worker::Ended;
 use taskmq_core::{
     AnyConnection, Backend, BrokerConnection, Context, MessageId, NewMessage, Registry, State, Worker,
-    produce_many, task_consumer,
+    produce, produce_many, task_consumer,
 };
 use taskmq_tests::databases::TestDatabase;
 
-use super::{claim, done, end, ids, worker};
+use super::{claim, done, end, ids, retry, worker};
 
 each_database! {
     of_one_key_one_message_runs_at_a_time,
@@ -30,6 +30,9 @@ each_database! {
     who_was_given_up_passes_nothing_on,
     an_acknowledgement_in_the_hosts_transaction_passes_the_turn_on,
     a_long_line_does_not_keep_others_waiting,
+    what_stands_in_line_is_walked_through_once,
+    all_that_is_ready_is_taken_back,
+    who_is_put_off_leaves_its_turn,
     many_workers_keep_every_line_in_order,
     a_worker_keeps_every_line_in_order,
 }
@@ -122,10 +125,10 @@ fn a_retry_keeps_its_turn(db: &TestDatabase) {
     let w = worker(&mut conn, 1);
     let [first, second] = ["1", "2"].map(|payload| keyed(&mut conn, payload, "k"));
     let claimed = claim(conn.broker(), &w, &["t"], 10);
-    let retry = Outcome::Retry { delay: Duration::from_secs(60), kind: "error", error: "no".to_owned() };
-    conn.broker().settle(&w, &[end(&claimed[0], retry)]).expect("settles");
+    let later = Outcome::Retry { delay: Duration::from_secs(60), kind: "error", error: "no".to_owned() };
+    conn.broker().settle(&w, &[end(&claimed[0], later)]).expect("settles");
     assert!(claim(conn.broker(), &w, &["t"], 10).is_empty(), "the second must not overtake the first");
-    conn.broker().retry(first).expect("is made due");
+    retry(conn.broker(), first).expect("is made due");
     let again = claim(conn.broker(), &w, &["t"], 10);
     assert_eq!((ids(&again), again[0].attempt), (vec![first], 2));
     let back = end(&again[0], Outcome::HandBack);
@@ -146,7 +149,7 @@ fn a_dead_letter_passes_its_turn_on(db: &TestDatabase) {
     let next = claim(conn.broker(), &w, &["t"], 10);
     assert_eq!(ids(&next), [second]);
     // Made live again, it joins the line.
-    conn.broker().retry(first).expect("lives again");
+    retry(conn.broker(), first).expect("lives again");
     assert!(claim(conn.broker(), &w, &["t"], 10).is_empty());
     settle(&mut conn, &w, &next[0]);
     assert_eq!(ids(&claim(conn.broker(), &w, &["t"], 10)), [first]);
@@ -280,10 +283,9 @@ fn a_long_line_does_not_keep_others_waiting(db: &TestDatabase) {
     assert_eq!(conn.broker().next_due(&["t"]).expect("looks"), None);
     let stats = conn.broker().topics().expect("reads").remove(0);
     assert_eq!((stats.running, stats.ready), (2, 2999));
-    let mut lines: Vec<LineMessage> = Vec::new();
+    let mut lines: Vec<InLine> = Vec::new();
     loop {
-        let behind = lines.last().map(|message| message.place);
-        let next = conn.broker().in_line(behind, 700).expect("reads");
+        let next = conn.broker().in_line(lines.last(), 700).expect("reads");
         if next.is_empty() {
             break;
         }
@@ -299,6 +301,82 @@ fn a_long_line_does_not_keep_others_waiting(db: &TestDatabase) {
         ready.extend(page.into_iter().map(|found| found.id));
     }
     assert_eq!(ready, waiting);
+}
+
+fn what_stands_in_line_is_walked_through_once(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let topics = ["t", "u"];
+    let messages = (0..90_i16).map(|n| {
+        let message = NewMessage::new(topics[usize::from(n % 2 == 0)], &n).priority(n % 4 - 1);
+        message.ordering_key(format!("k{}", n % 3))
+    });
+    produce_many(&mut conn, messages).expect("produces");
+    let all = conn.broker().newest(MessageId::MAX, 1000).expect("reads");
+    let all: HashSet<MessageId> = all.into_iter().map(|message| message.id).collect();
+    let mut claimed = HashSet::new();
+    for _ in 0..4 {
+        claimed.extend(ids(&claim(conn.broker(), &w, &topics, 1000)));
+    }
+    assert_eq!(claimed.len(), 6, "one of each key of each topic");
+    for page in [1, 7, 100] {
+        let mut lines: Vec<InLine> = Vec::new();
+        loop {
+            let next = conn.broker().in_line(lines.last(), page).expect("reads");
+            if next.is_empty() {
+                break;
+            }
+            lines.extend(next);
+        }
+        let standing: HashSet<MessageId> = lines.iter().map(|message| message.place.id).collect();
+        assert_eq!(lines.len(), standing.len(), "in pages of {page}");
+        assert_eq!(&standing | &claimed, all, "in pages of {page}");
+    }
+}
+
+/// A message is taken back though its turn comes while those before it are.
+fn all_that_is_ready_is_taken_back(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    for key in 0..3 {
+        for n in 0..4 {
+            keyed(&mut conn, &n.to_string(), &format!("k{key}"));
+        }
+    }
+    let claimed = claim(conn.broker(), &w, &["t"], 100);
+    assert_eq!(claimed.len(), 3);
+    let back: Vec<_> = claimed.iter().map(|claimed| end(claimed, Outcome::HandBack)).collect();
+    conn.broker().settle(&w, &back).expect("settles");
+    let later = produce(&mut conn, "t", &1).expect("produces");
+    let note =
+        Note { actor: "test", action: "cancel", topic: None, message_id: None, details: "", messages: 0 };
+    let note = conn.broker().note(&note).expect("notes");
+    for page in [2, 500] {
+        let mut walk = Selection::of(State::Ready).walk();
+        let mut changed = 0;
+        while let Some(page) = walk.change(conn.broker(), page, &Action::Cancel, note).expect("changes") {
+            changed += page.changed.len();
+        }
+        assert_eq!(changed, if page == 2 { 13 } else { 0 });
+    }
+    assert_eq!(super::admin::state(&mut conn, later), Some(State::Cancelled));
+    assert!(claim(conn.broker(), &w, &["t"], 100).is_empty(), "nothing is left");
+}
+
+/// The others of its key do not wait for a message that a person puts off.
+fn who_is_put_off_leaves_its_turn(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let w = worker(&mut conn, 1);
+    let [first, second] = ["1", "2"].map(|payload| keyed(&mut conn, payload, "k"));
+    let claimed = claim(conn.broker(), &w, &["t"], 10);
+    conn.broker().settle(&w, &[end(&claimed[0], Outcome::HandBack)]).expect("settles");
+    let later = conn.broker().now().expect("reads") + chrono::TimeDelta::hours(1);
+    conn.broker().change(&Action::RunAt(later), &[first], Noted::No).expect("changes");
+    let next = claim(conn.broker(), &w, &["t"], 10);
+    assert_eq!(ids(&next), [second]);
+    settle(&mut conn, &w, &next[0]);
+    retry(conn.broker(), first).expect("is made due");
+    assert_eq!(ids(&claim(conn.broker(), &w, &["t"], 10)), [first]);
 }
 
 /// Claims and settles until `all` are done; tells which ran, and that no two of a key did at once.

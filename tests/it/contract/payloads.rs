@@ -15,7 +15,7 @@ use taskmq_core::{
 };
 use taskmq_tests::databases::TestDatabase;
 
-use super::{claim, end, worker};
+use super::{claim, end, retry, worker};
 
 each_database! {
     handlers_get_large_payloads,
@@ -208,8 +208,8 @@ fn a_large_payload_lives_as_long_as_its_message(db: &TestDatabase) {
     let cancelled = one(&mut conn);
     conn.broker().change(&Action::Cancel, &[cancelled], Noted::No).expect("cancels");
     assert_eq!(stored(&mut conn), 2, "kept for a person to look at");
-    conn.broker().retry(dead).expect("revives");
-    conn.broker().retry(cancelled).expect("revives");
+    retry(conn.broker(), dead).expect("revives");
+    retry(conn.broker(), cancelled).expect("revives");
     let mut seen = run(db, note::consumer());
     seen.sort_unstable();
     assert_eq!(seen, [(dead, large(1)), (cancelled, large(1))], "tried again");

@@ -140,8 +140,8 @@ fn rows_read(conn: &mut AnyConnection) -> i64 {
             diesel::sql_query("SELECT pg_stat_force_next_flush()").execute(conn).expect("asks for a report");
             diesel::sql_query("SELECT pg_stat_clear_snapshot()").execute(conn).expect("asks for new figures");
             diesel::sql_query(
-                "SELECT seq_tup_read + coalesce(idx_tup_fetch, 0) AS value FROM pg_stat_user_tables
-                 WHERE relname = 'taskmq_messages'",
+                "SELECT CAST(sum(seq_tup_read + coalesce(idx_tup_fetch, 0)) AS BIGINT) AS value FROM pg_stat_user_tables
+                 WHERE relname IN ('taskmq_messages', 'taskmq_archive')",
             )
             .load(conn)
         }

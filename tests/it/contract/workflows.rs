@@ -206,7 +206,7 @@ fn a_dead_step_holds_up_what_waits_for_it(db: &TestDatabase) {
     assert_eq!(states(&mut conn, id), ["dead", "waiting", "waiting", "waiting"]);
     assert_eq!(state(&mut conn, id), (WorkflowState::Running, 0, 1));
     assert!(claim(conn.broker(), &w, &["t"], 10).is_empty());
-    conn.broker().retry(claimed[0].id).expect("retries");
+    super::retry(conn.broker(), claimed[0].id).expect("retries");
     assert_eq!(state(&mut conn, id), (WorkflowState::Running, 0, 0));
     let again = claim(conn.broker(), &w, &["t"], 10);
     settle(&mut conn, &w, &again);

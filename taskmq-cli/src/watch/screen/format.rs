@@ -3,6 +3,7 @@
 use chrono::{DateTime, TimeDelta, Utc};
 
 use taskmq_core::broker::Quantiles;
+use taskmq_core::overview::Count;
 
 /// How long ago, in four characters at most, for a while.
 pub(super) fn ago(at: DateTime<Utc>, now: DateTime<Utc>) -> String {
@@ -32,8 +33,8 @@ pub(super) fn quantiles(quantiles: Quantiles) -> String {
 }
 
 /// How many, or more.
-pub(super) fn number(number: i64, or_more: bool) -> String {
-    if or_more && number > 0 { format!("{number}+") } else { number.to_string() }
+pub(super) fn count(Count { number, or_more }: Count) -> String {
+    if or_more { format!("{number}+") } else { number.to_string() }
 }
 
 /// How many a second.

@@ -6,12 +6,13 @@ use ratatui::layout::{Constraint, Rect};
 use ratatui::style::{Color, Modifier, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Row, Table, TableState};
+use taskmq_core::overview::{Count, Figures, LANES};
 
-use super::format::{ago, number, percent, quantiles, rate};
+use super::format::{ago, count, percent, quantiles, rate};
 use super::{and_dead, framed};
 use crate::output::{cell, first_line};
 use crate::watch::app::{App, Pane};
-use crate::watch::figures::{COUNTED, LANES, Topic, Worker};
+use crate::watch::glance::{Topic, Worker};
 
 /// What a list of topics has on any screen beside their names,
 const COLUMNS: [(&str, u16); 7] = [
@@ -31,17 +32,17 @@ const NAME: u16 = 24;
 
 pub(super) fn draw_topics(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let columns = columns(area.width.saturating_sub(2));
-    let rows = app.figures.topics.iter().map(|topic| {
-        let figures = figures(topic, app.figures.now).into_iter().chain(more_figures(topic));
+    let rows = app.glance.topics.iter().map(|topic| {
+        let figures = figures(topic, app.glance.now).into_iter().chain(more_figures(&topic.figures));
         Row::new(std::iter::once(name(topic)).chain(figures).take(1 + columns.len()))
     });
     let widths = columns.iter().map(|(_, width)| Constraint::Length(*width));
     let widths = std::iter::once(Constraint::Fill(1)).chain(widths);
     let heading = columns.iter().map(|(heading, _)| Line::from(*heading).right_aligned());
     let heading = std::iter::once(Line::from("TOPIC")).chain(heading);
-    let count = app.figures.topics.len();
+    let count = app.glance.topics.len();
     let mut title = Line::from(format!(" topics {count} "));
-    if app.figures.more_lanes {
+    if app.glance.more_lanes {
         title.push_span(format!("(what waits is counted in {LANES} lanes only) ").fg(Color::Yellow));
     }
     let table = Table::new(rows, widths).header(Row::new(heading).dim());
@@ -72,47 +73,46 @@ fn name(topic: &Topic) -> Line<'static> {
 }
 
 fn figures(topic: &Topic, now: DateTime<Utc>) -> [Line<'static>; 7] {
-    let count = |count: i64, or_more: bool, color: Color| {
-        let line = Line::from(number(count, or_more)).right_aligned();
-        if count > 0 { line.fg(color) } else { line.dim() }
+    let colored = |number: Count, color: Color| {
+        let line = Line::from(count(number)).right_aligned();
+        if number.number > 0 { line.fg(color) } else { line.dim() }
     };
-    let oldest = topic.oldest_due.map(|at| ago(at, now)).unwrap_or_default();
+    let figures = &topic.figures;
+    let oldest = figures.oldest_due.map(|at| ago(at, now)).unwrap_or_default();
     let consumers = Line::from(topic.workers.to_string()).right_aligned();
-    let waits = topic.ready + topic.scheduled + topic.retrying > 0;
+    let waits = figures.waits() || figures.scheduled.number > 0;
     [
-        count(topic.ready, topic.more_ready, Color::Reset),
-        count(topic.scheduled, topic.more_later, Color::Reset),
-        count(topic.running, topic.running >= COUNTED, Color::Green),
-        count(topic.retrying, topic.more_later, Color::Yellow),
-        count(topic.dead, topic.dead >= COUNTED, Color::Red),
+        colored(figures.ready, Color::Reset),
+        colored(figures.scheduled, Color::Reset),
+        colored(figures.running, Color::Green),
+        colored(figures.retrying, Color::Yellow),
+        colored(figures.dead, Color::Red),
         Line::from(oldest).right_aligned(),
         if topic.workers == 0 && waits { consumers.fg(Color::Red) } else { consumers },
     ]
 }
 
-fn more_figures(topic: &Topic) -> [Line<'static>; 5] {
-    let pace = &topic.pace;
+fn more_figures(figures: &Figures) -> [Line<'static>; 5] {
     let per_second = |number: f64| {
         let line = Line::from(rate(number)).right_aligned();
         if number > 0.0 { line } else { line.dim() }
     };
-    let errors = pace.errors().unwrap_or_default();
-    let share = Line::from(pace.errors().map(percent).unwrap_or_default()).right_aligned();
+    let share = Line::from(figures.error_share.map(percent).unwrap_or_default()).right_aligned();
     let times = |times| Line::from(Option::map(times, quantiles).unwrap_or_default()).right_aligned();
     [
-        per_second(pace.produced),
-        per_second(pace.finished),
-        if errors > 0.0 { share.fg(Color::Red) } else { share.dim() },
-        times(pace.wait),
-        times(pace.run),
+        per_second(figures.rate_in),
+        per_second(figures.rate_out),
+        if figures.error_share > Some(0.0) { share.fg(Color::Red) } else { share.dim() },
+        times(figures.wait),
+        times(figures.run),
     ]
 }
 
 pub(super) fn draw_workers(frame: &mut Frame<'_>, area: Rect, app: &App) {
-    let rows = app.figures.workers.iter().map(|Worker { entry, holds }| {
+    let rows = app.glance.workers.iter().map(|Worker { entry, holds }| {
         // However long the name is, this is not cut.
         let up = if entry.alive {
-            Line::from(ago(entry.started_at, app.figures.now))
+            Line::from(ago(entry.started_at, app.glance.now))
         } else {
             Line::from("dead").fg(Color::Red)
         };
@@ -130,21 +130,21 @@ pub(super) fn draw_workers(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let heading =
         [Line::from("HOST:PID"), Line::from("HOLDS/OF").right_aligned(), Line::from("UP").right_aligned()];
     let table = Table::new(rows, widths).header(Row::new(heading).dim());
-    let (alive, dead) = app.figures.alive_and_dead();
+    let (alive, dead) = app.glance.alive_and_dead();
     let title = Line::from(vec![format!(" workers {alive}").into(), and_dead(dead), " ".into()]);
     list(frame, area, app, Pane::Workers, table, title);
 }
 
 pub(super) fn draw_dead(frame: &mut Frame<'_>, area: Rect, app: &App) {
-    let rows = app.figures.dead.iter().map(|dead| {
+    let rows = app.glance.dead.iter().map(|dead| {
         Row::new([
             Line::from(dead.id.to_string()).right_aligned(),
             Line::from(cell(&dead.topic)),
-            Line::from(ago(dead.finished_at, app.figures.now)).right_aligned(),
+            Line::from(ago(dead.finished_at, app.glance.now)).right_aligned(),
             Line::from(first_line(dead.error.as_deref().unwrap_or_default())),
         ])
     });
-    let ids = app.figures.dead.iter().map(|dead| dead.id.to_string().len()).max().unwrap_or(2);
+    let ids = app.glance.dead.iter().map(|dead| dead.id.to_string().len()).max().unwrap_or(2);
     let widths = [
         Constraint::Length(u16::try_from(ids.max(2)).unwrap_or(20)),
         Constraint::Fill(1),
@@ -154,8 +154,7 @@ pub(super) fn draw_dead(frame: &mut Frame<'_>, area: Rect, app: &App) {
     let heading =
         [Line::from("ID").right_aligned(), "TOPIC".into(), Line::from("AGO").right_aligned(), "ERROR".into()];
     let table = Table::new(rows, widths).header(Row::new(heading).dim());
-    let dead: i64 = app.figures.topics.iter().map(|topic| topic.dead).sum();
-    let title = format!(" dead letters {} ", number(dead, dead >= COUNTED));
+    let title = format!(" dead letters {} ", count(app.glance.total.dead));
     list(frame, area, app, Pane::Dead, table, title.into());
 }
 

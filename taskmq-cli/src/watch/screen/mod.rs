@@ -10,10 +10,9 @@ use ratatui::layout::{Constraint, Layout, Rect};
 use ratatui::style::{Color, Style, Stylize};
 use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Sparkline};
+use taskmq_core::overview::{History, MOST};
 
 use super::app::{App, Pane};
-use super::figures::COUNTED;
-use super::history::History;
 use crate::output::cell;
 
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
@@ -29,9 +28,9 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
     .areas(area);
     draw_title(frame, title, app);
     let [produced, finished] = Layout::horizontal([Constraint::Fill(1); 2]).areas(rates);
-    let (figures, charts) = (&app.figures, &app.charts);
-    draw_chart(frame, produced, ("produced", figures.produced), &charts.produced, Color::Cyan, figures.now);
-    draw_chart(frame, finished, ("finished", figures.finished), &charts.finished, Color::Green, figures.now);
+    let (now, total, throughput) = (app.glance.now, &app.glance.total, &app.throughput);
+    draw_chart(frame, produced, ("produced", total.rate_in), &throughput.produced, Color::Cyan, now);
+    draw_chart(frame, finished, ("finished", total.rate_out), &throughput.finished, Color::Green, now);
     lists::draw_topics(frame, topics, app);
     let [workers, dead] = Layout::horizontal([Constraint::Fill(2), Constraint::Fill(3)]).areas(lists);
     lists::draw_workers(frame, workers, app);
@@ -41,17 +40,17 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
 }
 
 fn draw_title(frame: &mut Frame<'_>, area: Rect, app: &App) {
-    let figures = &app.figures;
-    let (alive, dead) = figures.alive_and_dead();
+    let glance = &app.glance;
+    let (alive, dead) = glance.alive_and_dead();
     let workers = match alive {
         0 => Span::from("no worker").fg(Color::Red),
         1 => Span::from("1 worker"),
         workers => Span::from(format!("{workers} workers")),
     };
-    let workflows = match figures.workflows.number {
+    let workflows = match glance.workflows.number {
         0 => String::new(),
         1 => ", 1 workflow".to_owned(),
-        COUNTED.. => format!(", {COUNTED} workflows or more"),
+        MOST.. => format!(", {MOST} workflows or more"),
         workflows => format!(", {workflows} workflows"),
     };
     let left = Line::from(vec![
@@ -62,7 +61,7 @@ fn draw_title(frame: &mut Frame<'_>, area: Rect, app: &App) {
         workflows.into(),
     ]);
     frame.render_widget(left, area);
-    frame.render_widget(Line::from(figures.now.format("%F %T UTC ").to_string()).right_aligned().dim(), area);
+    frame.render_widget(Line::from(glance.now.format("%F %T UTC ").to_string()).right_aligned().dim(), area);
 }
 
 /// Beside how many workers there are.
@@ -85,7 +84,8 @@ fn draw_chart(
     now: DateTime<Utc>,
 ) {
     let block = framed(format!(" {what} {}/s ", format::rate(rate)).into(), false);
-    let seconds = history.seconds(usize::from(block.inner(area).width), now);
+    let seconds = history.seconds(usize::from(block.inner(area).width), now).into_iter();
+    let seconds = seconds.map(|second| second.map(|number| number.round() as u64));
     let spark = Sparkline::default().block(block).data(seconds).style(color).absent_value_symbol(" ");
     frame.render_widget(spark, area);
 }

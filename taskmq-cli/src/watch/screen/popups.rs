@@ -8,10 +8,10 @@ use ratatui::text::{Line, Span};
 use ratatui::widgets::{Block, BorderType, Clear, Padding, Paragraph, Wrap};
 use taskmq_core::message::Message;
 
-use super::format::{ago, number, percent, rate, time};
+use super::format::{ago, count, percent, rate, time};
 use crate::output::cell;
 use crate::watch::app::{App, Popup};
-use crate::watch::figures::{COUNTED, Topic, Worker};
+use crate::watch::glance::{Topic, Worker};
 use taskmq_core::broker::Quantiles;
 
 /// So much of a dead letter's payload is shown.
@@ -41,18 +41,18 @@ const HELP: [&str; 18] = [
 ];
 
 pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
-    let now = app.figures.now;
+    let now = app.glance.now;
     match &app.popup {
         None => {}
         Some(Popup::Help) => draw_box(frame, " keys ", &HELP.map(Line::from), Color::Cyan),
         Some(Popup::Topic(name)) => {
-            let topic = app.figures.topics.iter().find(|topic| topic.name == *name);
+            let topic = app.glance.topics.iter().find(|topic| topic.name == *name);
             let lines =
                 topic.map_or_else(|| vec![Line::from("nothing of it is left")], |topic| of_topic(topic, now));
             draw_box(frame, &format!(" {} ", cell(name)), &lines, Color::Cyan);
         }
         Some(Popup::Worker(id)) => {
-            let worker = app.figures.workers.iter().find(|worker| worker.entry.id == *id);
+            let worker = app.glance.workers.iter().find(|worker| worker.entry.id == *id);
             let title = worker.map(|worker| format!(" {} ", cell(&worker.entry.label())));
             let room = usize::from(frame.area().height.saturating_sub(AROUND));
             let lines = worker
@@ -72,27 +72,27 @@ pub(super) fn draw(frame: &mut Frame<'_>, app: &App) {
 }
 
 fn of_topic(topic: &Topic, now: DateTime<Utc>) -> Vec<Line<'static>> {
-    let pace = &topic.pace;
-    let oldest = topic.oldest_due.map(|at| format!(", the oldest due for {}", ago(at, now)));
-    let ready = number(topic.ready, topic.more_ready) + &oldest.unwrap_or_default();
-    let errors = pace.errors().map(|share| format!("{} of the attempts", percent(share)));
+    let figures = &topic.figures;
+    let oldest = figures.oldest_due.map(|at| format!(", the oldest due for {}", ago(at, now)));
+    let ready = count(figures.ready) + &oldest.unwrap_or_default();
+    let errors = figures.error_share.map(|share| format!("{} of the attempts", percent(share)));
     let none = || "-".to_owned();
     let times = |times: Option<Quantiles>| {
         times.map_or_else(none, |times| format!("p50 {}, p99 {}", time(times.p50), time(times.p99)))
     };
     let mut lines = vec![
         field("ready", ready),
-        field("scheduled", number(topic.scheduled, topic.more_later)),
-        field("running", number(topic.running, topic.running >= COUNTED)),
-        field("retrying", number(topic.retrying, topic.more_later)),
-        field("dead", number(topic.dead, topic.dead >= COUNTED)),
+        field("scheduled", count(figures.scheduled)),
+        field("running", count(figures.running)),
+        field("retrying", count(figures.retrying)),
+        field("dead", count(figures.dead)),
         field("workers", topic.workers.to_string()),
         Line::default(),
-        field("produced", rate(pace.produced) + "/s"),
-        field("finished", rate(pace.finished) + "/s"),
+        field("produced", rate(figures.rate_in) + "/s"),
+        field("finished", rate(figures.rate_out) + "/s"),
         field("errors", errors.unwrap_or_else(none)),
-        field("wait", times(pace.wait)),
-        field("run", times(pace.run)),
+        field("wait", times(figures.wait)),
+        field("run", times(figures.run)),
     ];
     if topic.paused.is_some() || topic.limited.is_some() {
         lines.push(Line::default());

@@ -1,10 +1,6 @@
 //! Rates, errors and times.
 
-use chrono::{DateTime, Utc};
-
 use super::Watched;
-use crate::watch::events::Events;
-use crate::watch::history::History;
 
 /// Of mail: two done, which waited 250 ms and ran 1.5 s, and a failed attempt of a message that is there still.
 const LATELY: &str = "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, finished_at, worker_id, attempts, crashes, payload)
@@ -12,14 +8,6 @@ const LATELY: &str = "INSERT INTO taskmq_archive (id, topic, state, priority, ru
         strftime('%Y-%m-%d %H:%M:%f', 'now', '-11.5 seconds'), strftime('%Y-%m-%d %H:%M:%f', 'now', '-10 seconds'), 5, 1, 0, '1'
     FROM json_each('[201, 202]');
     INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker) VALUES (101, 1, 'error', 'broken', 'box:77')";
-
-fn at(millis: i64) -> DateTime<Utc> {
-    DateTime::from_timestamp_millis(1_000_000_000 + millis).expect("a time")
-}
-
-fn events(times: &[i64], asked_for: i64) -> Events<'static> {
-    Events::newest(times.iter().map(|millis| ("mail", at(*millis))), asked_for)
-}
 
 #[test]
 fn a_wide_screen_has_the_rates_and_times_of_each_topic() {
@@ -91,29 +79,4 @@ fn what_a_worker_holds_is_shown_on_enter() {
     assert!(watched.shows("and 29 more"), "{:#?}", watched.screen(80, 24));
     watched.execute("DELETE FROM taskmq_workers");
     assert!(watched.shows("it has ended"));
-}
-
-#[test]
-fn a_chart_has_a_column_for_each_second_that_is_known() {
-    let mut history = History::default();
-    history.add(&events(&[-500, -1500, -1600, -2500], 4), at(0));
-    assert_eq!(
-        history.seconds(4, at(0)),
-        [None, None, Some(2), Some(1)],
-        "there may be more of the third last"
-    );
-    history.add(&events(&[-500], 4), at(0));
-    assert_eq!(history.seconds(3, at(0)), [Some(0), Some(0), Some(1)], "these are all");
-    // More within a second than is read.
-    history.add(&events(&(0..200).map(|n| -n).collect::<Vec<_>>(), 200), at(0));
-    let last = history.seconds(1, at(0))[0].expect("is known");
-    assert!((950..1100).contains(&last), "{last}");
-}
-
-#[test]
-fn a_rate_is_that_of_the_minute_or_of_as_much_of_it_as_is_known() {
-    let rate = |times: &[i64], asked_for| (events(times, asked_for).rate(at(0)) * 100.0).round();
-    assert_eq!(rate(&[-1, -30_000, -61_000], 10), 3.0, "two in a minute");
-    assert_eq!(rate(&[-1, -1000, -10_000], 3), 30.0, "three in ten seconds");
-    assert_eq!(rate(&[], 3), 0.0);
 }

@@ -66,7 +66,9 @@ impl Limiting for MysqlConnection {
     }
 
     fn delete_limit(&mut self, topic: &str) -> Result<bool> {
-        Ok(execute!(self, Mysql, "DELETE FROM taskmq_limits WHERE topic = ?", Text = topic)? > 0)
+        // There is none of another topic, and the server cannot compare it.
+        Ok(topic.is_ascii()
+            && execute!(self, Mysql, "DELETE FROM taskmq_limits WHERE topic = ?", Text = topic)? > 0)
     }
 
     fn limit_rows(&mut self) -> Result<Vec<LimitedRow>> {

@@ -27,6 +27,9 @@ pub(super) fn pause(conn: &mut MysqlConnection, topic: &str, actor: &str) -> Res
 }
 
 pub(super) fn resume(conn: &mut MysqlConnection, topic: &str, actor: &str) -> Result<bool> {
+    if !topic.is_ascii() {
+        return Ok(false); // there is no such topic, and the server cannot compare it
+    }
     transaction(conn, |conn| {
         let removed = execute!(conn, Mysql, "DELETE FROM taskmq_paused WHERE topic = ?", Text = topic)?;
         if removed > 0 {

@@ -51,6 +51,9 @@ macro_rules! among {
 
 impl Schedules for MysqlConnection {
     fn schedules(&mut self, name: Option<&str>) -> Result<Vec<Schedule>> {
+        if name.is_some_and(|name| !name.is_ascii()) {
+            return Ok(Vec::new()); // there is no such name, and the server cannot compare it
+        }
         let rows = load!(
             self, Mysql => ScheduleSql,
             schedules!("WHERE name = coalesce(?, name) ORDER BY name"),

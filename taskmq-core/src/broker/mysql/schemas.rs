@@ -34,6 +34,9 @@ impl Schemas for MysqlConnection {
     }
 
     fn remove_schema(&mut self, topic: &str) -> Result<bool> {
+        if !topic.is_ascii() {
+            return Ok(false); // there is no such topic, and the server cannot compare it
+        }
         Ok(execute!(self, Mysql, "DELETE FROM taskmq_schemas WHERE topic = ?", Text = topic)? > 0)
     }
 }

@@ -14,7 +14,7 @@ use super::{diagnosis, paused};
 use crate::broker::audit::write_down_drain;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
-    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
+    Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
 };
 use crate::broker::{
     Figures, Limit, LimitedTopic, PausedTopic, RunningWorkflows, Step, WorkflowEntry, WorkflowId,
@@ -24,13 +24,28 @@ use crate::broker::{change, limits, workflows};
 use crate::statement::{execute, load};
 use crate::{Error, MessageId, Result, State};
 
-/// Finished messages of a state and a retention, which an index has in this order.
+/// Finished messages of a state and a retention, which an index has in this order. The planner sees that it has only if what
+/// `IS NULL` is named as well: it does not take that for a constant.
 macro_rules! finished_of {
     ($retention:literal) => {
         concat!("SELECT id, topic, ", micros!("run_at"), ", ", micros!("claimed_at"), ", ", micros!("finished_at"), ", left(error, ?)
          FROM taskmq_archive WHERE state = ? AND keep_seconds ", $retention, "
          AND finished_at >= ? AND (finished_at, id) > (?, ?) AND finished_at <= ? AND (finished_at, id) < (?, ?)
-         ORDER BY finished_at DESC, id DESC LIMIT ?")
+         ORDER BY keep_seconds DESC, finished_at DESC, id DESC LIMIT ?")
+    };
+}
+
+/// What stands in lines, in the order that an index has.
+macro_rules! in_line {
+    ($behind:literal) => {
+        concat!(
+            "SELECT worker_id, topic, priority, ",
+            micros!("run_at"),
+            ", id FROM taskmq_messages
+         WHERE worker_id < -2 AND ",
+            $behind,
+            " ORDER BY worker_id, priority DESC, run_at, id LIMIT ?"
+        )
     };
 }
 
@@ -177,17 +192,38 @@ impl Administration for PgConnection {
         Ok(held.into_iter().map(rows::held).collect())
     }
 
-    fn in_line(&mut self, behind: Option<InLine>, limit: i64) -> Result<Vec<LineMessage>> {
-        let (line, id) = rows::behind(behind);
-        let messages = load!(
+    fn in_its_lane_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
+        let found = load!(
             self, Pg => rows::LineSql,
-            concat!("SELECT worker_id, id, topic, ", micros!("run_at"), " FROM taskmq_messages
-             WHERE worker_id < -2 AND (worker_id, id) > (?, ?) ORDER BY worker_id, id LIMIT ?"),
-            BigInt = line,
-            BigInt = id,
+            in_line!("worker_id = ? AND priority = ? AND (run_at, id) > (?, ?)"),
+            BigInt = last.line,
+            SmallInt = last.lane.priority,
+            Timestamptz = timestamp(last.place.at),
+            BigInt = last.place.id,
             BigInt = limit,
         )?;
-        Ok(messages.into_iter().map(rows::in_line).collect())
+        Ok(found.into_iter().map(rows::in_line).collect())
+    }
+
+    fn in_its_line_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
+        let found = load!(
+            self, Pg => rows::LineSql,
+            in_line!("worker_id = ? AND priority < ?"),
+            BigInt = last.line,
+            SmallInt = last.lane.priority,
+            BigInt = limit,
+        )?;
+        Ok(found.into_iter().map(rows::in_line).collect())
+    }
+
+    fn in_lines_behind(&mut self, line: i64, limit: i64) -> Result<Vec<InLine>> {
+        let found = load!(
+            self, Pg => rows::LineSql,
+            in_line!("worker_id > ?"),
+            BigInt = line,
+            BigInt = limit,
+        )?;
+        Ok(found.into_iter().map(rows::in_line).collect())
     }
 
     fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {
@@ -270,7 +306,7 @@ impl Administration for PgConnection {
         Ok(load!(
             self, Pg => (Text, BigInt),
             "SELECT topic, count(*) FROM (
-                SELECT topic FROM taskmq_archive WHERE state = ? AND keep_seconds IS NULL ORDER BY finished_at DESC LIMIT ?) finished
+                SELECT topic FROM taskmq_archive WHERE state = ? AND keep_seconds IS NULL ORDER BY keep_seconds DESC, finished_at DESC LIMIT ?) finished
              GROUP BY topic",
             Text = state.as_str(),
             BigInt = at_most,

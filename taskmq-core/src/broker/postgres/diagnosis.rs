@@ -10,13 +10,20 @@ use crate::broker::diagnosis::{
 };
 use crate::statement::load;
 
-const INDEXES: [&str; 6] = [
+const INDEXES: [&str; 13] = [
     "taskmq_messages_ready",
     "taskmq_messages_held",
+    "taskmq_messages_in_line",
     "taskmq_messages_unique",
     "taskmq_archive_finished",
     "taskmq_failures_message",
     "taskmq_logs_message",
+    "taskmq_turns_key",
+    "taskmq_turns_message",
+    "taskmq_schedules_next",
+    "taskmq_workflows_finished",
+    "taskmq_workflows_purge",
+    "taskmq_steps_message",
 ];
 
 pub(super) fn diagnose(conn: &mut PgConnection) -> Result<Figures> {

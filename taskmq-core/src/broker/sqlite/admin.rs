@@ -14,7 +14,7 @@ use crate::broker::audit::write_down_drain;
 use crate::broker::payloads::payload;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
-    LineMessage, Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
+    Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
 };
 use crate::broker::{
     Figures, Limit, LimitedTopic, PausedTopic, RunningWorkflows, Step, WorkflowEntry, WorkflowId,
@@ -41,6 +41,20 @@ type SummarySql = (
     Nullable<Text>,
 );
 type SummaryRow = rows::SummaryRow<Vec<u8>>;
+
+/// What stands in lines, in the order that an index has.
+macro_rules! in_line {
+    ($behind:literal) => {
+        concat!(
+            "SELECT worker_id, topic, priority, ",
+            micros!("run_at"),
+            ", id FROM taskmq_messages
+         WHERE worker_id < -2 AND ",
+            $behind,
+            " ORDER BY worker_id, priority DESC, run_at, id LIMIT ?"
+        )
+    };
+}
 
 impl Administration for SqliteConnection {
     fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
@@ -183,17 +197,40 @@ impl Administration for SqliteConnection {
         Ok(held.into_iter().map(rows::held).collect())
     }
 
-    fn in_line(&mut self, behind: Option<InLine>, limit: i64) -> Result<Vec<LineMessage>> {
-        let (line, id) = rows::behind(behind);
-        let messages = load!(
+    fn in_its_lane_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
+        let at = text(last.place.at);
+        let found = load!(
             self, Sqlite => rows::LineSql,
-            concat!("SELECT worker_id, id, topic, ", micros!("run_at"), " FROM taskmq_messages
-             WHERE worker_id < -2 AND (worker_id, id) > (?, ?) ORDER BY worker_id, id LIMIT ?"),
-            BigInt = line,
-            BigInt = id,
+            in_line!("worker_id = ? AND priority = ? AND run_at >= ? AND (run_at > ? OR id > ?)"),
+            BigInt = last.line,
+            SmallInt = last.lane.priority,
+            Text = &at,
+            Text = &at,
+            BigInt = last.place.id,
             BigInt = limit,
         )?;
-        Ok(messages.into_iter().map(rows::in_line).collect())
+        Ok(found.into_iter().map(rows::in_line).collect())
+    }
+
+    fn in_its_line_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
+        let found = load!(
+            self, Sqlite => rows::LineSql,
+            in_line!("worker_id = ? AND priority < ?"),
+            BigInt = last.line,
+            SmallInt = last.lane.priority,
+            BigInt = limit,
+        )?;
+        Ok(found.into_iter().map(rows::in_line).collect())
+    }
+
+    fn in_lines_behind(&mut self, line: i64, limit: i64) -> Result<Vec<InLine>> {
+        let found = load!(
+            self, Sqlite => rows::LineSql,
+            in_line!("worker_id > ?"),
+            BigInt = line,
+            BigInt = limit,
+        )?;
+        Ok(found.into_iter().map(rows::in_line).collect())
     }
 
     fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {
