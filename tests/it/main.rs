@@ -11,6 +11,7 @@ mod drains;
 mod example;
 mod hosts;
 mod limits;
+mod many_writers;
 mod metrics;
 mod migrations;
 mod monitoring;

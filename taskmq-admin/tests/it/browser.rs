@@ -1,5 +1,5 @@
-//! A real browser opens each page in each look, and keeps a picture of it in `target/screenshots`.
-//! There axe-core looks for what keeps people from using them.
+//! A real browser opens each page in each look, and keeps a picture of it in `target/screenshots`, in the folder of the
+//! database. There axe-core looks for what keeps people from using them.
 
 use std::cell::RefCell;
 use std::path::{Path, PathBuf};
@@ -9,11 +9,15 @@ use serde_json::{Value, json};
 use taskmq_admin::{Access, Admin};
 use taskmq_core::broker::Limit;
 use taskmq_core::{Backend, BrokerConnection, NewMessage};
-use taskmq_tests::databases::fresh;
+use taskmq_tests::databases::{TestDatabase, fresh};
 
 use crate::driver::Browser;
 use crate::liveness::dead_worker;
 use crate::site::{MOUNT, Served, Site, identity, produce, run, seed};
+
+each_database! {
+    every_page_is_pictured,
+}
 
 /// Wide or as a phone, in which colours and which language.
 const LOOKS: [(&str, (u32, u32), &str, &str); 5] = [
@@ -45,15 +49,17 @@ const CANCEL: &str =
 const THIRD: &str = "for (let n = 0; n < 3; n++)
     document.activeElement.dispatchEvent(new KeyboardEvent('keydown', { key: 'j', bubbles: true }))";
 
-pub(crate) fn folder() -> PathBuf {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots");
+pub(crate) fn folder(backend: Backend) -> PathBuf {
+    let all = Path::new(env!("CARGO_MANIFEST_DIR")).join("../target/screenshots");
+    let folder = all.join(backend.to_string().to_lowercase());
     std::fs::create_dir_all(&folder).expect("a folder");
     folder
 }
 
-#[test]
-fn every_page_is_pictured() {
-    let db = fresh(Backend::Sqlite);
+fn every_page_is_pictured(db: TestDatabase) {
+    let folder = folder(db.backend());
+    // What colours and widths do to a page does not depend on the database: the first and the last look tell there.
+    let every = if db.backend() == Backend::Sqlite { 1 } else { LOOKS.len() - 1 };
     let seeded = seed(&db);
     let mut conn = db.connect();
     assert!(conn.broker().beat(identity().id, Some(38 << 20)).expect("beats"));
@@ -82,12 +88,12 @@ fn every_page_is_pictured() {
     }
     let axe = std::env::var_os("TASKMQ_TEST_AXE").expect("axe-core: `cargo xtask test` fetches it");
     let axe = std::fs::read_to_string(axe).expect("axe-core");
+    let mut door = Site::new(fresh(db.backend()), |admin| admin);
     let served = Served::new(Site::new(db, |admin| admin));
     let change = [("all", "cancel"), ("state", "ready"), ("topic", "bill"), ("confirm", "yes")];
     let change = served.site.post("/change", &change);
     served.site.wait(change.change(), ">Finished<");
     let (workflow, step) = crate::workflows::nightly(&mut served.site.db.connect());
-    let mut door = Site::new(fresh(Backend::Sqlite), |admin| admin);
     let access = Access::token(&"t".repeat(24)).expect("a token");
     door.router = Router::new().nest(MOUNT, Admin::new(door.db.url()).router(access).expect("an admin"));
     let locked = Served::new(door);
@@ -117,7 +123,7 @@ fn every_page_is_pictured() {
     ];
     let unusable = RefCell::new(Vec::new());
     let examine = |name: &str, look: &str| {
-        let picture = folder().join(format!("{name}-{look}.png"));
+        let picture = folder.join(format!("{name}-{look}.png"));
         _ = std::fs::remove_file(&picture);
         browser.picture(&picture);
         let bytes = std::fs::metadata(&picture).expect("a picture").len();
@@ -127,7 +133,7 @@ fn every_page_is_pictured() {
         let found = violations(&browser, &axe).map(|violation| format!("{name} {look}: {violation}"));
         unusable.borrow_mut().extend(found);
     };
-    for (look, (width, height), scheme, language) in LOOKS {
+    for (look, (width, height), scheme, language) in LOOKS.into_iter().step_by(every) {
         browser.resize(width, height);
         let feature = json!([{ "name": "prefers-color-scheme", "value": scheme }]);
         browser.devtools("Emulation.setEmulatedMedia", &json!({ "features": feature }));

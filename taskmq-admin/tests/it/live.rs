@@ -5,12 +5,17 @@ use std::time::{Duration, Instant};
 use axum::body::{Body, to_bytes};
 use axum::http::{Request, StatusCode, header};
 use axum::response::Response;
-use taskmq_core::Backend;
-use taskmq_tests::databases::fresh;
+use taskmq_tests::databases::TestDatabase;
 use tower::ServiceExt;
 
 use crate::driver::Browser;
 use crate::site::{HOST, MOUNT, Served, Site, produce};
+
+each_database! {
+    no_stream_lasts_for_long,
+    a_stream_that_has_nothing_to_tell_for_long_ends,
+    the_page_says_that_it_is_no_longer_live_until_it_is_again,
+}
 
 const AWAY: &str = "ALTER TABLE taskmq_messages RENAME TO elsewhere";
 const BACK: &str = "ALTER TABLE elsewhere RENAME TO taskmq_messages";
@@ -22,9 +27,8 @@ fn open(site: &Site, path: &str) -> Response {
 }
 
 /// It is asked again then who may read; the page goes on with the next one.
-#[test]
-fn no_stream_lasts_for_long() {
-    let served = Served::new(Site::new(fresh(Backend::Sqlite), |admin| admin));
+fn no_stream_lasts_for_long(db: TestDatabase) {
+    let served = Served::new(Site::new(db, |admin| admin));
     let id = produce(&mut served.site.db.connect(), "mail", "one");
     let browser = Browser::start();
     browser.open(&served.at(&format!("/messages/{id}")));
@@ -35,15 +39,14 @@ fn no_stream_lasts_for_long() {
     let told = served.site.runtime.block_on(to_bytes(stream.into_body(), 1 << 20)).expect("it ends");
     assert!(began.elapsed() < Duration::from_secs(30), "{:?}", began.elapsed());
     assert!(told.ends_with(b"event: again\ndata: again\n\n"), "{}", String::from_utf8_lossy(&told));
-    served.site.db.execute("UPDATE taskmq_messages SET run_at = '2999-01-01 00:00:00.000'");
+    served.site.db.execute("UPDATE taskmq_messages SET run_at = '2037-01-01 00:00:00.000'");
     browser.wait("Scheduled");
     assert!(!browser.text().contains("No longer live"), "{}", browser.text());
     browser.is_clean();
 }
 
-#[test]
-fn a_stream_that_has_nothing_to_tell_for_long_ends() {
-    let site = Site::new(fresh(Backend::Sqlite), |admin| admin);
+fn a_stream_that_has_nothing_to_tell_for_long_ends(db: TestDatabase) {
+    let site = Site::new(db, |admin| admin);
     let id = produce(&mut site.db.connect(), "mail", "one");
     let path = format!("/live?of=message&id={id}");
     let stream = open(&site, &path);
@@ -64,9 +67,8 @@ fn a_stream_that_has_nothing_to_tell_for_long_ends() {
     assert_eq!(open(&site, &path).status(), StatusCode::OK);
 }
 
-#[test]
-fn the_page_says_that_it_is_no_longer_live_until_it_is_again() {
-    let served = Served::new(Site::new(fresh(Backend::Sqlite), |admin| admin));
+fn the_page_says_that_it_is_no_longer_live_until_it_is_again(db: TestDatabase) {
+    let served = Served::new(Site::new(db, |admin| admin));
     let id = produce(&mut served.site.db.connect(), "mail", "one");
     let browser = Browser::start();
     browser.open(&served.at(&format!("/messages/{id}")));

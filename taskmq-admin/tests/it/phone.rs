@@ -4,13 +4,17 @@
 use std::fmt::Write;
 
 use serde_json::json;
-use taskmq_core::{Backend, BrokerConnection, NewMessage, Workflow};
-use taskmq_tests::databases::fresh;
+use taskmq_core::{BrokerConnection, NewMessage, Workflow};
+use taskmq_tests::databases::TestDatabase;
 
 use crate::browser::{WIDER, folder};
 use crate::driver::Browser;
 use crate::site::{Served, Site, dead, run};
 use crate::xss;
+
+each_database! {
+    no_page_is_wider_than_a_phone,
+}
 
 /// As wide as the narrowest phones that are sold.
 const WIDTH: u32 = 360;
@@ -30,9 +34,8 @@ fn texts() -> Vec<String> {
     ]
 }
 
-#[test]
-fn no_page_is_wider_than_a_phone() {
-    let db = fresh(Backend::Sqlite);
+fn no_page_is_wider_than_a_phone(db: TestDatabase) {
+    let folder = folder(db.backend());
     let mut conn = db.connect();
     let texts = texts();
     let mut ids = xss::seed(&db, &texts);
@@ -88,7 +91,7 @@ fn no_page_is_wider_than_a_phone() {
             browser.is_clean();
             if language == "en" && !path.contains("l1") {
                 let name: String = path.chars().filter(|c| c.is_ascii_alphanumeric()).take(24).collect();
-                browser.picture(&folder().join(format!("ugly-{name}-phone.png")));
+                browser.picture(&folder.join(format!("ugly-{name}-phone.png")));
             }
         }
     }
