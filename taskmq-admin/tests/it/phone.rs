@@ -4,7 +4,7 @@
 use std::fmt::Write;
 
 use serde_json::json;
-use taskmq_core::{BrokerConnection, NewMessage, Workflow};
+use taskmq_core::{Backend, BrokerConnection, NewMessage, Workflow};
 use taskmq_tests::databases::TestDatabase;
 
 use crate::browser::{WIDER, folder};
@@ -35,7 +35,8 @@ fn texts() -> Vec<String> {
 }
 
 fn no_page_is_wider_than_a_phone(db: TestDatabase) {
-    let folder = folder(db.backend());
+    let backend = db.backend();
+    let folder = folder(backend);
     let mut conn = db.connect();
     let texts = texts();
     let mut ids = xss::seed(&db, &texts);
@@ -77,7 +78,8 @@ fn no_page_is_wider_than_a_phone(db: TestDatabase) {
     let browser = Browser::start();
     browser.resize(WIDTH, 800);
     let mut too_wide = Vec::new();
-    for language in ["en", "zh"] {
+    let languages = if backend == Backend::Sqlite { &["en", "zh"][..] } else { &["en"] };
+    for language in languages {
         browser.open(&served.at("/overview"));
         browser.script("document.cookie = `taskmq_language=${arguments[0]}; path=/`", &json!([language]));
         for path in &paths {
@@ -89,7 +91,7 @@ fn no_page_is_wider_than_a_phone(db: TestDatabase) {
                 too_wide.push((language, path, browser.script(which, &json!([]))));
             }
             browser.is_clean();
-            if language == "en" && !path.contains("l1") {
+            if *language == "en" && !path.contains("l1") {
                 let name: String = path.chars().filter(|c| c.is_ascii_alphanumeric()).take(24).collect();
                 browser.picture(&folder.join(format!("ugly-{name}-phone.png")));
             }

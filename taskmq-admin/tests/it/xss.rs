@@ -60,7 +60,9 @@ pub(crate) fn seed(db: &TestDatabase, texts: &[String]) -> Vec<MessageId> {
         }
         ids.push(id);
     }
-    db.execute(&topics);
+    if !topics.is_empty() {
+        db.execute(&topics); // of nothing, MariaDB's client reads what is not there
+    }
     let mut schedules = String::new();
     for (index, text) in texts.iter().enumerate().take(FEW) {
         let number = i64::try_from(index).expect("is small");

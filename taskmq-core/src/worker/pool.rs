@@ -50,7 +50,7 @@ impl ManageConnection for Manager {
         conn.call(|conn| conn.broker().schema_version().map(|_| ()))
     }
 
-    /// As does one on which a handler left a transaction open, or of which nobody knows any more whether it did: the next
+    /// One on which a handler left a transaction open, or of which nobody knows any more whether it did, is of no use: the next
     /// handler's would be within that, and its commit none.
     fn has_broken(&self, conn: &mut Patient) -> bool {
         let open = conn.local().and_then(|conn| conn.open_transactions());

@@ -256,7 +256,7 @@ fn a_slow_line_only_slows<K: Kind>(backend: Backend) {
     }
     workers.start(&["--topics", "patient"]);
     workers.start_on(proxy.url(), &["--topics", "note,slow"]);
-    workers.wait("all is done", LONG, || done(&url, "note") == 340 && done(&url, "slow") == 20);
+    workers.wait("all is done", 2 * LONG, || done(&url, "note") == 340 && done(&url, "slow") == 20);
     assert!(counts(&workers, "end").values().all(|times| *times == 1), "some ran twice");
     for sign in ["died", "given up", "cannot be used", "cannot reach"] {
         assert!(!workers.log().contains(sign), "{sign}:\n{}", workers.log());

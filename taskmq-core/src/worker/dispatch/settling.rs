@@ -162,7 +162,7 @@ impl Dispatcher<'_> {
         }
         match settlements {
             [] => Err(error),
-            // So it is when a statement may not wait for long for what somebody else has locked.
+            // A statement that may not take long does not say whether somebody else's lock was in its way.
             [_] if matches!(error, Error::TooSlow(_)) => Err(error),
             [bad] => {
                 let error = crate::limits::clean_error(&format!("its outcome could not be stored: {error}"));

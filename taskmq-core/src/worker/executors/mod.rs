@@ -421,12 +421,9 @@ impl Shared {
 
     /// If it ran for this much longer than it may, that is its end.
     fn give_up_late(&self, slot: &Slot, grace: Duration) -> Option<(&'static str, MessageId)> {
-        let is_late = |r: &mut Running| {
-            !r.waits
-                && r.metered
-                    .consumer
-                    .timeout
-                    .is_some_and(|limit| r.began.elapsed() > limit.saturating_add(grace))
+        let is_late = |running: &mut Running| {
+            let limit = running.metered.consumer.timeout.filter(|_| !running.waits);
+            limit.is_some_and(|limit| running.began.elapsed() > limit.saturating_add(grace))
         };
         let late = slot.lock().unwrap_or_else(PoisonError::into_inner).take_if(is_late)?;
         late.give_up();
