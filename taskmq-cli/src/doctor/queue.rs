@@ -5,15 +5,13 @@ use std::collections::{BTreeMap, HashSet};
 use chrono::{DateTime, TimeDelta, Utc};
 use indicatif::HumanDuration;
 use taskmq_core::broker::{HeldMessage, LimitedTopic, Place, Span, WorkerEntry};
-use taskmq_core::overview::{LANES, Lanes};
+use taskmq_core::overview::{LANES, Lanes, MOST};
 use taskmq_core::{AnyConnection, BrokerConnection, State};
 
 use super::{Finding, Level};
 use crate::commands::change::messages;
 use crate::error::Result;
 
-/// Workers and what they hold are looked at up to this many.
-const MOST: i64 = 10_000;
 /// Messages that are due for so long are not only waiting for their turn.
 const STUCK: TimeDelta = TimeDelta::minutes(2);
 /// Dead letters of this time are new.

@@ -87,6 +87,9 @@ pub trait Administration: sealed::Sealed {
     /// What the database reports.
     fn in_line(&mut self, behind: Option<&InLine>, limit: i64) -> Result<Vec<InLine>> {
         let Some(last) = behind else { return self.in_lines_behind(i64::MIN, limit) };
+        if !last.lane.topic.is_ascii() {
+            return Ok(Vec::new()); // there is no such topic, and MariaDB cannot compare it
+        }
         let mut found = self.in_its_lane_behind(last, limit)?;
         let left = |found: &[InLine]| limit.saturating_sub(i64::try_from(found.len()).unwrap_or(limit));
         found.extend(self.in_its_line_behind(last, left(&found))?);

@@ -13,16 +13,31 @@ pub struct Figures {
     pub server: ServerFigures,
 }
 
+/// The indexes of the tables that are the same on all three databases.
+const INDEXES: [&str; 11] = [
+    "taskmq_messages_ready",
+    "taskmq_messages_unique",
+    "taskmq_archive_finished",
+    "taskmq_failures_message",
+    "taskmq_logs_message",
+    "taskmq_turns_key",
+    "taskmq_turns_message",
+    "taskmq_schedules_next",
+    "taskmq_workflows_finished",
+    "taskmq_workflows_purge",
+    "taskmq_steps_message",
+];
+
 impl Figures {
-    /// `found` are the indexes that are there, and whether they are valid.
+    /// `found` are the indexes that are there, and whether they are valid; `further` ones should be, too.
     pub(super) fn new(
-        expected: &[&'static str],
+        further: &[&'static str],
         found: Vec<(String, bool)>,
         stray_payloads: i64,
         server: ServerFigures,
     ) -> Self {
         let missing = |name: &&&'static str| !found.iter().any(|(found, _)| found == **name);
-        let missing_indexes = expected.iter().filter(missing).copied().collect();
+        let missing_indexes = INDEXES.iter().chain(further).filter(missing).copied().collect();
         let invalid_indexes = found.into_iter().filter(|(_, valid)| !valid).map(|(name, _)| name).collect();
         Self { missing_indexes, invalid_indexes, stray_payloads, server }
     }

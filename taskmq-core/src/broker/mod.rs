@@ -20,6 +20,7 @@ mod groups;
 #[cfg(any(feature = "sqlite", feature = "mysql"))]
 mod lanes;
 mod limits;
+mod line;
 mod logs;
 mod look;
 mod paused;

@@ -25,6 +25,7 @@ mod schedules;
 mod schemas;
 mod selection;
 mod sessions;
+mod transactional;
 mod worker;
 mod workflows;
 mod write_lock;

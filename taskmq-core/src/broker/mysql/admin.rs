@@ -11,6 +11,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use super::claim::{leased, next_lane};
 use super::{diagnosis, json, lanes, last_id, paused, transaction};
 use crate::broker::audit::write_down_drain;
+use crate::broker::line::lines;
 use crate::broker::payloads::payload;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
@@ -43,20 +44,6 @@ macro_rules! listed_archive {
     };
 }
 pub(super) use {listed, listed_archive, listed_messages};
-
-/// What stands in lines, in the order that an index has.
-macro_rules! in_line {
-    ($behind:literal) => {
-        concat!(
-            "SELECT worker_id, topic, priority, ",
-            micros!("run_at"),
-            ", id FROM taskmq_messages FORCE INDEX (taskmq_messages_ready)
-         WHERE worker_id < -2 AND ",
-            $behind,
-            " ORDER BY worker_id, topic, priority, run_at, id LIMIT ?"
-        )
-    };
-}
 
 impl Administration for MysqlConnection {
     fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
@@ -158,49 +145,11 @@ impl Administration for MysqlConnection {
         Ok(held.into_iter().map(rows::held).collect())
     }
 
-    fn in_its_lane_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
-        if !last.lane.topic.is_ascii() {
-            return Ok(Vec::new()); // there is no such topic, and the server cannot compare it
-        }
-        let at = text(last.place.at);
-        let found = load!(
-            self, Mysql => rows::LineSql,
-            in_line!("worker_id = ? AND topic = ? AND priority = ? AND run_at >= ? AND (run_at > ? OR id > ?)"),
-            BigInt = last.line,
-            Text = &last.lane.topic,
-            SmallInt = last.lane.priority,
-            Text = &at,
-            Text = &at,
-            BigInt = last.place.id,
-            BigInt = limit,
-        )?;
-        Ok(found.into_iter().map(rows::in_line).collect())
-    }
-
-    fn in_its_line_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
-        if !last.lane.topic.is_ascii() {
-            return Ok(Vec::new()); // there is no such topic, and the server cannot compare it
-        }
-        let found = load!(
-            self, Mysql => rows::LineSql,
-            in_line!("worker_id = ? AND topic = ? AND priority > ?"),
-            BigInt = last.line,
-            Text = &last.lane.topic,
-            SmallInt = last.lane.priority,
-            BigInt = limit,
-        )?;
-        Ok(found.into_iter().map(rows::in_line).collect())
-    }
-
-    fn in_lines_behind(&mut self, line: i64, limit: i64) -> Result<Vec<InLine>> {
-        let found = load!(
-            self, Mysql => rows::LineSql,
-            in_line!("worker_id > ?"),
-            BigInt = line,
-            BigInt = limit,
-        )?;
-        Ok(found.into_iter().map(rows::in_line).collect())
-    }
+    lines!(
+        Mysql, micros: micros, time: Text = text,
+        from: "taskmq_messages FORCE INDEX (taskmq_messages_ready)", next_lanes: "priority > ?",
+        order: "worker_id, topic, priority, run_at, id",
+    );
 
     fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {
         let newest = load!(

@@ -12,6 +12,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timest
 use super::payloads::payload;
 use super::{diagnosis, paused};
 use crate::broker::audit::write_down_drain;
+use crate::broker::line::lines;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
     Note, NoteEntry, NoteId, Noted, Place, ProducedMessage, Span, Summary, WorkerEntry,
@@ -32,20 +33,6 @@ macro_rules! finished_of {
          FROM taskmq_archive WHERE state = ? AND keep_seconds ", $retention, "
          AND finished_at >= ? AND (finished_at, id) > (?, ?) AND finished_at <= ? AND (finished_at, id) < (?, ?)
          ORDER BY keep_seconds DESC, finished_at DESC, id DESC LIMIT ?")
-    };
-}
-
-/// What stands in lines, in the order that an index has.
-macro_rules! in_line {
-    ($behind:literal) => {
-        concat!(
-            "SELECT worker_id, topic, priority, ",
-            micros!("run_at"),
-            ", id FROM taskmq_messages
-         WHERE worker_id < -2 AND ",
-            $behind,
-            " ORDER BY worker_id, priority DESC, run_at, id LIMIT ?"
-        )
     };
 }
 
@@ -192,39 +179,10 @@ impl Administration for PgConnection {
         Ok(held.into_iter().map(rows::held).collect())
     }
 
-    fn in_its_lane_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
-        let found = load!(
-            self, Pg => rows::LineSql,
-            in_line!("worker_id = ? AND priority = ? AND (run_at, id) > (?, ?)"),
-            BigInt = last.line,
-            SmallInt = last.lane.priority,
-            Timestamptz = timestamp(last.place.at),
-            BigInt = last.place.id,
-            BigInt = limit,
-        )?;
-        Ok(found.into_iter().map(rows::in_line).collect())
-    }
-
-    fn in_its_line_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
-        let found = load!(
-            self, Pg => rows::LineSql,
-            in_line!("worker_id = ? AND priority < ?"),
-            BigInt = last.line,
-            SmallInt = last.lane.priority,
-            BigInt = limit,
-        )?;
-        Ok(found.into_iter().map(rows::in_line).collect())
-    }
-
-    fn in_lines_behind(&mut self, line: i64, limit: i64) -> Result<Vec<InLine>> {
-        let found = load!(
-            self, Pg => rows::LineSql,
-            in_line!("worker_id > ?"),
-            BigInt = line,
-            BigInt = limit,
-        )?;
-        Ok(found.into_iter().map(rows::in_line).collect())
-    }
+    lines!(
+        Pg, micros: micros, time: Timestamptz = timestamp,
+        from: "taskmq_messages", next_lanes: "priority < ?", order: "worker_id, priority DESC, run_at, id",
+    );
 
     fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {
         let newest = load!(

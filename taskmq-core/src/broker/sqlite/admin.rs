@@ -11,6 +11,7 @@ use diesel::sqlite::Sqlite;
 use super::claim::next_lane;
 use super::{diagnosis, file_of, json_list, paused, write_lock};
 use crate::broker::audit::write_down_drain;
+use crate::broker::line::lines;
 use crate::broker::payloads::payload;
 use crate::broker::{
     Action, Administration, Changed, FailedLately, FinishedMessage, HeldMessage, InLine, Lane, LaneCount,
@@ -41,20 +42,6 @@ type SummarySql = (
     Nullable<Text>,
 );
 type SummaryRow = rows::SummaryRow<Vec<u8>>;
-
-/// What stands in lines, in the order that an index has.
-macro_rules! in_line {
-    ($behind:literal) => {
-        concat!(
-            "SELECT worker_id, topic, priority, ",
-            micros!("run_at"),
-            ", id FROM taskmq_messages
-         WHERE worker_id < -2 AND ",
-            $behind,
-            " ORDER BY worker_id, priority DESC, run_at, id LIMIT ?"
-        )
-    };
-}
 
 impl Administration for SqliteConnection {
     fn restrict(&mut self, time: Duration, read_only: bool) -> Result<()> {
@@ -197,41 +184,10 @@ impl Administration for SqliteConnection {
         Ok(held.into_iter().map(rows::held).collect())
     }
 
-    fn in_its_lane_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
-        let at = text(last.place.at);
-        let found = load!(
-            self, Sqlite => rows::LineSql,
-            in_line!("worker_id = ? AND priority = ? AND run_at >= ? AND (run_at > ? OR id > ?)"),
-            BigInt = last.line,
-            SmallInt = last.lane.priority,
-            Text = &at,
-            Text = &at,
-            BigInt = last.place.id,
-            BigInt = limit,
-        )?;
-        Ok(found.into_iter().map(rows::in_line).collect())
-    }
-
-    fn in_its_line_behind(&mut self, last: &InLine, limit: i64) -> Result<Vec<InLine>> {
-        let found = load!(
-            self, Sqlite => rows::LineSql,
-            in_line!("worker_id = ? AND priority < ?"),
-            BigInt = last.line,
-            SmallInt = last.lane.priority,
-            BigInt = limit,
-        )?;
-        Ok(found.into_iter().map(rows::in_line).collect())
-    }
-
-    fn in_lines_behind(&mut self, line: i64, limit: i64) -> Result<Vec<InLine>> {
-        let found = load!(
-            self, Sqlite => rows::LineSql,
-            in_line!("worker_id > ?"),
-            BigInt = line,
-            BigInt = limit,
-        )?;
-        Ok(found.into_iter().map(rows::in_line).collect())
-    }
+    lines!(
+        Sqlite, micros: micros, time: Text = text,
+        from: "taskmq_messages", next_lanes: "priority < ?", order: "worker_id, priority DESC, run_at, id",
+    );
 
     fn newest(&mut self, below: MessageId, limit: i64) -> Result<Vec<ProducedMessage>> {
         // Put together here, where it needs no table of its own to sort in.

@@ -160,7 +160,7 @@ pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     Ok(conn)
 }
 
-/// For so long at most.
+/// The write lock is waited for so long at most.
 #[cfg(feature = "worker")]
 pub(crate) fn wait_for_lock(conn: &mut SqliteConnection, time: Duration) -> Result<()> {
     Ok(conn.batch_execute(&format!("PRAGMA busy_timeout = {}", time.as_millis()))?)
