@@ -94,7 +94,7 @@ impl Bulk {
             let Some((next, changed)) = step.await? else { return Ok(End::Finished) };
             walk = next;
             let number = |list: usize| i64::try_from(list).unwrap_or_default();
-            self.changed.fetch_add(number(changed.changed.len()), Ordering::Relaxed);
+            self.changed.fetch_add(number(changed.changed.len() + changed.asked.len()), Ordering::Relaxed);
             self.refused.fetch_add(number(changed.refused.len()), Ordering::Relaxed);
         }
     }

@@ -139,7 +139,7 @@ texts! {
     set_priority: "Set priority", "设置优先级";
     set_time: "Set time", "设置时间";
     time_utc: "Due at (UTC)", "到期时间（UTC）";
-    not_changeable: "A running message belongs to its worker until it ends.", "运行中的消息在结束前归其工作进程所有。";
+    cancel_asked: "Its worker was asked to end it.", "已要求其工作进程结束它。";
     confirm_title: "Please confirm", "请确认";
     go_back: "Back", "返回";
     undo_not: "This cannot be undone.", "此操作无法撤销。";
@@ -312,6 +312,7 @@ impl Texts {
             "unchecked" => self.unchecked,
             "retry" => self.told_retry,
             "cancel" => self.told_cancel,
+            "cancel running" => self.cancel_asked,
             "delete" => self.told_delete,
             "priority" => self.told_priority,
             "run at" => self.told_run_at,
@@ -347,6 +348,7 @@ impl Texts {
             "panic" => "程序恐慌（panic）",
             "timeout" => "超时",
             "payload" => "负载无法读取",
+            "cancelled" => "被取消",
             "crash" => "进程崩溃",
             other => other,
         };

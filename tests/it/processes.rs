@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
-use taskmq_core::broker::MessageFilter;
+use taskmq_core::broker::{Action, MessageFilter, Noted};
 use taskmq_core::{AnyConnection, BrokerConnection, NewMessage, State, produce, produce_many};
 use taskmq_tests::databases::{TestDatabase, try_execute};
 
@@ -14,6 +14,7 @@ each_database! {
     a_killed_workers_messages_run_elsewhere_within_five_seconds,
     when_the_last_worker_was_killed_the_next_one_goes_on,
     a_message_that_kills_its_process_is_found_out_and_no_other_is_blamed,
+    what_was_cancelled_before_its_worker_was_killed_does_not_run_again,
     a_signal_stops_a_worker_cleanly,
     a_second_signal_ends_it_at_once,
     workers_that_are_stopped_and_continued_do_not_end_what_they_lost,
@@ -133,6 +134,23 @@ fn a_message_that_kills_its_process_is_found_out_and_no_other_is_blamed(db: &Tes
     assert!(dead.error.expect("a reason").contains("worker process"));
     let done = MessageFilter { topic: None, state: Some(State::Done), limit: 100 };
     assert!(conn.broker().messages(&done).expect("lists").iter().all(|m| (m.attempts, m.crashes) == (1, 0)));
+}
+
+fn what_was_cancelled_before_its_worker_was_killed_does_not_run_again(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    let id = produce(&mut conn, "slow", &1).expect("produces");
+    workers.start(&["--concurrency", "1"]);
+    workers.wait("it runs", LONG, || workers.journal().iter().any(|e| e.what == "begin"));
+    // So that it learns nothing any more.
+    workers.signal(0, "STOP");
+    let changed = conn.broker().change(&Action::Cancel, &[id], Noted::No).expect("changes");
+    assert_eq!(changed.asked, [id]);
+    workers.signal(0, "KILL");
+    workers.start(&["--concurrency", "1"]);
+    let state = |conn: &mut AnyConnection| conn.broker().message(id).expect("reads").expect("is there").state;
+    workers.wait("it is taken back", LONG, || state(&mut conn).is_finished());
+    assert_eq!(state(&mut conn), State::Cancelled);
 }
 
 fn a_signal_stops_a_worker_cleanly(db: &TestDatabase) {

@@ -30,7 +30,7 @@ pub(crate) async fn change(page: Page, Posted(fields): Posted) -> Response {
     let done =
         if fields.get("all").is_some() { all(&page, &fields).await } else { named(&page, &fields).await };
     match done {
-        Ok(Next::Done(action, path)) => page.done(action.as_str(), &path),
+        Ok(Next::Done(what, path)) => page.done(what, &path),
         Ok(Next::Watch(bulk)) => page.redirect(&format!("changes/{bulk}")),
         Ok(Next::Show(title, body)) => page.answer(title, Ok(body)),
         Err(problem) => page.answer(page.texts.problem, Err(problem)),
@@ -39,7 +39,7 @@ pub(crate) async fn change(page: Page, Posted(fields): Posted) -> Response {
 
 enum Next {
     /// A page that tells what was done.
-    Done(Action, String),
+    Done(&'static str, String),
     /// A change that goes on in the background.
     Watch(u64),
     Show(&'static str, Markup),
@@ -102,11 +102,9 @@ async fn named(page: &Page, fields: &Fields) -> Result<Next, Problem> {
         if let Some((id, why)) = changed.refused.into_iter().next() {
             return Err(Problem::Unchanged(id, why));
         }
-        let deleted = action == Action::Delete;
-        return Ok(Next::Done(
-            action,
-            if deleted { "messages".to_owned() } else { format!("messages/{id}") },
-        ));
+        let what = if changed.asked.is_empty() { action.as_str() } else { "cancel running" };
+        let path = if action == Action::Delete { "messages".to_owned() } else { format!("messages/{id}") };
+        return Ok(Next::Done(what, path));
     }
     Ok(Next::Show(texts.changed, told(page, fields, &changed)))
 }
@@ -141,7 +139,13 @@ fn told(page: &Page, fields: &Fields, changed: &Changed) -> Markup {
     let texts = page.texts;
     let number = |list: usize| format::number(i64::try_from(list).unwrap_or_default());
     html! {
-        div.heading { h1 { (texts.changed) ": " (texts.messages_of(&number(changed.changed.len()))) } }
+        div.heading { h1 { (texts.changed) ": " (texts.messages_of(&number(changed.changed.len() + changed.asked.len()))) } }
+        @if !changed.asked.is_empty() {
+            section.panel {
+                div.panel-head { h2 { (texts.running) ": " (number(changed.asked.len())) } }
+                ul { @for id in changed.asked.iter().take(TOLD) { li { (page.message_link(*id)) " " (texts.cancel_asked) } } }
+            }
+        }
         @if !changed.refused.is_empty() {
             section.panel {
                 div.panel-head { h2 { (texts.refused) ": " (number(changed.refused.len())) } }

@@ -42,7 +42,11 @@ async fn read(page: &Page, id: MessageId) -> Result<(Message, Markup), Problem> 
         .reading
         .ask(move |broker| {
             let Some(message) = broker.message(id)? else { return Ok(None) };
-            let past = Past { failures: broker.failures(id)?, log: broker.log(id)? };
+            let past = Past {
+                failures: broker.failures(id)?,
+                log: broker.log(id)?,
+                cancel_asked_at: broker.cancel_asked_at(id)?,
+            };
             Ok(Some((broker.now()?, message, past, broker.workers(1_000)?)))
         })
         .await?;
@@ -64,11 +68,11 @@ async fn read(page: &Page, id: MessageId) -> Result<(Message, Markup), Problem> 
                 @if !page.shared.hide_payloads {
                     a.button href=(page.to(&format!("produce?like={id}"))) { (texts.produce_like) }
                 }
-                (buttons(page, &message))
+                (buttons(page, &message, past.cancel_asked_at.is_some()))
             }
         }
-        @if let (State::Dead, Some(error)) = (message.state, &message.error) {
-            div.notice.bad { b { (texts.error) } pre { (visible_lines(error)) } }
+        @if let (State::Dead | State::Cancelled, Some(error)) = (message.state, &message.error) {
+            div.notice.bad[message.state == State::Dead] { b { (texts.error) } pre { (visible_lines(error)) } }
         }
         div.columns {
             div {
@@ -87,16 +91,17 @@ async fn read(page: &Page, id: MessageId) -> Result<(Message, Markup), Problem> 
     Ok((message, part))
 }
 
-fn buttons(page: &Page, message: &Message) -> Markup {
+fn buttons(page: &Page, message: &Message, is_to_end: bool) -> Markup {
     let texts = page.texts;
     let number = texts.messages_of("1");
+    let runs = message.state == State::Running;
     html! {
-        @if message.state == State::Running { span.muted { (texts.not_changeable) } }
+        @if runs && is_to_end { span.muted { (texts.cancel_asked) } }
         @else {
             form.actions method="post" action=(page.to("change")) {
                 input type="hidden" name="id" value=(message.id);
                 @for (action, name) in actions(page, Some(message.state)) {
-                    @if action == "delete" {
+                    @if action == "delete" || runs {
                         button.bad name="action" value=(action)
                             data-confirm={ (name) ": " (number) ". " (texts.undo_not) } { (name) }
                     } @else {
@@ -124,6 +129,8 @@ fn document(page: &Page, title: &str, json: Option<&str>) -> Markup {
 struct Past {
     failures: Vec<FailedAttempt>,
     log: Vec<LogLine>,
+    /// A person wants it ended.
+    cancel_asked_at: Option<DateTime<Utc>>,
 }
 
 fn timeline(page: &Page, now: DateTime<Utc>, message: &Message, past: &Past, worker: Option<&str>) -> Markup {
@@ -150,6 +157,7 @@ fn timeline(page: &Page, now: DateTime<Utc>, message: &Message, past: &Past, wor
                     (State::Running, Some(claimed), _) => li.running {
                         b { (texts.running) } " " (time(claimed)) span.muted { " · " (format::duration(texts, now - claimed)) }
                         @if let Some(worker) = worker { span.muted { " · " (visible(worker)) } }
+                        @if let Some(asked) = past.cancel_asked_at { p { (texts.cancel_asked) " " (time(asked)) } }
                     },
                     (State::Done, claimed, Some(finished)) => {
                         @if let Some(claimed) = claimed {

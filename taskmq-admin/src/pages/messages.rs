@@ -82,7 +82,7 @@ async fn list(page: &Page, fields: &Fields) -> Result<Markup, Problem> {
     let first = spot == Spot::Start;
     let asked = selection.clone();
     let listed = page.shared.reading.ask(move |broker| read(broker, asked, spot)).await?;
-    let changeable = !page.shared.read_only && selection.state != Some(State::Running);
+    let changeable = !page.shared.read_only;
     let given = |name| fields.get(name).unwrap_or_default();
     let go_on = |after: &str| {
         let mut pairs: Vec<(&str, &str)> = SOUGHT.iter().map(|name| (*name, given(name))).collect();

@@ -11,6 +11,7 @@ each_database! {
     a_message_is_produced_by_a_form,
     single_messages_are_changed_and_noted,
     what_cannot_be_changed_is_refused,
+    a_running_one_is_asked_to_end,
     several_are_changed_after_a_question,
     all_with_the_same_error_are_deleted_in_the_background,
     what_comes_after_the_question_is_left_out,
@@ -192,10 +193,11 @@ fn what_cannot_be_changed_is_refused(db: TestDatabase) {
     let seeded = seed(&db);
     let site = Site::new(db, |admin| admin);
     let running = seeded.running.to_string();
-    let refused = site.post("/change", &[("id", &running), ("action", "cancel")]);
+    let change = [("id", &*running), ("action", "priority"), ("priority", "1")];
+    let refused = site.post("/change", &change);
     assert_eq!(refused.status, StatusCode::CONFLICT);
     assert!(refused.body.contains("It is running"), "{}", refused.body);
-    let refused = site.post_in("zh", "/change", &[("id", &running), ("action", "cancel")]);
+    let refused = site.post_in("zh", "/change", &change);
     assert!(refused.body.contains("消息正在运行"), "{}", refused.body);
     for fields in [
         &[("action", "cancel")][..],
@@ -211,6 +213,32 @@ fn what_cannot_be_changed_is_refused(db: TestDatabase) {
         assert_eq!(site.post("/change", fields).status, StatusCode::NOT_FOUND, "{fields:?}");
     }
     assert!(notes(&site).is_empty());
+}
+
+fn a_running_one_is_asked_to_end(db: TestDatabase) {
+    let seeded = seed(&db);
+    let site = Site::new(db, |admin| admin);
+    let running = seeded.running.to_string();
+    let path = format!("/messages/{running}");
+    assert!(site.page(&path).contains("value=\"cancel\""), "the only thing that can be done with it");
+    assert!(!site.page(&path).contains("value=\"delete\""));
+    let told = site.post("/change", &[("id", &running), ("action", "cancel")]);
+    assert_eq!(told.status, StatusCode::SEE_OTHER);
+    let page = site.page(&path);
+    assert!(page.contains("Its worker was asked to end it."), "{page}");
+    assert!(!page.contains("value=\"cancel\""), "{page}");
+    assert_eq!(site.state(seeded.running), Some(State::Running), "that is its worker's to do");
+    let note = notes(&site).remove(0);
+    assert_eq!((&*note.action, note.message_id, note.messages), ("cancel", Some(seeded.running), 1));
+    // Beside others.
+    let (first, second) = (seeded.dead[0].to_string(), running);
+    let fields = [("id", &*first), ("id", &*second), ("action", "cancel"), ("confirm", "yes")];
+    let told = site.post("/change", &fields);
+    assert!(
+        told.body.contains("Its worker was asked") && told.body.contains("It is finished"),
+        "{}",
+        told.body
+    );
 }
 
 fn several_are_changed_after_a_question(db: TestDatabase) {

@@ -125,7 +125,10 @@ fn no_page_is_half_english(db: TestDatabase) {
     let confirmed = [&all[..], &[("confirm", "yes")]].concat();
     let change = post("/change", &confirmed);
     site.wait(change.change(), ">Finished<");
-    check("refused", &post("/change", &[("id", &*ids[4].to_string()), ("action", "cancel")]).body);
+    check(
+        "refused",
+        &post("/change", &[("id", &*ids[4].to_string()), ("action", "delete"), ("confirm", "yes")]).body,
+    );
     let several = [("id", &*scheduled), ("id", &*ready), ("action", "cancel"), ("confirm", "yes")];
     check("changed", &post("/change", &several).body);
     check("drain", &post("/workers", &[("id", "7"), ("action", "drain")]).body);

@@ -103,7 +103,7 @@ fn change_all(
     let note = conn.broker().note(&note(action, args, &selection.to_string()))?;
     let progress = Progress::of(total);
     Change::of(selection, *action, note).all(conn, |changed| {
-        let looked_at = changed.changed.len() + changed.refused.len();
+        let looked_at = changed.changed.len() + changed.asked.len() + changed.refused.len();
         add(all, changed);
         progress.after(looked_at)
     })?;
@@ -112,6 +112,7 @@ fn change_all(
 
 fn add(all: &mut Changed, changed: Changed) {
     all.changed.extend(changed.changed);
+    all.asked.extend(changed.asked);
     all.refused.extend(changed.refused);
 }
 
@@ -146,12 +147,19 @@ fn tell(action: &Action, args: &ChangeArgs, changed: &Changed, is_through: bool)
         let refused = |(id, why): &(i64, taskmq_core::broker::Refusal)| serde_json::json!({ "id": id, "reason": why.to_string() });
         output::json(&[serde_json::json!({
             "changed": changed.changed,
+            "asked": changed.asked,
             "refused": changed.refused.iter().map(refused).collect::<Vec<_>>(),
         })]);
-    } else if !changed.changed.is_empty() {
-        say!("{} {}", past(action, args.state), messages(changed.changed.len()));
-    } else if changed.refused.is_empty() && is_through {
-        say!("there are no such messages");
+    } else {
+        if !changed.changed.is_empty() {
+            say!("{} {}", past(action, args.state), messages(changed.changed.len()));
+        }
+        if !changed.asked.is_empty() {
+            say!("asked the workers of {} to end what runs", messages(changed.asked.len()));
+        }
+        if *changed == Changed::default() && is_through {
+            say!("there are no such messages");
+        }
     }
     if changed.refused.is_empty() {
         return Ok(());

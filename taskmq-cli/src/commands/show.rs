@@ -1,3 +1,4 @@
+use chrono::{DateTime, Utc};
 use serde::Serialize;
 use taskmq_admin::json::pretty;
 use taskmq_core::BrokerConnection;
@@ -13,6 +14,8 @@ struct Row<'a> {
     message: &'a Message,
     failures: &'a [FailedAttempt],
     log: &'a [LogLine],
+    /// Since when it runs although a person has cancelled it.
+    cancel_asked_at: Option<DateTime<Utc>>,
 }
 
 pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
@@ -22,8 +25,9 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     };
     let failures = conn.broker().failures(args.id)?;
     let log = conn.broker().log(args.id)?;
+    let cancel_asked_at = conn.broker().cancel_asked_at(args.id)?;
     if args.json {
-        output::json(&[Row { message: &message, failures: &failures, log: &log }]);
+        output::json(&[Row { message: &message, failures: &failures, log: &log, cancel_asked_at }]);
         return Ok(());
     }
     let workflow = message.workflow();
@@ -34,6 +38,9 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     line("message", message.id.to_string());
     line("topic", message.topic);
     line("state", message.state.to_string());
+    if let Some(at) = cancel_asked_at {
+        line("cancelled", format!("its worker was asked to end it at {}", at.to_rfc3339()));
+    }
     line("priority", message.priority.to_string());
     line("attempts", message.attempts.to_string());
     if message.crashes > 0 {

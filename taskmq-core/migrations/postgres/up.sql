@@ -109,7 +109,7 @@ CREATE TABLE taskmq_failures (
     id         BIGINT      GENERATED ALWAYS AS IDENTITY PRIMARY KEY,
     message_id BIGINT      NOT NULL,
     attempt    INTEGER     NOT NULL,
-    kind       TEXT        NOT NULL, -- error, panic, timeout, payload, crash
+    kind       TEXT        NOT NULL, -- error, panic, timeout, payload, cancelled, crash
     error      TEXT        NOT NULL,
     worker     TEXT        NOT NULL, -- host:pid
     failed_at  TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
@@ -164,6 +164,13 @@ CREATE TABLE taskmq_paused (
     topic TEXT        NOT NULL PRIMARY KEY,
     since TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp(),
     actor TEXT        NOT NULL -- who paused it
+);
+
+-- Running messages that a person wants ended. Their workers see it when they look; who sees one that is not running any
+-- more takes it back.
+CREATE TABLE taskmq_cancels (
+    message_id BIGINT      NOT NULL PRIMARY KEY,
+    asked_at   TIMESTAMPTZ NOT NULL DEFAULT clock_timestamp()
 );
 
 -- How many messages of a topic run at once, and how many begin in a time, over all workers.

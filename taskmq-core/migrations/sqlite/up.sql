@@ -101,7 +101,7 @@ CREATE TABLE taskmq_failures (
     id         INTEGER   NOT NULL PRIMARY KEY AUTOINCREMENT,
     message_id BIGINT    NOT NULL,
     attempt    INTEGER   NOT NULL,
-    kind       TEXT      NOT NULL, -- error, panic, timeout, payload, crash
+    kind       TEXT      NOT NULL, -- error, panic, timeout, payload, cancelled, crash
     error      TEXT      NOT NULL,
     worker     TEXT      NOT NULL, -- host:pid
     failed_at  TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
@@ -141,6 +141,13 @@ CREATE TABLE taskmq_paused (
     topic TEXT      NOT NULL PRIMARY KEY,
     since TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now')),
     actor TEXT      NOT NULL -- who paused it
+);
+
+-- Running messages that a person wants ended. Their workers see it when they look; who sees one that is not running any
+-- more takes it back.
+CREATE TABLE taskmq_cancels (
+    message_id INTEGER   NOT NULL PRIMARY KEY,
+    asked_at   TIMESTAMP NOT NULL DEFAULT (strftime('%Y-%m-%d %H:%M:%f', 'now'))
 );
 
 -- How many messages of a topic run at once, and how many begin in a time, over all workers.

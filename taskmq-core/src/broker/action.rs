@@ -12,7 +12,7 @@ pub enum Action {
     /// Dead and cancelled ones live again, with all their attempts before them, and are due; cancelled ones not before the time that
     /// they were for. Waiting ones are made due.
     Retry,
-    /// Waiting ones are taken back, and kept as cancelled.
+    /// Waiting ones are taken back, and kept as cancelled. The workers of running ones are asked to end them.
     Cancel,
     /// All but running ones are deleted with all that is known of them.
     Delete,
@@ -41,12 +41,14 @@ impl Action {
     /// use taskmq_core::broker::{Action, Refusal};
     /// assert_eq!(Action::Delete.check(State::Dead), Ok(()));
     /// assert_eq!(Action::Delete.check(State::Running), Err(Refusal::Running));
+    /// assert_eq!(Action::Cancel.check(State::Running), Ok(()));
     /// ```
     ///
     /// # Errors
     /// Why not.
     pub fn check(&self, state: State) -> std::result::Result<(), Refusal> {
         match (self, state) {
+            (Action::Cancel, State::Running) => Ok(()),
             (_, State::Running) => Err(Refusal::Running),
             (Action::Retry, State::Done) => Err(Refusal::Done),
             (Action::Retry | Action::Delete, _) => Ok(()),
@@ -57,10 +59,13 @@ impl Action {
 }
 
 /// What became of a change.
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Changed {
     /// The messages that were changed.
     pub changed: Vec<MessageId>,
+    /// Running ones that are to be cancelled: their workers know within about two seconds, and end them as
+    /// [`Context::is_cancelled`](crate::Context::is_cancelled) says. One that succeeds before it learns that is done.
+    pub asked: Vec<MessageId>,
     /// Those that were not.
     pub refused: Vec<(MessageId, Refusal)>,
 }

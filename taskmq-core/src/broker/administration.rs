@@ -14,7 +14,8 @@ use crate::{MessageId, Result, State};
 /// The operations for people. [`Broker`](super::Broker) has them too, so every connection has.
 ///
 /// Whatever looks reads a bounded number of rows along an index, so its time does not depend on how many there are.
-/// Whatever changes checks that no worker holds the message: nothing is taken away from under a running handler.
+/// Whatever changes checks that no worker holds the message: nothing is taken away from under a running handler, whose
+/// worker can only be asked to end it.
 ///
 /// ```no_run
 /// # #[cfg(feature = "sqlite")] {
@@ -205,6 +206,12 @@ pub trait Administration: sealed::Sealed {
     /// # Errors
     /// What the database reports; then nothing is changed.
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed>;
+
+    /// Since when a running message [is to be cancelled](Changed::asked).
+    ///
+    /// # Errors
+    /// What the database reports.
+    fn cancel_asked_at(&mut self, id: MessageId) -> Result<Option<DateTime<Utc>>>;
 
     /// Lets no worker take messages of a topic from now on, and notes it; workers know within about two seconds. They
     /// hand back what they have not begun, and finish what they have. `false`: it was paused already.

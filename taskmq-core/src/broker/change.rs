@@ -34,6 +34,12 @@ pub(super) trait Changing: Administration {
     /// Now, if that is over.
     fn set_run_at(&mut self, ids: &[MessageId], at: DateTime<Utc>) -> Result<()>;
 
+    /// Asks the workers that run these to end them.
+    fn ask_to_cancel(&mut self, ids: &[MessageId]) -> Result<()>;
+
+    /// What was asked of these is over.
+    fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()>;
+
     /// Gives the turns of these, which are not to run now, to the next of their ordering keys.
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()>;
 }
@@ -47,6 +53,7 @@ pub(super) fn change(
 ) -> Result<Changed> {
     let found = broker.lock_messages(ids)?;
     let mut sorted = Sorted::of(action, ids, &found);
+    broker.forget_cancels(&sorted.not_running(ids))?;
     match action {
         Action::Retry => {
             broker.make_due(&sorted.live)?;
@@ -55,6 +62,9 @@ pub(super) fn change(
             sorted.revived(&revived);
         }
         Action::Cancel => {
+            if !sorted.running.is_empty() {
+                broker.ask_to_cancel(&sorted.running)?;
+            }
             broker.archive_cancelled(&sorted.live)?;
             broker.delete_live(&sorted.live)?;
             broker.pass_turns(&sorted.live)?;
@@ -77,13 +87,14 @@ pub(super) fn change(
         }
     }
     let changed = sorted.changed();
-    write_down(broker, noted, &changed.changed)?;
+    write_down(broker, noted, &[&*changed.changed, &*changed.asked].concat())?;
     Ok(changed)
 }
 
 /// The messages that an action is about, by what it can do with each.
 struct Sorted {
     live: Vec<MessageId>,
+    running: Vec<MessageId>,
     finished: Vec<MessageId>,
     refused: Vec<(MessageId, Refusal)>,
 }
@@ -91,7 +102,8 @@ struct Sorted {
 impl Sorted {
     /// `found` are the states of those that are there.
     fn of(action: &Action, ids: &[MessageId], found: &[(MessageId, State)]) -> Self {
-        let mut sorted = Sorted { live: Vec::new(), finished: Vec::new(), refused: Vec::new() };
+        let mut sorted =
+            Sorted { live: Vec::new(), running: Vec::new(), finished: Vec::new(), refused: Vec::new() };
         let found: HashMap<MessageId, State> = found.iter().copied().collect();
         // Named twice is changed once.
         for id in ids.iter().collect::<BTreeSet<_>>() {
@@ -102,11 +114,18 @@ impl Sorted {
                 .and_then(|state| action.check(state).map(|()| state))
             {
                 Ok(state) if state.is_finished() => sorted.finished.push(*id),
+                Ok(State::Running) => sorted.running.push(*id),
                 Ok(_) => sorted.live.push(*id),
                 Err(refusal) => sorted.refused.push((*id, refusal)),
             }
         }
         sorted
+    }
+
+    /// Those that no worker holds, or that are not there.
+    fn not_running(&self, ids: &[MessageId]) -> Vec<MessageId> {
+        let refused = |id| self.refused.contains(&(id, Refusal::Running));
+        ids.iter().copied().filter(|id| !self.running.contains(id) && !refused(*id)).collect()
     }
 
     /// Of the finished ones only these could be revived.
@@ -118,8 +137,8 @@ impl Sorted {
     }
 
     fn changed(self) -> Changed {
-        let Sorted { mut live, finished, refused } = self;
+        let Sorted { mut live, running, finished, refused } = self;
         live.extend(finished);
-        Changed { changed: live, refused }
+        Changed { changed: live, asked: running, refused }
     }
 }

@@ -40,7 +40,7 @@ impl<'a> Groups<'a> {
                 return;
             }
             Outcome::HandBack => &mut self.handed_back,
-            Outcome::Retry { .. } | Outcome::Dead { .. } => &mut self.failed,
+            Outcome::Retry { .. } | Outcome::Dead { .. } | Outcome::Cancelled { .. } => &mut self.failed,
         };
         match others.iter_mut().find(|g| g.batch == batch) {
             Some(group) => group.settlements.push(settlement),

@@ -30,7 +30,7 @@ impl Settlement {
     fn keeps_log(&self) -> bool {
         let kept = match self.outcome {
             Outcome::Done { retention, .. } => retention != Retention::None,
-            Outcome::Retry { .. } | Outcome::Dead { .. } => true,
+            Outcome::Retry { .. } | Outcome::Dead { .. } | Outcome::Cancelled { .. } => true,
             // The attempt does not count, and another one will have its number.
             Outcome::HandBack => false,
         };

@@ -2,6 +2,8 @@
 
 use std::time::Duration;
 
+use crate::MessageId;
+
 /// What a worker sees when it looks around.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Look {
@@ -21,6 +23,11 @@ pub struct Look {
     pub limited: Vec<String>,
     /// A person told it to take no more and to end.
     pub draining: bool,
+    /// Messages that a person wants ended, and that a worker holds.
+    pub cancels: Vec<MessageId>,
+    /// The same of those that are not held, or only with their batch: what waits is to be
+    /// [taken back](super::Broker::take_back).
+    pub left_cancels: Vec<MessageId>,
     /// How long until a schedule is due; `None`: there is none.
     pub next_tick: Option<Duration>,
 }
@@ -36,7 +43,11 @@ pub struct Peer {
     pub lock_free: Option<bool>,
 }
 
-/// In the rows of a look, beside the ids of workers: the worker that looks is to end,
+/// In the rows of a look, beside the ids of workers: a message is to be ended, that is not held
+const LEFT_CANCEL: i64 = -11;
+/// or that is;
+const CANCEL: i64 = -10;
+/// the worker that looks is to end,
 const DRAIN: i64 = -9;
 /// a topic has a limit,
 const LIMITED: i64 = -4;
@@ -57,6 +68,8 @@ pub(super) fn look(worker_id: i64, rows: impl Iterator<Item = (Peer, Option<Stri
             LIMITED => look.limited.extend(topic),
             _ if topic.is_some() => look.paused.extend(topic),
             TICK => look.next_tick = peer.beat.map(|wait| Duration::from_micros(wait.max(0).unsigned_abs())),
+            CANCEL => look.cancels.extend(peer.beat),
+            LEFT_CANCEL => look.left_cancels.extend(peer.beat),
             DRAIN => look.draining = true,
             SUSPECT => look.suspects = true,
             SET_ASIDE => look.set_aside = true,

@@ -351,6 +351,14 @@ pub trait Broker: Administration + Schedules + Schemas {
     /// What the database reports.
     fn deregister(&mut self, worker_id: i64) -> Result<()>;
 
+    /// Cancels those of these messages that wait: a person asked for it while they ran, and their attempt ended otherwise.
+    /// Says how many. What is finished by now is no longer asked of.
+    ///
+    /// # Errors
+    /// What the database reports; whether a lock was in the way tells
+    /// [`Error::is_blocked`](crate::Error::is_blocked).
+    fn take_back(&mut self, ids: &[MessageId]) -> Result<usize>;
+
     /// Mends the lines of ordering keys that a person broke, who deleted a message by hand whose turn it was: calls up
     /// the next ones. Says how many.
     ///

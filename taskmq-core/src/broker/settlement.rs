@@ -3,7 +3,7 @@
 use std::time::Duration;
 
 use super::{BatchId, Claimed, Logged, Tied};
-use crate::{MessageId, Retention};
+use crate::{MessageId, Retention, State};
 
 /// One attempt's end.
 #[derive(Clone, Debug)]
@@ -25,7 +25,8 @@ pub struct Settlement {
 impl Settlement {
     /// Whether the message ends, and others have waited for that.
     pub(super) fn ends_turn(&self) -> bool {
-        self.tied.turn && matches!(self.outcome, Outcome::Done { .. } | Outcome::Dead { .. })
+        self.tied.turn
+            && matches!(self.outcome, Outcome::Done { .. } | Outcome::Dead { .. } | Outcome::Cancelled { .. })
     }
 }
 
@@ -55,8 +56,26 @@ pub enum Outcome {
         /// Why.
         error: String,
     },
+    /// A person wanted it ended, and it did not succeed before it learned that.
+    Cancelled {
+        /// `taskmq_failures.kind`; `None` when this attempt never began.
+        kind: Option<&'static str>,
+        /// How it ended.
+        error: String,
+    },
     /// It did not begin, or is to begin anew: the attempt does not count.
     HandBack,
+}
+
+impl Outcome {
+    /// The state in which it ends its message without success, what its attempt failed of, and why.
+    pub(super) fn ended(&self) -> Option<(State, Option<&'static str>, &str)> {
+        match self {
+            Outcome::Dead { kind, error } => Some((State::Dead, *kind, error)),
+            Outcome::Cancelled { kind, error } => Some((State::Cancelled, *kind, error)),
+            Outcome::Done { .. } | Outcome::Retry { .. } | Outcome::HandBack => None,
+        }
+    }
 }
 
 /// What an [`exchange`](super::Broker::exchange) gives.

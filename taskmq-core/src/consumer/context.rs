@@ -16,7 +16,7 @@ use crate::broker::Tied;
 /// #[task_consumer(topic = "crawl")]
 /// fn crawl(urls: Vec<String>, ctx: &Context) {
 ///     for url in urls {
-///         if ctx.is_cancelled() { return; } // timed out, shut down, or run elsewhere by now
+///         if ctx.is_cancelled() { return; } // timed out, shut down, run elsewhere by now, or taken back
 ///         println!("{} attempt {}: {url}", ctx.id(), ctx.attempt());
 ///     }
 /// }
@@ -38,6 +38,8 @@ pub struct Context {
 #[derive(Debug, Default)]
 pub(crate) struct Shared {
     cancelled: AtomicBool,
+    /// A person wants the message cancelled.
+    asked: AtomicBool,
     log: Mutex<Log>,
 }
 
@@ -88,8 +90,9 @@ impl Context {
         format!("{:016x}-{}", self.worker_id, self.attempt)
     }
 
-    /// True once nobody waits for this attempt any more: it timed out, the worker stops, or the worker was cut off
-    /// so long that the message may run elsewhere. A long handler looks now and then, and returns.
+    /// True once nobody waits for this attempt any more: it timed out, the worker stops, the worker was cut off
+    /// so long that the message may run elsewhere, or a person cancelled the message. A long handler looks now and then,
+    /// and returns: an error, if a person cancelled it, for who returns none is done.
     pub fn is_cancelled(&self) -> bool {
         self.shared.cancelled.load(Ordering::Acquire)
     }
@@ -126,6 +129,18 @@ impl Context {
 impl Context {
     pub(crate) fn cancel(&self) {
         self.shared.cancelled.store(true, Ordering::Release);
+    }
+
+    /// A person wants it ended. `false`: that is known.
+    pub(crate) fn ask_to_end(&self) -> bool {
+        let news = !self.shared.asked.swap(true, Ordering::AcqRel);
+        self.cancel();
+        news
+    }
+
+    /// Whether a person wants it ended.
+    pub(crate) fn is_asked_to_end(&self) -> bool {
+        self.shared.asked.load(Ordering::Acquire)
     }
 
     /// What the handler has logged so far.

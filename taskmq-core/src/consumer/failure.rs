@@ -35,6 +35,8 @@ pub(crate) enum FailureKind {
     Panic,
     Timeout,
     Payload,
+    /// Its task was ended at once, as a person wanted.
+    Cancelled,
 }
 
 impl FailureKind {
@@ -45,6 +47,7 @@ impl FailureKind {
             FailureKind::Panic => "panic",
             FailureKind::Timeout => "timeout",
             FailureKind::Payload => "payload",
+            FailureKind::Cancelled => "cancelled",
         }
     }
 }

@@ -119,7 +119,9 @@ impl Handling {
     }
 
     pub(crate) fn ended(self, outcome: &Outcome) {
-        if let Outcome::Retry { error, .. } | Outcome::Dead { error, .. } = outcome {
+        if let Outcome::Retry { error, .. } | Outcome::Dead { error, .. } | Outcome::Cancelled { error, .. } =
+            outcome
+        {
             failed(&self.0, error);
         }
     }

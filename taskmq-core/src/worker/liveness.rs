@@ -19,7 +19,7 @@ use super::wake::sleep_for;
 use super::{Setup, sessions, stop::Stop, supervised};
 use crate::broker::{Lock, Look, Peer, ScheduleRecord, WorkerIdentity};
 use crate::lock_files::{LockFiles, Sign};
-use crate::{AnyConnection, Backend, BrokerConnection, Error, Result, schedule};
+use crate::{AnyConnection, Backend, BrokerConnection, Error, MessageId, Result, schedule};
 
 /// Once a lock is seen free, the next look comes sooner.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
@@ -362,6 +362,9 @@ impl Keeper {
             self.limited.clone_from(&look.limited);
             let _ = self.events.send(Event::Limited(look.limited.clone()));
         }
+        if !look.cancels.is_empty() {
+            let _ = self.events.send(Event::Cancel(look.cancels.clone()));
+        }
         if look.draining && !self.stop.is_stopping() {
             tracing::info!("told to drain: no new messages, waiting for the running ones");
             self.stop.stop();
@@ -414,6 +417,9 @@ impl Keeper {
         self.saw(&look);
         if look.due {
             let _ = self.events.send(Event::Due);
+        }
+        if !look.left_cancels.is_empty() {
+            take_back(&mut session, look.left_cancels)?;
         }
         let mut next = self.watch(&mut session, look.peers, overslept)?;
         let is_time = |at: Instant| Instant::now() >= at && !self.stop.is_stopping();
@@ -539,6 +545,26 @@ impl Keeper {
             let _ = self.events.send(Event::Due);
         }
         Ok(next)
+    }
+}
+
+/// Cancels what a person wanted ended while it ran, and what waits by now.
+fn take_back(session: &mut Session, ids: Vec<MessageId>) -> Result<()> {
+    match session.conn.call(move |conn| conn.broker().take_back(&ids)) {
+        Ok(0) => Ok(()),
+        Ok(messages) => {
+            tracing::info!(
+                messages,
+                "{messages} messages that ran when a person cancelled them are taken back"
+            );
+            Ok(())
+        }
+        // The next look tries again.
+        Err(error) if error.is_blocked() => {
+            tracing::debug!("what was cancelled cannot be taken back yet: {error}");
+            Ok(())
+        }
+        Err(error) => Err(error),
     }
 }
 

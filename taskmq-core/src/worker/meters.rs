@@ -44,6 +44,7 @@ pub(super) struct TopicMeter {
     done: Counter,
     retry: Counter,
     dead: Counter,
+    cancelled: Counter,
     handed_back: Counter,
     lease_lost: Counter,
     wait: Histogram,
@@ -106,6 +107,7 @@ impl TopicMeter {
             done: finished("done"),
             retry: finished("retry"),
             dead: finished("dead"),
+            cancelled: finished("cancelled"),
             handed_back: finished("handed_back"),
             lease_lost: finished("lease_lost"),
             wait: histogram!("taskmq_worker_wait_seconds", "topic" => topic),
@@ -126,6 +128,7 @@ impl TopicMeter {
             Some(Outcome::Done { .. }) | None => &self.done,
             Some(Outcome::Retry { .. }) => &self.retry,
             Some(Outcome::Dead { .. }) => &self.dead,
+            Some(Outcome::Cancelled { .. }) => &self.cancelled,
             Some(Outcome::HandBack) => &self.handed_back,
         };
         counter.increment(1);

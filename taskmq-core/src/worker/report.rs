@@ -87,7 +87,8 @@ impl Report {
             return;
         }
         let outcome = finished.settlement.as_ref().map(|s| &s.outcome);
-        let failed = matches!(outcome, Some(Outcome::Retry { .. } | Outcome::Dead { .. }));
+        let failed =
+            matches!(outcome, Some(Outcome::Retry { .. } | Outcome::Dead { .. } | Outcome::Cancelled { .. }));
         {
             let mut sums = self.sums.lock().unwrap_or_else(PoisonError::into_inner);
             sums.done += u64::from(!failed);
@@ -124,6 +125,19 @@ impl Report {
                     kind,
                     error,
                     "{topic} #{id} is dead after {attempt} of {max_attempts} attempts, `taskmq-cli retry {id}` revives it: {}",
+                    one_line(error)
+                );
+            }
+            Some(Outcome::Cancelled { error, kind }) => {
+                tracing::info!(
+                    topic,
+                    id,
+                    attempt,
+                    ms,
+                    kind,
+                    error,
+                    "{topic} #{id} is cancelled after {}: {}",
+                    time(),
                     one_line(error)
                 );
             }

@@ -69,14 +69,16 @@ fn each_action_is_done_to_messages_that_allow_it(db: &TestDatabase) {
             let after = conn.broker().message(id).expect("reads");
             let allowed = action.check(before);
             assert_eq!(refusal(id), allowed.err(), "{action:?} of {before}");
-            assert_eq!(changed.changed.contains(&id), allowed.is_ok(), "{action:?} of {before}");
+            let asked = (action, before) == (Action::Cancel, State::Running);
+            assert_eq!(changed.asked.contains(&id), asked, "{action:?} of {before}");
+            assert_eq!(changed.changed.contains(&id), allowed.is_ok() && !asked, "{action:?} of {before}");
             let Some(after) = after else {
                 assert_eq!((action, allowed), (Action::Delete, Ok(())));
                 assert!(conn.broker().failures(id).expect("reads").is_empty(), "all is gone");
                 continue;
             };
             let expected = match (action, before) {
-                _ if allowed.is_err() => before,
+                _ if allowed.is_err() || asked => before,
                 (Action::Retry, _) => State::Ready,
                 (Action::Cancel, _) => State::Cancelled,
                 (Action::RunAt(_), State::Ready) => State::Scheduled,

@@ -2,6 +2,7 @@
 
 mod admin;
 mod batches;
+mod cancels;
 mod change;
 mod claim;
 mod counters;

@@ -9,7 +9,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 
 use super::claim::{leased, next_lane};
-use super::{diagnosis, json, lanes, last_id, paused, transaction};
+use super::{cancels, diagnosis, json, lanes, last_id, paused, transaction};
 use crate::broker::audit::write_down_drain;
 use crate::broker::line::lines;
 use crate::broker::payloads::payload;
@@ -348,6 +348,10 @@ impl Administration for MysqlConnection {
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
         transaction(self, |conn| change::change(conn, action, ids, noted))
+    }
+
+    fn cancel_asked_at(&mut self, id: MessageId) -> Result<Option<DateTime<Utc>>> {
+        cancels::asked_at(self, id)
     }
 
     fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {

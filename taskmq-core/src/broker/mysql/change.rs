@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, SmallInt, Text};
 
 use super::admin::{listed, listed_archive, listed_messages, text};
 use super::claim::{claim_lock, leased};
-use super::{json, logs, payloads, turns};
+use super::{cancels, json, logs, payloads, turns};
 use crate::broker::change::Changing;
 use crate::broker::{out_of_line, rows};
 use crate::statement::{execute, load};
@@ -134,6 +134,14 @@ impl Changing for MysqlConnection {
             Text = text(at),
         )?;
         Ok(())
+    }
+
+    fn ask_to_cancel(&mut self, ids: &[MessageId]) -> Result<()> {
+        cancels::ask(self, ids)
+    }
+
+    fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()> {
+        cancels::forget(self, ids)
     }
 
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()> {

@@ -49,6 +49,19 @@ pub(crate) fn end_stalled_transactions(conn: &mut MysqlConnection, after: Durati
     }
 }
 
+/// Waits in `run` for no row for longer than a second, and tries nothing again.
+pub(super) fn without_patience<T>(
+    conn: &mut MysqlConnection,
+    run: impl FnOnce(&mut MysqlConnection) -> Result<T>,
+) -> Result<T> {
+    conn.batch_execute("SET SESSION innodb_lock_wait_timeout = 1")?;
+    let ran = run(conn);
+    let restored = conn.batch_execute("SET SESSION innodb_lock_wait_timeout = DEFAULT");
+    let ran = ran?; // what went wrong first is what is told
+    restored?;
+    Ok(ran)
+}
+
 /// Runs a transaction again when InnoDB chose it as the victim of a deadlock: nothing of it has happened then.
 pub(super) fn transaction<T>(
     conn: &mut MysqlConnection,

@@ -52,6 +52,10 @@ pub(super) fn look(conn: &mut MysqlConnection, worker_id: i64, topics: &[&str]) 
                 SELECT topic FROM JSON_TABLE(?, '$[*]' COLUMNS (topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) t))
             ORDER BY next_at LIMIT 1) tick
          UNION ALL
+         SELECT CASE WHEN m.worker_id > 0 THEN -10 ELSE -11 END, c.message_id, NULL, NULL FROM (
+            SELECT message_id FROM taskmq_cancels LIMIT 1000) c
+         LEFT JOIN taskmq_messages m ON m.id = c.message_id
+         UNION ALL
          SELECT -9, NULL, NULL, NULL FROM taskmq_workers WHERE id = ? AND draining",
         Text = &topics,
         Text = &topics,

@@ -120,6 +120,7 @@ macro_rules! finished {
 
 // Below the macros that they use.
 mod admin;
+mod cancels;
 mod change;
 mod diagnosis;
 mod lanes;
@@ -391,6 +392,10 @@ impl Broker for MysqlConnection {
     fn deregister(&mut self, worker_id: i64) -> Result<()> {
         execute!(self, Mysql, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
         Ok(())
+    }
+
+    fn take_back(&mut self, ids: &[MessageId]) -> Result<usize> {
+        cancels::take_back(self, ids)
     }
 
     fn mend_lines(&mut self) -> Result<usize> {

@@ -2,7 +2,6 @@
 
 use std::collections::HashSet;
 
-use diesel::connection::SimpleConnection;
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, Text};
@@ -11,6 +10,7 @@ use super::claim::{
     ClaimedRow, ClaimedSql, batches_of, claim_lock, claimed_row, end_batches, lease, lock_batches,
     promote_in, read, release, worker_exists,
 };
+use super::connection::without_patience;
 use super::{json, transaction};
 use crate::broker::reconcile::plan;
 use crate::broker::{
@@ -18,19 +18,6 @@ use crate::broker::{
 };
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
-
-/// Waits in `run` for no row for longer than a second, and tries nothing again.
-fn without_patience<T>(
-    conn: &mut MysqlConnection,
-    run: impl FnOnce(&mut MysqlConnection) -> Result<T>,
-) -> Result<T> {
-    conn.batch_execute("SET SESSION innodb_lock_wait_timeout = 1")?;
-    let ran = run(conn);
-    let restored = conn.batch_execute("SET SESSION innodb_lock_wait_timeout = DEFAULT");
-    let ran = ran?; // what went wrong first is what is told
-    restored?;
-    Ok(ran)
-}
 
 /// Waits for a claim of a former connection that is still under way.
 pub(super) fn reconcile(

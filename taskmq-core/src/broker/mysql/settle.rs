@@ -4,7 +4,7 @@ use std::collections::{HashMap, HashSet};
 
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
-use diesel::sql_types::{BigInt, Integer, Text};
+use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use serde::Serialize;
 
 use super::claim::{end_batches, lock_batches, promote_in, release};
@@ -184,13 +184,14 @@ pub(super) fn settle_other(
             )?;
             Some((*kind, error))
         }
-        Outcome::Dead { kind, error } => {
+        Outcome::Dead { kind, error } | Outcome::Cancelled { kind, error } => {
             execute!(
                 conn, Mysql,
                 "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts,
                     crashes, max_attempts, unique_key, ordering_key, headers, payload, error)
-                 SELECT id, topic, 'dead', priority, run_at, created_at, claimed_at, worker_id, attempts - ?,
+                 SELECT id, topic, ?, priority, run_at, created_at, claimed_at, worker_id, attempts - ?,
                     crashes, max_attempts, unique_key, ordering_key, headers, payload, ? FROM taskmq_messages WHERE id = ?",
+                Nullable<Text> = outcome.ended().map(|(state, ..)| state.as_str()),
                 Integer = i32::from(kind.is_none()),
                 Text = error,
                 BigInt = *id,

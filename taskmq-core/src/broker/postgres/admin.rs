@@ -10,7 +10,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timestamptz};
 
 use super::payloads::payload;
-use super::{diagnosis, paused};
+use super::{cancels, diagnosis, paused};
 use crate::broker::audit::write_down_drain;
 use crate::broker::line::lines;
 use crate::broker::{
@@ -370,6 +370,10 @@ impl Administration for PgConnection {
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
         self.transaction(|conn| change::change(conn, action, ids, noted))
+    }
+
+    fn cancel_asked_at(&mut self, id: MessageId) -> Result<Option<DateTime<Utc>>> {
+        cancels::asked_at(self, id)
     }
 
     fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {

@@ -7,7 +7,7 @@ use diesel::sql_types::{Array, BigInt, SmallInt, Text, Timestamptz};
 
 use super::admin::timestamp;
 use super::claim::exclude_batch_claims;
-use super::{logs, payloads, turns};
+use super::{cancels, logs, payloads, turns};
 use crate::broker::change::Changing;
 use crate::broker::{out_of_line, rows};
 use crate::statement::{execute, load};
@@ -103,6 +103,14 @@ impl Changing for PgConnection {
             Array<BigInt> = ids,
         )?;
         Ok(())
+    }
+
+    fn ask_to_cancel(&mut self, ids: &[MessageId]) -> Result<()> {
+        cancels::ask(self, ids)
+    }
+
+    fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()> {
+        cancels::forget(self, ids)
     }
 
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()> {

@@ -162,6 +162,7 @@ macro_rules! by_index {
 
 // Below the macros that they use.
 mod admin;
+mod cancels;
 mod change;
 mod diagnosis;
 mod limits;
@@ -514,6 +515,10 @@ impl Broker for PgConnection {
     fn deregister(&mut self, worker_id: i64) -> Result<()> {
         execute!(self, Pg, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
         Ok(())
+    }
+
+    fn take_back(&mut self, ids: &[MessageId]) -> Result<usize> {
+        cancels::take_back(self, ids)
     }
 
     fn mend_lines(&mut self) -> Result<usize> {

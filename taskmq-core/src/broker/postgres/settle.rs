@@ -116,7 +116,9 @@ impl<'a> Sorted<'a> {
             match (settlement.batch, &settlement.outcome) {
                 (Some(batch), _) => sorted.batches.add(batch, settlement),
                 (None, Outcome::Done { .. }) => sorted.done.push(settlement),
-                (None, Outcome::Retry { .. } | Outcome::Dead { .. }) => sorted.failed.push(settlement),
+                (None, Outcome::Retry { .. } | Outcome::Dead { .. } | Outcome::Cancelled { .. }) => {
+                    sorted.failed.push(settlement);
+                }
                 (None, Outcome::HandBack) => sorted.handed_back.push(settlement),
             }
         }
@@ -317,11 +319,11 @@ fn retry(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement
     )?)
 }
 
-/// Writes the dead letters among these. Without a kind the attempt never began.
+/// Writes the dead letters and the cancelled ones among these. Without a kind the attempt never began.
 fn bury(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement]) -> Result<Vec<MessageId>> {
-    let of = |settlement: &Settlement| match &settlement.outcome {
-        Outcome::Dead { kind, error } => Some((settlement.id, (settlement.attempt, *kind, error.clone()))),
-        _ => None,
+    let of = |settlement: &Settlement| {
+        let (state, kind, error) = settlement.outcome.ended()?;
+        Some((settlement.id, (settlement.attempt, kind, error.to_owned(), state.as_str())))
     };
     let dead: Vec<_> = failed.iter().filter_map(|s| of(s)).collect();
     if dead.is_empty() {
@@ -331,11 +333,11 @@ fn bury(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement]
         conn, Pg => BigInt,
         concat!("WITH known AS MATERIALIZED (SELECT ?::jsonb AS of), gone AS (
             DELETE FROM taskmq_messages m WHERE ", by_id!(), " AND ", held!(), "
-            RETURNING m.*, ", known!(1), " AS kind, ", known!(2), " AS error
+            RETURNING m.*, ", known!(1), " AS kind, ", known!(2), " AS error, ", known!(3), " AS state
          ), kept AS (
             INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, error)
-            SELECT id, topic, 'dead', priority, run_at, created_at, claimed_at, worker_id, attempts - (kind IS NULL)::int,
+            SELECT id, topic, state, priority, run_at, created_at, claimed_at, worker_id, attempts - (kind IS NULL)::int,
                 crashes, max_attempts, unique_key, ordering_key, headers, payload, error FROM gone
          ), noted AS (
             INSERT INTO taskmq_failures (message_id, attempt, kind, error, worker)

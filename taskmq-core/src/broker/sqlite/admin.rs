@@ -9,7 +9,7 @@ use diesel::sql_types::{BigInt, Binary, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::next_lane;
-use super::{diagnosis, file_of, json_list, paused, write_lock};
+use super::{cancels, diagnosis, file_of, json_list, paused, write_lock};
 use crate::broker::audit::write_down_drain;
 use crate::broker::line::lines;
 use crate::broker::payloads::payload;
@@ -392,6 +392,10 @@ impl Administration for SqliteConnection {
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
         write_lock::transaction(self, |conn| change::change(conn, action, ids, noted))
+    }
+
+    fn cancel_asked_at(&mut self, id: MessageId) -> Result<Option<DateTime<Utc>>> {
+        cancels::asked_at(self, id)
     }
 
     fn pause(&mut self, topic: &str, actor: &str) -> Result<bool> {

@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::admin::text;
-use super::{json_list, logs, payloads, turns};
+use super::{cancels, json_list, logs, payloads, turns};
 use crate::broker::change::Changing;
 use crate::broker::{out_of_line, rows};
 use crate::statement::{execute, load};
@@ -131,6 +131,14 @@ impl Changing for SqliteConnection {
             Text = json_list(ids)?,
         )?;
         Ok(())
+    }
+
+    fn ask_to_cancel(&mut self, ids: &[MessageId]) -> Result<()> {
+        cancels::ask(self, ids)
+    }
+
+    fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()> {
+        cancels::forget(self, ids)
     }
 
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()> {

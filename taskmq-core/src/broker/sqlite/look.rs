@@ -50,6 +50,10 @@ pub(super) fn look(conn: &mut SqliteConnection, worker_id: i64, topics: &[&str])
             WHERE NOT paused AND (declared_by IS NULL OR topic IN (SELECT value FROM json_each(?)))
             ORDER BY next_at LIMIT 1)
          UNION ALL
+         SELECT CASE WHEN m.worker_id > 0 THEN -10 ELSE -11 END, c.message_id, NULL FROM (
+            SELECT message_id FROM taskmq_cancels LIMIT 1000) c
+         LEFT JOIN taskmq_messages m ON m.id = c.message_id
+         UNION ALL
          SELECT -9, NULL, NULL FROM taskmq_workers WHERE id = ? AND draining",
         Text = &topics,
         Text = &topics,

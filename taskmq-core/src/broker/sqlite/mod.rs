@@ -118,6 +118,7 @@ macro_rules! finished {
 
 // Below the macros that they use.
 mod admin;
+mod cancels;
 mod change;
 mod claim;
 mod diagnosis;
@@ -472,6 +473,10 @@ impl Broker for SqliteConnection {
             execute!(conn, Sqlite, "DELETE FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
             Ok(())
         })
+    }
+
+    fn take_back(&mut self, ids: &[MessageId]) -> Result<usize> {
+        cancels::take_back(self, ids)
     }
 
     fn mend_lines(&mut self) -> Result<usize> {

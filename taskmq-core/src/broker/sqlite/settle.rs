@@ -173,14 +173,15 @@ pub(super) fn settle_one(
             }
             touched
         }
-        Outcome::Dead { kind, error } => {
+        Outcome::Dead { kind, error } | Outcome::Cancelled { kind, error } => {
             let touched = execute!(
                 conn, Sqlite,
                 "INSERT INTO taskmq_archive (id, topic, state, priority, run_at, created_at, claimed_at, worker_id,
                     attempts, crashes, max_attempts, unique_key, ordering_key, headers, payload, error)
-                 SELECT id, topic, 'dead', priority, run_at, created_at, claimed_at, worker_id,
+                 SELECT id, topic, ?, priority, run_at, created_at, claimed_at, worker_id,
                     attempts - ?, crashes, max_attempts, unique_key, ordering_key, headers, payload, ?
                  FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?",
+                Nullable<Text> = outcome.ended().map(|(state, ..)| state.as_str()),
                 Integer = i32::from(kind.is_none()),
                 Text = error,
                 BigInt = *id,

@@ -25,7 +25,7 @@ use super::report::Report;
 use super::sessions::Sessions;
 use super::wake::{POLL, Wake, sleep_for};
 use super::{Ended, Setup};
-use crate::broker::{Blame, Settlement, WorkerIdentity};
+use crate::broker::{Blame, Outcome, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
 use crate::schedule::Ticked;
 use crate::{Error, MessageId, Result, schedule};
@@ -367,6 +367,7 @@ impl Dispatcher<'_> {
             Event::Due => self.maybe_due = true,
             Event::Paused(topics) => self.pause(&topics),
             Event::Limited(topics) => self.limit(&topics),
+            Event::Cancel(ids) => self.cancel(&ids),
             Event::Wake => {}
         }
     }
@@ -384,6 +385,21 @@ impl Dispatcher<'_> {
         }
         self.paused = paused;
         self.hand_back(self.executors.take_unbegun_of(&self.paused));
+    }
+
+    /// Ends what this worker holds of these.
+    fn cancel(&mut self, ids: &[MessageId]) {
+        let held: HashSet<MessageId> =
+            ids.iter().copied().filter(|id| self.holdings.topic_of(*id).is_some()).collect();
+        if held.is_empty() {
+            return;
+        }
+        let error = "it was cancelled before it began";
+        for id in self.executors.cancel(&held) {
+            let outcome = Outcome::Cancelled { kind: None, error: error.to_owned() };
+            let unbegun = self.holdings.hand_back(id).map(|back| Settlement { outcome, ..back });
+            self.handed_back.extend(unbegun);
+        }
     }
 
     fn hand_back(&mut self, ids: Vec<MessageId>) {

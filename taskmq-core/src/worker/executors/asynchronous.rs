@@ -89,6 +89,12 @@ async fn attempt(shared: Arc<Shared>, assignment: Assignment, slot: Slot, runnin
         let _run = run;
         handler(&Call { payload: &claimed.payload, context: &handler_context, states: &states }).await
     })));
+    if let Some(running) = slot.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
+        if context.is_asked_to_end() {
+            task.abort();
+        }
+        running.task = Some(task.abort_handle());
+    }
     let ended = match timeout {
         Some(limit) => tokio::time::timeout(limit, &mut task).await,
         None => Ok((&mut task).await),
@@ -110,7 +116,9 @@ async fn attempt(shared: Arc<Shared>, assignment: Assignment, slot: Slot, runnin
             let failure = match join.try_into_panic() {
                 // What the handler had was dropped, and panicked.
                 Ok(payload) => execute::panicked_elsewhere(payload),
-                Err(_) => Failure::of_kind(FailureKind::Error, "it was cancelled", Verdict::Retry),
+                Err(_) => {
+                    Failure::of_kind(FailureKind::Cancelled, "it was cancelled while it ran", Verdict::Retry)
+                }
             };
             execute::outcome(consumer, &context, Err(failure))
         }

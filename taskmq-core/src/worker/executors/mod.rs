@@ -43,6 +43,8 @@ pub(super) enum Event {
     Paused(Vec<String>),
     /// These topics have a limit, and no others.
     Limited(Vec<String>),
+    /// A person wants these messages ended, if this worker holds them.
+    Cancel(Vec<MessageId>),
     /// Look around: the worker is to stop, or is lost.
     Wake,
 }
@@ -90,6 +92,9 @@ struct Running {
     run: Arc<Run>,
     /// That it looks stuck is known.
     told: bool,
+    /// What ends the task of an `async` consumer.
+    #[cfg(feature = "async")]
+    task: Option<tokio::task::AbortHandle>,
 }
 
 /// Runs at most `concurrency` handlers at once.
@@ -198,16 +203,35 @@ impl Executors {
 
     /// Takes back what has not begun of these topics.
     pub(super) fn take_unbegun_of(&self, topics: &HashSet<&str>) -> Vec<MessageId> {
+        self.take_unbegun_if(|assignment| topics.contains(assignment.metered.consumer.topic))
+    }
+
+    /// Tells the handlers of these messages that a person wants them ended, and ends the tasks of `async` ones. Takes back
+    /// those that have not begun.
+    pub(super) fn cancel(&self, ids: &HashSet<MessageId>) -> Vec<MessageId> {
+        let unbegun = self.take_unbegun_if(|assignment| ids.contains(&assignment.claimed.id));
+        let slots = self.shared.slots();
+        #[cfg(feature = "async")]
+        let slots = slots.into_iter().chain(self.runtime.iter().flat_map(asynchronous::Lane::slots));
+        for slot in slots {
+            let running = slot.lock().unwrap_or_else(PoisonError::into_inner);
+            if let Some(running) = running.as_ref().filter(|running| ids.contains(&running.context.id())) {
+                running.ask_to_end();
+            }
+        }
+        unbegun
+    }
+
+    fn take_unbegun_if(&self, wanted: impl Fn(&Assignment) -> bool) -> Vec<MessageId> {
         let mut waiting = self.shared.waiting();
-        let (of, others): (VecDeque<_>, VecDeque<_>) =
-            waiting.drain(..).partition(|a| topics.contains(a.metered.consumer.topic));
+        let (taken, others): (VecDeque<_>, VecDeque<_>) = waiting.drain(..).partition(&wanted);
         waiting.extend(others);
         drop(waiting);
         let taken =
-            of.into_iter().map(|a| a.claimed.id).chain(take_of(&self.unbegun, &self.assignments, topics));
+            taken.into_iter().map(|a| a.claimed.id).chain(take_if(&self.unbegun, &self.assignments, &wanted));
         #[cfg(feature = "async")]
         let taken = taken
-            .chain(self.runtime.iter().flat_map(|lane| take_of(&lane.unbegun, &lane.assignments, topics)));
+            .chain(self.runtime.iter().flat_map(|lane| take_if(&lane.unbegun, &lane.assignments, &wanted)));
         taken.collect()
     }
 
@@ -259,14 +283,13 @@ impl Executors {
 }
 
 /// The others keep their order.
-fn take_of(
+fn take_if(
     unbegun: &Receiver<Assignment>,
     assignments: &Sender<Assignment>,
-    topics: &HashSet<&str>,
+    wanted: impl Fn(&Assignment) -> bool,
 ) -> Vec<MessageId> {
     let all: Vec<Assignment> = unbegun.try_iter().collect();
-    let (taken, left): (Vec<_>, Vec<_>) =
-        all.into_iter().partition(|assignment| topics.contains(assignment.metered.consumer.topic));
+    let (taken, left): (Vec<_>, Vec<_>) = all.into_iter().partition(wanted);
     for assignment in left {
         let _ = assignments.send(assignment);
     }
@@ -322,6 +345,19 @@ impl Running {
     fn give_up(&self) {
         self.run.give_up();
         self.context.cancel();
+    }
+
+    /// A person wants it ended.
+    fn ask_to_end(&self) {
+        if !self.context.ask_to_end() {
+            return;
+        }
+        let (topic, id) = (self.metered.consumer.topic, self.context.id());
+        tracing::info!(topic, id, "{topic} #{id} is to end: a person cancelled it");
+        #[cfg(feature = "async")]
+        if let Some(task) = &self.task {
+            task.abort(); // at its next `await`, if it comes to one
+        }
     }
 }
 
@@ -415,6 +451,8 @@ impl Shared {
             shown,
             run: Arc::clone(&run),
             told: false,
+            #[cfg(feature = "async")]
+            task: None,
         });
         Some(run)
     }

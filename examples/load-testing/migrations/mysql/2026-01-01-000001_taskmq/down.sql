@@ -6,6 +6,7 @@ DROP TABLE taskmq_workflows;
 DROP TABLE taskmq_schedules;
 DROP TABLE taskmq_schemas;
 DROP TABLE taskmq_limits;
+DROP TABLE taskmq_cancels;
 DROP TABLE taskmq_paused;
 DROP TABLE taskmq_workers;
 DROP TABLE taskmq_logs;

@@ -90,7 +90,7 @@ CREATE TABLE IF NOT EXISTS taskmq_failures (
     id         BIGINT       NOT NULL AUTO_INCREMENT PRIMARY KEY,
     message_id BIGINT       NOT NULL,
     attempt    INTEGER      NOT NULL,
-    kind       VARCHAR(10)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'error, panic, timeout, payload, crash',
+    kind       VARCHAR(10)  CHARACTER SET ascii COLLATE ascii_bin NOT NULL COMMENT 'error, panic, timeout, payload, cancelled, crash',
     error      LONGTEXT     CHARACTER SET utf8mb4 COLLATE utf8mb4_bin NOT NULL,
     worker     VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL COMMENT 'host:pid',
     failed_at  TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
@@ -130,6 +130,13 @@ CREATE TABLE IF NOT EXISTS taskmq_paused (
     topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin NOT NULL PRIMARY KEY,
     since TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6),
     actor VARCHAR(255) CHARACTER SET utf8mb4 NOT NULL COMMENT 'who paused it'
+) ENGINE = InnoDB;
+
+-- Running messages that a person wants ended. Their workers see it when they look; who sees one that is not running any
+-- more takes it back.
+CREATE TABLE IF NOT EXISTS taskmq_cancels (
+    message_id BIGINT       NOT NULL PRIMARY KEY,
+    asked_at   TIMESTAMP(6) NOT NULL DEFAULT CURRENT_TIMESTAMP(6)
 ) ENGINE = InnoDB;
 
 -- How many messages of a topic run at once, and how many begin in a time, over all workers.

@@ -1,0 +1,57 @@
+//! Running messages that people want ended.
+
+use chrono::{DateTime, Utc};
+use diesel::mysql::Mysql;
+use diesel::prelude::*;
+use diesel::sql_types::{BigInt, Text};
+
+use super::admin::listed;
+use super::connection::without_patience;
+use super::json;
+use crate::broker::change::change;
+use crate::broker::{Action, Noted, rows};
+use crate::statement::{execute, load};
+use crate::{MessageId, Result};
+
+pub(super) fn ask(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<()> {
+    execute!(
+        conn,
+        Mysql,
+        concat!(
+            "INSERT INTO taskmq_cancels (message_id) SELECT listed.id FROM ",
+            listed!(),
+            " ON DUPLICATE KEY UPDATE asked_at = asked_at"
+        ),
+        Text = json(ids)?,
+    )?;
+    Ok(())
+}
+
+pub(super) fn forget(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<()> {
+    execute!(
+        conn,
+        Mysql,
+        concat!(
+            "DELETE c FROM ",
+            listed!(),
+            " STRAIGHT_JOIN taskmq_cancels c FORCE INDEX (PRIMARY) ON c.message_id = listed.id"
+        ),
+        Text = json(ids)?,
+    )?;
+    Ok(())
+}
+
+pub(super) fn asked_at(conn: &mut MysqlConnection, id: MessageId) -> Result<Option<DateTime<Utc>>> {
+    let asked: Vec<i64> = load!(
+        conn, Mysql => BigInt,
+        concat!("SELECT ", micros!("asked_at"), " FROM taskmq_cancels WHERE message_id = ?"),
+        BigInt = id,
+    )?;
+    Ok(asked.first().copied().map(rows::time))
+}
+
+pub(super) fn take_back(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<usize> {
+    without_patience(conn, |conn| {
+        conn.transaction(|conn| Ok(change(conn, &Action::Cancel, ids, Noted::No)?.changed.len()))
+    })
+}

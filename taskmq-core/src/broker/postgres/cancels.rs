@@ -1,0 +1,43 @@
+//! Running messages that people want ended.
+
+use chrono::{DateTime, Utc};
+use diesel::connection::SimpleConnection;
+use diesel::pg::Pg;
+use diesel::prelude::*;
+use diesel::sql_types::{Array, BigInt};
+
+use crate::broker::change::change;
+use crate::broker::{Action, Noted, rows};
+use crate::statement::{execute, load};
+use crate::{MessageId, Result};
+
+pub(super) fn ask(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
+    execute!(
+        conn,
+        Pg,
+        "INSERT INTO taskmq_cancels (message_id) SELECT unnest(?) ON CONFLICT DO NOTHING",
+        Array<BigInt> = ids,
+    )?;
+    Ok(())
+}
+
+pub(super) fn forget(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
+    execute!(conn, Pg, "DELETE FROM taskmq_cancels WHERE message_id = ANY(?)", Array<BigInt> = ids)?;
+    Ok(())
+}
+
+pub(super) fn asked_at(conn: &mut PgConnection, id: MessageId) -> Result<Option<DateTime<Utc>>> {
+    let asked: Vec<i64> = load!(
+        conn, Pg => BigInt,
+        concat!("SELECT ", micros!("asked_at"), " FROM taskmq_cancels WHERE message_id = ?"),
+        BigInt = id,
+    )?;
+    Ok(asked.first().copied().map(rows::time))
+}
+
+pub(super) fn take_back(conn: &mut PgConnection, ids: &[MessageId]) -> Result<usize> {
+    conn.transaction(|conn| {
+        conn.batch_execute("SET LOCAL lock_timeout = '1s'")?;
+        Ok(change(conn, &Action::Cancel, ids, Noted::No)?.changed.len())
+    })
+}
