@@ -1,7 +1,9 @@
 //! The roles of `docs/roles.md`, made with the SQL of that very page: each can do its work, and no more.
 
 use diesel::result::{DatabaseErrorKind, Error as DieselError};
-use taskmq_core::broker::{Action, MessageFilter, Note, Noted};
+use taskmq_core::broker::{
+    Action, Claim, MessageFilter, Note, Noted, Outcome, Settlement, Share, WorkerIdentity,
+};
 use taskmq_core::worker::Ended;
 use taskmq_core::{
     AnyConnection, Backend, BrokerConnection, Context, Error, NewMessage, Produced, Registry, Retention,
@@ -142,6 +144,32 @@ fn each_role(roles: &Roles) {
         let changed = operator.broker().change(&action, &failed, Noted::New(&note)).expect("changes");
         assert_eq!(changed.changed, failed, "{}", action.as_str());
     }
+
+    // What runs: the operator asks, and the worker takes back what it finds waiting.
+    let running = produce(&mut producer, "roles", &1).expect("produces");
+    let mut worker = roles.connect("worker");
+    let w =
+        WorkerIdentity { id: 7, host: "h".to_owned(), pid: 1, topics: "roles".to_owned(), concurrency: 1 };
+    worker.broker().register(&w).expect("registers");
+    let topics = [Share { topic: "roles", limit: 1, ageing: None }];
+    let claim = Claim { worker_id: w.id, topics: &topics, limit: 1, as_batch: false, after: &[] };
+    let claimed = worker.broker().claim(&claim).expect("claims").remove(0);
+    assert_eq!(claimed.id, running);
+    let changed = operator.broker().change(&Action::Cancel, &[running], Noted::No).expect("changes");
+    assert_eq!(changed.asked, [running]);
+    assert!(reader.broker().cancel_asked_at(running).expect("reads").is_some());
+    assert_eq!(worker.broker().look(w.id, &["roles"]).expect("looks").cancels, [running]);
+    let back = Settlement {
+        id: running,
+        attempt: claimed.attempt,
+        batch: None,
+        tied: claimed.tied(),
+        outcome: Outcome::HandBack,
+        log: Vec::new(),
+    };
+    worker.broker().settle(&w, &[back]).expect("settles");
+    assert_eq!(worker.broker().take_back(&[running]).expect("takes"), 1);
+    worker.broker().deregister(w.id).expect("leaves");
 
     // Its dead letter is deleted by now.
     let error = workflow::retry(&mut operator, stuck, "o").expect_err("is refused");

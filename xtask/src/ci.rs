@@ -5,7 +5,7 @@ use std::process::{Command, Stdio};
 use std::time::Instant;
 
 use crate::beside::Job;
-use crate::{packages, tests};
+use crate::{disk, packages, tests};
 
 /// It checks the licences and the origins of all crates against `deny.toml`. In the folder of the tools that the tests
 /// need as well.
@@ -32,6 +32,7 @@ const CHOICES: [&str; 9] = [
 pub(crate) fn run() -> Result<(), String> {
     // The C clients are linked by the very first check already.
     packages::ensure()?;
+    disk::make_room()?;
     step(cargo(&["fmt", "--all", "--check"]))?;
     step(cargo(&[
         "clippy",

@@ -6,6 +6,7 @@ mod bench;
 mod beside;
 mod ci;
 mod demo;
+mod disk;
 mod packages;
 mod programs;
 mod tests;

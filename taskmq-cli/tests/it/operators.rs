@@ -87,6 +87,26 @@ fn a_topic_is_limited_over_all_workers() {
 }
 
 #[test]
+fn the_worker_of_a_running_message_is_asked_to_end_it() {
+    let host = migrated();
+    host.run(&["produce", "mail", "1"]);
+    host.run(&["produce", "mail", "2"]);
+    execute(&host, "UPDATE taskmq_messages SET worker_id = 7, claimed_at = run_at WHERE id = 1");
+    assert_eq!(
+        said(&host, &["cancel", "1", "2", "--yes"]),
+        "cancelled 1 message\nasked the workers of 1 message to end what runs\n"
+    );
+    let text = said(&host, &["show", "1"]);
+    assert!(text.contains("cancelled    its worker was asked to end it at 20"), "{text}");
+    assert!(host.json(&["show", "1", "--json"])[0]["cancel_asked_at"].is_string());
+    assert!(host.json(&["show", "2", "--json"])[0]["cancel_asked_at"].is_null());
+    let all = host.json(&["cancel", "--state", "running", "--yes", "--json"]);
+    assert_eq!((&all[0]["asked"][0], &all[0]["changed"]), (&1.into(), &serde_json::json!([])), "{all}");
+    assert_eq!(said(&host, &["delete", "2"]), "deleted 1 message\n");
+    host.fails(&["delete", "1"], "message 1: it is running");
+}
+
+#[test]
 fn workflows_are_listed_shown_retried_and_cancelled() {
     let host = migrated();
     assert_eq!(said(&host, &["workflows"]), "there are no such workflows\n");

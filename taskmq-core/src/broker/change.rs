@@ -37,6 +37,9 @@ pub(super) trait Changing: Administration {
     /// Asks the workers that run these to end them.
     fn ask_to_cancel(&mut self, ids: &[MessageId]) -> Result<()>;
 
+    /// Of which of these that was asked.
+    fn asked_to_cancel(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>>;
+
     /// What was asked of these is over.
     fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()>;
 
@@ -89,6 +92,17 @@ pub(super) fn change(
     let changed = sorted.changed();
     write_down(broker, noted, &[&*changed.changed, &*changed.asked].concat())?;
     Ok(changed)
+}
+
+/// Cancels those of these that wait and that a person wanted ended while they ran, in a transaction that is open.
+pub(super) fn take_back(broker: &mut impl Changing, ids: &[MessageId]) -> Result<usize> {
+    if broker.asked_to_cancel(ids)?.is_empty() {
+        return Ok(0);
+    }
+    // From now on nobody wants anything else of them.
+    broker.lock_messages(ids)?;
+    let asked = broker.asked_to_cancel(ids)?;
+    Ok(change(broker, &Action::Cancel, &asked, Noted::No)?.changed.len())
 }
 
 /// The messages that an action is about, by what it can do with each.

@@ -8,8 +8,7 @@ use diesel::sql_types::{BigInt, Text};
 use super::admin::listed;
 use super::connection::without_patience;
 use super::json;
-use crate::broker::change::change;
-use crate::broker::{Action, Noted, rows};
+use crate::broker::{change, rows};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -25,6 +24,18 @@ pub(super) fn ask(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<()> {
         Text = json(ids)?,
     )?;
     Ok(())
+}
+
+pub(super) fn asked(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
+    Ok(load!(
+        conn, Mysql => BigInt,
+        concat!(
+            "SELECT c.message_id FROM ",
+            listed!(),
+            " STRAIGHT_JOIN taskmq_cancels c FORCE INDEX (PRIMARY) ON c.message_id = listed.id"
+        ),
+        Text = json(ids)?,
+    )?)
 }
 
 pub(super) fn forget(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<()> {
@@ -50,8 +61,7 @@ pub(super) fn asked_at(conn: &mut MysqlConnection, id: MessageId) -> Result<Opti
     Ok(asked.first().copied().map(rows::time))
 }
 
+/// Waits for no lock for longer than a moment.
 pub(super) fn take_back(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<usize> {
-    without_patience(conn, |conn| {
-        conn.transaction(|conn| Ok(change(conn, &Action::Cancel, ids, Noted::No)?.changed.len()))
-    })
+    without_patience(conn, |conn| conn.transaction(|conn| change::take_back(conn, ids)))
 }

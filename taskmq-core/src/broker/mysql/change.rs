@@ -140,6 +140,10 @@ impl Changing for MysqlConnection {
         cancels::ask(self, ids)
     }
 
+    fn asked_to_cancel(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>> {
+        cancels::asked(self, ids)
+    }
+
     fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()> {
         cancels::forget(self, ids)
     }

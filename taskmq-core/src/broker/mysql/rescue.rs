@@ -14,7 +14,7 @@ use super::connection::without_patience;
 use super::{json, transaction};
 use crate::broker::reconcile::plan;
 use crate::broker::{
-    BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody,
+    BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, change, culprit, death_of, nobody,
 };
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
@@ -234,6 +234,7 @@ fn rescue_in(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
             BigInt = peer.id,
         )?;
     }
+    change::take_back(conn, &held)?;
     Ok(held.len())
 }
 

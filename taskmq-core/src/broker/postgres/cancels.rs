@@ -6,8 +6,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt};
 
-use crate::broker::change::change;
-use crate::broker::{Action, Noted, rows};
+use crate::broker::{change, rows};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -19,6 +18,14 @@ pub(super) fn ask(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
         Array<BigInt> = ids,
     )?;
     Ok(())
+}
+
+pub(super) fn asked(conn: &mut PgConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
+    Ok(load!(
+        conn, Pg => BigInt,
+        "SELECT message_id FROM taskmq_cancels WHERE message_id = ANY(?)",
+        Array<BigInt> = ids,
+    )?)
 }
 
 pub(super) fn forget(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
@@ -35,9 +42,10 @@ pub(super) fn asked_at(conn: &mut PgConnection, id: MessageId) -> Result<Option<
     Ok(asked.first().copied().map(rows::time))
 }
 
+/// Waits for no lock for longer than a moment.
 pub(super) fn take_back(conn: &mut PgConnection, ids: &[MessageId]) -> Result<usize> {
     conn.transaction(|conn| {
         conn.batch_execute("SET LOCAL lock_timeout = '1s'")?;
-        Ok(change(conn, &Action::Cancel, ids, Noted::No)?.changed.len())
+        change::take_back(conn, ids)
     })
 }

@@ -8,7 +8,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 use super::claim::{self, ClaimedRow, ClaimedSql, claimed_row};
 use crate::broker::reconcile::plan;
 use crate::broker::{
-    BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody,
+    BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, change, culprit, death_of, nobody,
 };
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
@@ -189,6 +189,7 @@ pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
                 BigInt = peer.id,
             )?;
         }
+        change::take_back(conn, &held)?;
         Ok(held.len())
     })
 }

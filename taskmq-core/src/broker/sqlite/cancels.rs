@@ -6,8 +6,7 @@ use diesel::sql_types::{BigInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::{json_list, write_lock};
-use crate::broker::change::change;
-use crate::broker::{Action, Noted, rows};
+use crate::broker::{change, rows};
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
 
@@ -19,6 +18,14 @@ pub(super) fn ask(conn: &mut SqliteConnection, ids: &[MessageId]) -> Result<()> 
         Text = json_list(ids)?,
     )?;
     Ok(())
+}
+
+pub(super) fn asked(conn: &mut SqliteConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
+    Ok(load!(
+        conn, Sqlite => BigInt,
+        "SELECT message_id FROM taskmq_cancels WHERE message_id IN (SELECT value FROM json_each(?))",
+        Text = json_list(ids)?,
+    )?)
 }
 
 pub(super) fn forget(conn: &mut SqliteConnection, ids: &[MessageId]) -> Result<()> {
@@ -41,6 +48,5 @@ pub(super) fn asked_at(conn: &mut SqliteConnection, id: MessageId) -> Result<Opt
 }
 
 pub(super) fn take_back(conn: &mut SqliteConnection, ids: &[MessageId]) -> Result<usize> {
-    let changed = write_lock::transaction(conn, |conn| change(conn, &Action::Cancel, ids, Noted::No))?;
-    Ok(changed.changed.len())
+    write_lock::transaction(conn, |conn| change::take_back(conn, ids))
 }

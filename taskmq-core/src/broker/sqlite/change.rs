@@ -137,6 +137,10 @@ impl Changing for SqliteConnection {
         cancels::ask(self, ids)
     }
 
+    fn asked_to_cancel(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>> {
+        cancels::asked(self, ids)
+    }
+
     fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()> {
         cancels::forget(self, ids)
     }

@@ -11,7 +11,7 @@ use super::claim::{
 use super::{json_list, write_lock};
 use crate::broker::reconcile::plan;
 use crate::broker::{
-    BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, culprit, death_of, nobody,
+    BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, change, culprit, death_of, nobody,
 };
 use crate::statement::{execute, load};
 use crate::{MessageId, Result};
@@ -212,6 +212,7 @@ pub(super) fn rescue(conn: &mut SqliteConnection, peer: &Peer) -> Result<usize> 
                 BigInt = peer.id,
             )?;
         }
+        change::take_back(conn, &held)?;
         Ok(held.len())
     })
 }
