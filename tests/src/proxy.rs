@@ -1,6 +1,7 @@
 //! A line between a program and its server that can be made slow, to drop everything, or to break.
 
 use std::collections::HashMap;
+use std::fmt;
 use std::io::{self, Read, Write};
 use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
@@ -19,7 +20,22 @@ pub struct Proxy {
 struct Line {
     swallows: AtomicBool,
     lag_millis: AtomicU64,
+    /// So many pieces have come, in both directions.
+    pieces: AtomicU64,
+    strike: Mutex<Option<Strike>>,
     connections: Mutex<Connections>,
+}
+
+/// What is done instead of passing on the piece of this number.
+struct Strike {
+    piece: u64,
+    strike: Box<dyn FnOnce() + Send>,
+}
+
+impl fmt::Debug for Strike {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "at {}", self.piece)
+    }
 }
 
 /// Both ends of every connection, so that none is closed before it is done with.
@@ -65,6 +81,17 @@ impl Proxy {
         self.line.lag_millis.store(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
     }
 
+    /// So many pieces have come in all, in both directions: with small messages each is a request or an answer.
+    pub fn pieces(&self) -> u64 {
+        self.line.pieces.load(Ordering::Acquire)
+    }
+
+    /// Instead of passing on the piece of this number (1 is the first), does this. Whoever sent it is to know no more of
+    /// the other end, nor the other end of it.
+    pub fn strike_at(&self, piece: u64, strike: impl FnOnce() + Send + 'static) {
+        *self.line.strike() = Some(Strike { piece, strike: Box::new(strike) });
+    }
+
     /// Breaks every connection, and tells both ends.
     pub fn reset(&self) {
         for end in self.line.connections().ends.drain().flat_map(|(_, ends)| ends) {
@@ -82,6 +109,10 @@ impl Drop for Proxy {
 impl Line {
     fn connections(&self) -> std::sync::MutexGuard<'_, Connections> {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn strike(&self) -> std::sync::MutexGuard<'_, Option<Strike>> {
+        self.strike.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connect(self: &Arc<Self>, client: TcpStream, server: &str) -> io::Result<()> {
@@ -125,6 +156,12 @@ impl Line {
             let number = from.read(&mut bytes).unwrap_or(0);
             if self.swallows.load(Ordering::Acquire) {
                 silent.store(true, Ordering::Release);
+            }
+            let piece = self.pieces.fetch_add(1, Ordering::AcqRel) + 1;
+            let strike = self.strike().take_if(|strike| strike.piece <= piece);
+            if let Some(Strike { strike, .. }) = strike {
+                silent.store(true, Ordering::Release);
+                strike();
             }
             let lost = silent.load(Ordering::Acquire);
             thread::sleep(Duration::from_millis(self.lag_millis.load(Ordering::Acquire)));

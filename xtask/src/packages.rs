@@ -19,6 +19,7 @@ pub(crate) fn ensure() -> Result<(), String> {
         (answers("chromium", "--version"), "chromium"),
         (answers("chromedriver", "--version"), "chromium-driver"),
         (answers("npm", "--version"), "npm"),
+        (answers("strace", "--version"), "strace"),
         (Path::new("/usr/share/fonts/truetype/wqy").is_dir(), "fonts-wqy-microhei"),
         (has_libfaketime(), "libfaketime"),
     ]

@@ -17,5 +17,6 @@ pub mod producer;
 pub mod run;
 pub mod sabotage;
 pub mod site;
+pub mod steps;
 pub mod tables;
 pub mod work;
