@@ -322,6 +322,8 @@ impl From<diesel::result::Error> for Error {
 pub(crate) fn is_conflict(text: &str) -> bool {
     [
         "Deadlock found",
+        // MariaDB's words for a deadlock in which the table's counter of ids is one of the locks.
+        "Failed to read auto-increment value",
         "Record has changed since last read",
         "deadlock detected",
         "could not serialize access",

@@ -5,6 +5,7 @@
 mod each_database;
 mod beside;
 mod clocks;
+mod contention;
 mod contract;
 mod doctor;
 mod drains;

@@ -15,6 +15,7 @@ each_database! {
     when_the_last_worker_was_killed_the_next_one_goes_on,
     a_message_that_kills_its_process_is_found_out_and_no_other_is_blamed,
     what_was_cancelled_before_its_worker_was_killed_does_not_run_again,
+    what_was_cancelled_is_not_handed_back,
     a_signal_stops_a_worker_cleanly,
     a_second_signal_ends_it_at_once,
     workers_that_are_stopped_and_continued_do_not_end_what_they_lost,
@@ -151,6 +152,21 @@ fn what_was_cancelled_before_its_worker_was_killed_does_not_run_again(db: &TestD
     let state = |conn: &mut AnyConnection| conn.broker().message(id).expect("reads").expect("is there").state;
     workers.wait("it is taken back", LONG, || state(&mut conn).is_finished());
     assert_eq!(state(&mut conn), State::Cancelled);
+}
+
+fn what_was_cancelled_is_not_handed_back(db: &TestDatabase) {
+    let mut conn = db.connect();
+    let mut workers = Workers::new(db.url());
+    // Of one that never asks.
+    let id = produce(&mut conn, "long", &1).expect("produces");
+    workers.start(&["--concurrency", "1", "--shutdown-timeout", "1s"]);
+    workers.wait("it runs", LONG, || workers.journal().iter().any(|e| e.what == "begin"));
+    conn.broker().change(&Action::Cancel, &[id], Noted::No).expect("changes");
+    workers.wait("its worker knows", LONG, || workers.log().contains("they are to end"));
+    workers.signal(0, "TERM");
+    workers.end_of(0, LONG);
+    let message = conn.broker().message(id).expect("reads").expect("is there");
+    assert_eq!((message.state, message.attempts), (State::Cancelled, 0));
 }
 
 fn a_signal_stops_a_worker_cleanly(db: &TestDatabase) {

@@ -27,6 +27,9 @@ pub fn play(test: LoadTest, ctx: &Context, app: &App) -> Result<Report, Failure>
         return Err(Failure::dead("a load test needs at least one user and one second"));
     }
     let report = load::play(&test, || ctx.is_cancelled());
+    if ctx.is_cancelled() {
+        return Err(Failure::new("stopped before its end"));
+    }
     let conn = &mut app.pool.get()?;
     let worker = i32::try_from(std::process::id()).unwrap_or_default();
     runs::store(conn, ctx.id(), worker, &report).map_err(Failure::new)?;

@@ -103,7 +103,7 @@ fn buttons(page: &Page, message: &Message, is_to_end: bool) -> Markup {
                 @for (action, name) in actions(page, Some(message.state)) {
                     @if action == "delete" || runs {
                         button.bad name="action" value=(action)
-                            data-confirm={ (name) ": " (number) ". " (texts.undo_not) } { (name) }
+                            data-confirm={ (name) ": " (number) "." @if !runs { " " (texts.undo_not) } } { (name) }
                     } @else {
                         button.primary[action == "retry"] name="action" value=(action) { (name) }
                     }

@@ -1,8 +1,8 @@
 use chrono::{DateTime, Utc};
 use serde::Serialize;
 use taskmq_admin::json::pretty;
-use taskmq_core::BrokerConnection;
 use taskmq_core::message::{FailedAttempt, LogLine, Message, log_by_failure};
+use taskmq_core::{BrokerConnection, State};
 
 use crate::cli::ShowArgs;
 use crate::error::{Error, Result};
@@ -25,7 +25,10 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     };
     let failures = conn.broker().failures(args.id)?;
     let log = conn.broker().log(args.id)?;
-    let cancel_asked_at = conn.broker().cancel_asked_at(args.id)?;
+    let cancel_asked_at = match message.state {
+        State::Running => conn.broker().cancel_asked_at(args.id)?,
+        _ => None,
+    };
     if args.json {
         output::json(&[Row { message: &message, failures: &failures, log: &log, cancel_asked_at }]);
         return Ok(());
@@ -39,7 +42,7 @@ pub(crate) fn run(args: &ShowArgs, url: Option<&str>) -> Result<()> {
     line("topic", message.topic);
     line("state", message.state.to_string());
     if let Some(at) = cancel_asked_at {
-        line("cancelled", format!("its worker was asked to end it at {}", at.to_rfc3339()));
+        line("to end", format!("its worker was asked at {}", at.to_rfc3339()));
     }
     line("priority", message.priority.to_string());
     line("attempts", message.attempts.to_string());

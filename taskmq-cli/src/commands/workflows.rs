@@ -107,9 +107,14 @@ fn show(args: &WorkflowsArgs, conn: &mut AnyConnection, id: WorkflowId) -> Resul
 
 fn tell(args: &WorkflowsArgs, id: WorkflowId, now: &str, what: &str, changed: &Changed) -> Result<()> {
     if args.json {
-        output::json(&[serde_json::json!({ "workflow": id, "changed": changed.changed })]);
+        output::json(&[
+            serde_json::json!({ "workflow": id, "changed": changed.changed, "asked": changed.asked }),
+        ]);
     } else {
         say!("workflow {id} {now}; {what}: {}", messages(changed.changed.len()));
+        if !changed.asked.is_empty() {
+            say!("asked the workers of {} to end what runs", messages(changed.asked.len()));
+        }
     }
     if changed.refused.is_empty() {
         return Ok(());

@@ -97,7 +97,7 @@ fn the_worker_of_a_running_message_is_asked_to_end_it() {
         "cancelled 1 message\nasked the workers of 1 message to end what runs\n"
     );
     let text = said(&host, &["show", "1"]);
-    assert!(text.contains("cancelled    its worker was asked to end it at 20"), "{text}");
+    assert!(text.contains("to end       its worker was asked at 20"), "{text}");
     assert!(host.json(&["show", "1", "--json"])[0]["cancel_asked_at"].is_string());
     assert!(host.json(&["show", "2", "--json"])[0]["cancel_asked_at"].is_null());
     let all = host.json(&["cancel", "--state", "running", "--yes", "--json"]);

@@ -1,6 +1,6 @@
 //! How a change that a person wants is made, on each database the same; its statements are theirs.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 use chrono::{DateTime, Utc};
 
@@ -94,15 +94,19 @@ pub(super) fn change(
     Ok(changed)
 }
 
-/// Cancels those of these that wait and that a person wanted ended while they ran, in a transaction that is open.
+/// Cancels those of these that wait and that a person wanted ended while they ran, in a transaction that is open. Of what is
+/// finished that is no longer asked.
 pub(super) fn take_back(broker: &mut impl Changing, ids: &[MessageId]) -> Result<usize> {
-    if broker.asked_to_cancel(ids)?.is_empty() {
+    let asked = broker.asked_to_cancel(ids)?;
+    if asked.is_empty() {
         return Ok(0);
     }
-    // From now on nobody wants anything else of them.
-    broker.lock_messages(ids)?;
-    let asked = broker.asked_to_cancel(ids)?;
-    Ok(change(broker, &Action::Cancel, &asked, Noted::No)?.changed.len())
+    let found = broker.lock_messages(&asked)?;
+    let runs = |id: &MessageId| found.contains(&(*id, State::Running));
+    let over: Vec<MessageId> = asked.into_iter().filter(|id| !runs(id)).collect();
+    // From now on nobody wants anything else of these; it may have been before.
+    let over = broker.asked_to_cancel(&over)?;
+    Ok(change(broker, &Action::Cancel, &over, Noted::No)?.changed.len())
 }
 
 /// The messages that an action is about, by what it can do with each.
@@ -138,8 +142,9 @@ impl Sorted {
 
     /// Those that no worker holds, or that are not there.
     fn not_running(&self, ids: &[MessageId]) -> Vec<MessageId> {
-        let refused = |id| self.refused.contains(&(id, Refusal::Running));
-        ids.iter().copied().filter(|id| !self.running.contains(id) && !refused(*id)).collect()
+        let refused = self.refused.iter().filter(|(_, why)| *why == Refusal::Running).map(|(id, _)| id);
+        let running: HashSet<&MessageId> = self.running.iter().chain(refused).collect();
+        ids.iter().copied().filter(|id| !running.contains(id)).collect()
     }
 
     /// Of the finished ones only these could be revived.

@@ -23,10 +23,10 @@ pub struct Look {
     pub limited: Vec<String>,
     /// A person told it to take no more and to end.
     pub draining: bool,
-    /// Messages that a person wants ended, and that a worker holds.
+    /// Messages that a person wants ended, and that this worker holds.
     pub cancels: Vec<MessageId>,
-    /// The same of those that are not held, or only with their batch: what waits is to be
-    /// [taken back](super::Broker::take_back).
+    /// The same of those that no worker holds for itself, up to a thousand: what waits is to be
+    /// [taken back](super::Broker::take_back), what is held with its batch may be this worker's.
     pub left_cancels: Vec<MessageId>,
     /// How long until a schedule is due; `None`: there is none.
     pub next_tick: Option<Duration>,
@@ -43,9 +43,9 @@ pub struct Peer {
     pub lock_free: Option<bool>,
 }
 
-/// In the rows of a look, beside the ids of workers: a message is to be ended, that is not held
+/// In the rows of a look, beside the ids of workers: a message is to be ended that nobody holds for itself
 const LEFT_CANCEL: i64 = -11;
-/// or that is;
+/// or that the worker holds which looks;
 const CANCEL: i64 = -10;
 /// the worker that looks is to end,
 const DRAIN: i64 = -9;

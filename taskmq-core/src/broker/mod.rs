@@ -11,6 +11,7 @@ pub(crate) mod sqlite;
 
 mod action;
 mod administration;
+mod again;
 mod audit;
 mod change;
 mod claims;
@@ -38,6 +39,7 @@ mod workflows;
 
 pub use action::{Action, Changed, Refusal};
 pub use administration::Administration;
+pub(crate) use again::atomically;
 pub use audit::{Note, NoteEntry, NoteId, Noted};
 pub use claims::{BatchId, Claim, Claimed, Leases, Position, Share, Tied};
 pub use condition::Condition;
@@ -235,6 +237,12 @@ pub trait Broker: Administration + Schedules + Schemas {
         claim: Option<&Claim<'_>>,
     ) -> Result<Exchanged>;
 
+    /// Whether a transaction is open on this connection.
+    ///
+    /// # Errors
+    /// When nobody knows any more, for one could not be ended.
+    fn is_in_transaction(&mut self) -> Result<bool>;
+
     /// Begins a transaction, which on SQLite has the write lock from the start; or, if one is open, a savepoint in it.
     ///
     /// # Errors
@@ -411,20 +419,6 @@ pub trait Broker: Administration + Schedules + Schemas {
 
 pub(crate) mod sealed {
     pub trait Sealed {}
-}
-
-/// In a transaction, or in a savepoint of the one that is open.
-pub(crate) fn atomically<B: Broker + ?Sized, T>(
-    broker: &mut B,
-    operation: impl FnOnce(&mut B) -> Result<T>,
-) -> Result<T> {
-    broker.begin()?;
-    let outcome = operation(broker).and_then(|value| broker.commit().map(|()| value));
-    if outcome.is_err() {
-        // If this fails too, the connection is of no use any more, and with it ends the transaction.
-        let _ = broker.rollback();
-    }
-    outcome
 }
 
 /// The server's number of a session.

@@ -111,17 +111,17 @@ pub(super) fn produce<B: Broker + ?Sized>(broker: &mut B, message: &MessageRecor
 /// In the order in which they are given.
 pub(super) fn produce_many<B: Broker + ?Sized>(broker: &mut B, messages: &[MessageRecord]) -> Result<usize> {
     let backend = broker.backend();
-    let mut without: Vec<Option<MessageRecord>> =
+    let without: Vec<Option<MessageRecord>> =
         messages.iter().map(|message| message.without_payload(backend)).collect();
     if without.iter().all(Option::is_none) {
         return broker.insert_many(messages);
     }
     atomically(broker, |broker| {
         let (mut stored, mut begin) = (0, 0);
-        for alike in without.chunk_by_mut(|a, b| a.is_some() == b.is_some()) {
+        for alike in without.chunk_by(|a, b| a.is_some() == b.is_some()) {
             let messages = &messages[begin..begin + alike.len()];
             begin += alike.len();
-            let large: Vec<MessageRecord> = alike.iter_mut().filter_map(Option::take).collect();
+            let large: Vec<MessageRecord> = alike.iter().flatten().cloned().collect();
             stored += if large.is_empty() {
                 broker.insert_many(messages)?
             } else {

@@ -305,8 +305,8 @@ impl Walk {
         self.meant(broker, found).map(Some)
     }
 
-    /// Changes those that are meant among the next `limit` messages, perhaps none of them, and notes it; `None` at the end. It is
-    /// one transaction: to stop between two loses nothing.
+    /// Changes those that are meant among the next `limit` messages, perhaps none of them, and notes it; `None` at the end. To stop
+    /// between two such steps loses nothing. (What runs is one step, in transactions of `limit` messages.)
     ///
     /// # Errors
     /// What the database reports.
@@ -330,7 +330,14 @@ impl Walk {
             return Ok(Some(Changed::default()));
         }
         let ids: Vec<MessageId> = found.iter().map(|found| found.id).collect();
-        let changed = broker.change(action, &ids, Noted::Under(note))?;
+        let mut changed = Changed::default();
+        // Those that run are found all at once.
+        for ids in ids.chunks(usize::try_from(limit).unwrap_or(usize::MAX).max(1)) {
+            let more = broker.change(action, ids, Noted::Under(note))?;
+            changed.changed.extend(more.changed);
+            changed.asked.extend(more.asked);
+            changed.refused.extend(more.refused);
+        }
         self.took |= matches!(action, Action::Cancel | Action::Delete) && !changed.changed.is_empty();
         Ok(Some(changed))
     }

@@ -69,7 +69,7 @@ pub enum Outcome {
 
 impl Outcome {
     /// The state in which it ends its message without success, what its attempt failed of, and why.
-    pub(super) fn ended(&self) -> Option<(State, Option<&'static str>, &str)> {
+    pub(super) fn unsuccessful_end(&self) -> Option<(State, Option<&'static str>, &str)> {
         match self {
             Outcome::Dead { kind, error } => Some((State::Dead, *kind, error)),
             Outcome::Cancelled { kind, error } => Some((State::Cancelled, *kind, error)),

@@ -14,11 +14,12 @@ use crate::broker::Tied;
 /// use taskmq_core::{Context, task_consumer};
 ///
 /// #[task_consumer(topic = "crawl")]
-/// fn crawl(urls: Vec<String>, ctx: &Context) {
+/// fn crawl(urls: Vec<String>, ctx: &Context) -> Result<(), &'static str> {
 ///     for url in urls {
-///         if ctx.is_cancelled() { return; } // timed out, shut down, run elsewhere by now, or taken back
+///         if ctx.is_cancelled() { return Err("stopped"); } // timed out, shut down, run elsewhere by now, or taken back
 ///         println!("{} attempt {}: {url}", ctx.id(), ctx.attempt());
 ///     }
+///     Ok(())
 /// }
 /// ```
 #[derive(Clone, Debug)]

@@ -36,6 +36,7 @@ pub(crate) enum FailureKind {
     Timeout,
     Payload,
     /// Its task was ended at once, as a person wanted.
+    #[cfg(feature = "async")]
     Cancelled,
 }
 
@@ -47,6 +48,7 @@ impl FailureKind {
             FailureKind::Panic => "panic",
             FailureKind::Timeout => "timeout",
             FailureKind::Payload => "payload",
+            #[cfg(feature = "async")]
             FailureKind::Cancelled => "cancelled",
         }
     }

@@ -53,7 +53,7 @@ pub(super) fn run(
                         break Ran::Outcome(Outcome::HandBack);
                     }
                 };
-                if !begins() || context.is_asked_to_end() {
+                if context.is_asked_to_end() || !begins() {
                     break Ran::Outcome(Outcome::HandBack);
                 }
                 match transactional(&mut conn, worker, consumer, claimed, &call, run) {

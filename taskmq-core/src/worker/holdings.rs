@@ -4,8 +4,17 @@ use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
-use crate::MessageId;
 use crate::broker::{BatchId, Claimed, Leases, Outcome, Settlement, Tied};
+use crate::{Context, MessageId};
+
+/// How an attempt ends that was none.
+pub(super) fn unused(context: &Context) -> Outcome {
+    if context.is_asked_to_end() {
+        Outcome::Cancelled { kind: None, error: "it was cancelled before it ended".to_owned() }
+    } else {
+        Outcome::HandBack
+    }
+}
 
 #[derive(Debug, Default)]
 pub(super) struct Holdings {
@@ -22,6 +31,10 @@ struct Held {
     batch: Option<BatchId>,
     /// What others may wait for.
     tied: Tied,
+    /// When the claim brought it.
+    since: Instant,
+    /// What its handler is told, whether it has begun or not.
+    context: Context,
 }
 
 #[derive(Debug)]
@@ -69,9 +82,10 @@ impl Holdings {
         self.topics.iter().map(|(topic, number)| (*topic, *number))
     }
 
-    pub(super) fn add(&mut self, claimed: &Claimed, topic: &'static str) {
+    pub(super) fn add(&mut self, claimed: &Claimed, since: Instant, context: &Context) {
         let Claimed { id, attempt, batch, .. } = *claimed;
-        self.messages.insert(id, Held { topic, attempt, batch, tied: claimed.tied() });
+        let (topic, context) = (context.topic(), context.clone());
+        self.messages.insert(id, Held { topic, attempt, batch, tied: claimed.tied(), since, context });
         *self.topics.entry(topic).or_default() += 1;
         if let Some(batch) = claimed.batch {
             self.batches.entry(batch).or_insert_with(|| Batch { left: 0, since: Instant::now() }).left += 1;
@@ -88,11 +102,25 @@ impl Holdings {
         self.suspects.len()
     }
 
-    /// The settlement that gives a message back unused.
+    /// The settlement that gives a message back unused, or ends it if a person wants that.
     pub(super) fn hand_back(&self, id: MessageId) -> Option<Settlement> {
-        let held = self.messages.get(&id)?;
-        let Held { attempt, batch, tied, .. } = *held;
-        Some(Settlement { id, attempt, batch, tied, outcome: Outcome::HandBack, log: Vec::new() })
+        let Held { attempt, batch, tied, context, .. } = self.messages.get(&id)?;
+        let outcome = unused(context);
+        Some(Settlement { id, attempt: *attempt, batch: *batch, tied: *tied, outcome, log: Vec::new() })
+    }
+
+    /// A person wanted these ended, as was seen at that time: those that were held by then are told. Gives those to which that
+    /// is news.
+    pub(super) fn ask_to_end(&self, ids: &[MessageId], seen: Instant) -> FxHashSet<MessageId> {
+        let was_held = |id: &&MessageId| self.messages.get(id).is_some_and(|held| held.since <= seen);
+        let held = ids.iter().filter(was_held);
+        held.copied()
+            .filter(|id| self.messages.get(id).is_some_and(|held| held.context.ask_to_end()))
+            .collect()
+    }
+
+    pub(super) fn holds(&self, id: MessageId) -> bool {
+        self.messages.contains_key(&id)
     }
 
     pub(super) fn topic_of(&self, id: MessageId) -> Option<&'static str> {

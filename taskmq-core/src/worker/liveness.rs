@@ -9,7 +9,7 @@ use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, bounded};
 
-use super::executors::Event;
+use super::executors::{Cancels, Event};
 use super::lock_file::LockFile;
 use super::meters::Meters;
 use super::patience::{self, PATIENCE, Patient};
@@ -19,7 +19,7 @@ use super::wake::sleep_for;
 use super::{Setup, sessions, stop::Stop, supervised};
 use crate::broker::{Lock, Look, Peer, ScheduleRecord, WorkerIdentity};
 use crate::lock_files::{LockFiles, Sign};
-use crate::{AnyConnection, Backend, BrokerConnection, Error, MessageId, Result, schedule};
+use crate::{AnyConnection, Backend, BrokerConnection, Error, Result, schedule};
 
 /// Once a lock is seen free, the next look comes sooner.
 const SECOND_LOOK: Duration = Duration::from_millis(300);
@@ -236,6 +236,7 @@ impl Keeper {
         };
         let (worker, topics) = (Arc::clone(&self.worker), self.topics.clone());
         let schedules = Arc::clone(&self.schedules);
+        let seen = Instant::now();
         let look = conn.call(move |conn| {
             conn.broker().register(&worker)?;
             conn.broker().beat(worker.id, memory_bytes())?;
@@ -245,7 +246,7 @@ impl Keeper {
             conn.broker().look(worker.id, &topics)
         })?;
         supervised::works_as(self.worker.id);
-        self.saw(&look);
+        self.saw(&look, seen);
         let mut session = self.session_on(conn)?;
         session.conn.wait_at_most(self.patience);
         self.session = Some(session);
@@ -352,7 +353,8 @@ impl Keeper {
         doubtful
     }
 
-    fn saw(&mut self, look: &Look) {
+    /// What a look that began then has shown.
+    fn saw(&mut self, look: &Look, seen: Instant) {
         self.doubts.saw(look);
         if look.paused != self.paused {
             self.paused.clone_from(&look.paused);
@@ -362,8 +364,9 @@ impl Keeper {
             self.limited.clone_from(&look.limited);
             let _ = self.events.send(Event::Limited(look.limited.clone()));
         }
-        if !look.cancels.is_empty() {
-            let _ = self.events.send(Event::Cancel(look.cancels.clone()));
+        if !look.cancels.is_empty() || !look.left_cancels.is_empty() {
+            let (ids, left) = (look.cancels.clone(), look.left_cancels.clone());
+            let _ = self.events.send(Event::Cancel(Cancels { seen, ids, left }));
         }
         if look.draining && !self.stop.is_stopping() {
             tracing::info!("told to drain: no new messages, waiting for the running ones");
@@ -394,6 +397,7 @@ impl Keeper {
         self.meters.memory_bytes.set(memory.map_or(0.0, |bytes| bytes as f64));
         let memory = memory.filter(|_| notes);
         let (worker_id, topics, mut lock) = (self.worker.id, self.topics.clone(), session.lock);
+        let seen = Instant::now();
         let (lock, look) = session.conn.call(move |conn| {
             let broker = conn.broker();
             if beats && !broker.beat(worker_id, memory)? {
@@ -414,12 +418,9 @@ impl Keeper {
         if notes {
             self.next_beat = Instant::now() + BEAT;
         }
-        self.saw(&look);
+        self.saw(&look, seen);
         if look.due {
             let _ = self.events.send(Event::Due);
-        }
-        if !look.left_cancels.is_empty() {
-            take_back(&mut session, look.left_cancels)?;
         }
         let mut next = self.watch(&mut session, look.peers, overslept)?;
         let is_time = |at: Instant| Instant::now() >= at && !self.stop.is_stopping();
@@ -541,30 +542,11 @@ impl Keeper {
                 files.remove(peer.id);
             }
             let (worker_id, topics) = (self.worker.id, self.topics.clone());
-            self.saw(&session.conn.call(move |conn| conn.broker().look(worker_id, &topics))?);
+            let seen = Instant::now();
+            self.saw(&session.conn.call(move |conn| conn.broker().look(worker_id, &topics))?, seen);
             let _ = self.events.send(Event::Due);
         }
         Ok(next)
-    }
-}
-
-/// Cancels what a person wanted ended while it ran, and what waits by now.
-fn take_back(session: &mut Session, ids: Vec<MessageId>) -> Result<()> {
-    match session.conn.call(move |conn| conn.broker().take_back(&ids)) {
-        Ok(0) => Ok(()),
-        Ok(messages) => {
-            tracing::info!(
-                messages,
-                "{messages} messages that ran when a person cancelled them are taken back"
-            );
-            Ok(())
-        }
-        // The next look tries again.
-        Err(error) if error.is_blocked() => {
-            tracing::debug!("what was cancelled cannot be taken back yet: {error}");
-            Ok(())
-        }
-        Err(error) => Err(error),
     }
 }
 

@@ -184,7 +184,12 @@ impl Pace {
 
 #[cfg(test)]
 mod tests {
+    use std::collections::BTreeMap;
+    use std::sync::Arc;
+    use std::time::Instant;
+
     use super::*;
+    use crate::Context;
     use crate::broker::Claimed;
 
     fn message(id: i64, topic: &str) -> Claimed {
@@ -207,7 +212,18 @@ mod tests {
     fn holding(topic: &'static str, number: i64) -> Holdings {
         let mut holdings = Holdings::default();
         for id in 0..number {
-            holdings.add(&message(id, topic), topic);
+            let context = Context {
+                id,
+                topic,
+                attempt: 1,
+                max_attempts: 1,
+                worker_id: 1,
+                ordering_key: None,
+                has_large_payload: false,
+                headers: BTreeMap::new(),
+                shared: Arc::default(),
+            };
+            holdings.add(&message(id, topic), Instant::now(), &context);
         }
         holdings
     }

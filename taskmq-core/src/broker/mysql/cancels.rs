@@ -26,6 +26,12 @@ pub(super) fn ask(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is any such message.
+pub(super) fn exist(conn: &mut MysqlConnection) -> Result<bool> {
+    let any: Vec<i64> = load!(conn, Mysql => BigInt, "SELECT message_id FROM taskmq_cancels LIMIT 1")?;
+    Ok(!any.is_empty())
+}
+
 pub(super) fn asked(conn: &mut MysqlConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
     Ok(load!(
         conn, Mysql => BigInt,

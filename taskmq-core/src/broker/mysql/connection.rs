@@ -2,11 +2,12 @@
 
 use std::time::Duration;
 
-use diesel::connection::{AnsiTransactionManager, SimpleConnection, TransactionManager};
+use diesel::connection::SimpleConnection;
 use diesel::mysql::Mysql;
 use diesel::prelude::*;
 use diesel::sql_types::Text;
 
+use crate::broker::again::again;
 use crate::statement::load;
 use crate::{Result, database_url};
 
@@ -62,39 +63,10 @@ pub(super) fn without_patience<T>(
     Ok(ran)
 }
 
-/// Runs a transaction again when InnoDB chose it as the victim of a deadlock: nothing of it has happened then.
+/// A transaction that is run again when InnoDB chose it as the victim of a deadlock.
 pub(super) fn transaction<T>(
     conn: &mut MysqlConnection,
     mut run: impl FnMut(&mut MysqlConnection) -> Result<T>,
 ) -> Result<T> {
-    let mut tries = 0;
-    loop {
-        match conn.transaction(&mut run) {
-            Err(error) if tries < 10 && error.is_blocked() => give_way(&mut tries),
-            outcome => return outcome,
-        }
-    }
-}
-
-/// Those who stood in each other's way would do so again if all began anew at once: a few milliseconds, ever more, by chance.
-fn give_way(tries: &mut u32) {
-    std::thread::sleep(Duration::from_millis(2 << (*tries).min(5)).mul_f64(fastrand::f64()));
-    *tries += 1;
-}
-
-/// Runs a statement again as [`transaction`] does, if it is a transaction of its own. When it is part of its caller's, all of
-/// that may be undone, and only the caller can do it again.
-pub(super) fn again<T>(
-    conn: &mut MysqlConnection,
-    mut run: impl FnMut(&mut MysqlConnection) -> Result<T>,
-) -> Result<T> {
-    let mut tries = 0;
-    let alone =
-        matches!(AnsiTransactionManager::transaction_manager_status_mut(conn).transaction_depth(), Ok(None));
-    loop {
-        match run(conn) {
-            Err(error) if alone && tries < 10 && error.is_blocked() => give_way(&mut tries),
-            outcome => return outcome,
-        }
-    }
+    again(conn, |conn| conn.transaction(&mut run))
 }

@@ -52,13 +52,16 @@ pub(super) fn look(conn: &mut MysqlConnection, worker_id: i64, topics: &[&str]) 
                 SELECT topic FROM JSON_TABLE(?, '$[*]' COLUMNS (topic VARCHAR(100) CHARACTER SET ascii COLLATE ascii_bin PATH '$')) t))
             ORDER BY next_at LIMIT 1) tick
          UNION ALL
-         SELECT CASE WHEN m.worker_id > 0 THEN -10 ELSE -11 END, c.message_id, NULL, NULL FROM (
-            SELECT message_id FROM taskmq_cancels LIMIT 1000) c
-         LEFT JOIN taskmq_messages m ON m.id = c.message_id
+         SELECT -10, c.message_id, NULL, NULL FROM taskmq_cancels c STRAIGHT_JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = c.message_id WHERE m.worker_id = ?
+         UNION ALL
+         SELECT -11, c.message_id, NULL, NULL FROM (
+            SELECT c.message_id FROM taskmq_cancels c LEFT JOIN taskmq_messages m FORCE INDEX (PRIMARY) ON m.id = c.message_id
+            WHERE m.id IS NULL OR m.worker_id <= 0 ORDER BY c.message_id LIMIT 1000) c
          UNION ALL
          SELECT -9, NULL, NULL, NULL FROM taskmq_workers WHERE id = ? AND draining",
         Text = &topics,
         Text = &topics,
+        BigInt = worker_id,
         BigInt = worker_id,
     )?;
     let (lanes, rows): (Vec<LookRow>, Vec<LookRow>) = rows.into_iter().partition(|row| row.0 == HIGHEST);

@@ -26,7 +26,7 @@ use self::claim::{
     Taken, claim_in, claim_in_turn, claim_lock, end_batches, leased, lock_batches, next_lane, promote_in,
     row_count, try_claim_in,
 };
-use self::connection::{again, transaction};
+use self::connection::transaction;
 pub(crate) use self::connection::{connect, is_galera};
 #[cfg(feature = "worker")]
 pub(crate) use self::connection::{drop_when_silent, end_stalled_transactions};
@@ -34,6 +34,7 @@ use self::produce::{produce_all, produce_each, produce_one};
 use self::settle::{lock_held, settle_done, settle_in};
 #[cfg(feature = "worker")]
 pub(crate) use self::wait::{has_newer, newest, wait_for_newer};
+use super::again::again;
 use super::payloads::payload;
 use super::rows;
 use super::workflows::Stepping;
@@ -265,6 +266,11 @@ impl Broker for MysqlConnection {
             None => (taken.claimed, taken.in_line),
         };
         Ok(Exchanged { lost, claimed, in_line, busy, searched: Duration::ZERO })
+    }
+
+    fn is_in_transaction(&mut self) -> Result<bool> {
+        let status = AnsiTransactionManager::transaction_manager_status_mut(self);
+        Ok(status.transaction_depth()?.is_some())
     }
 
     fn begin(&mut self) -> Result<()> {

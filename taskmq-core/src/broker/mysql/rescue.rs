@@ -11,7 +11,7 @@ use super::claim::{
     promote_in, read, release, worker_exists,
 };
 use super::connection::without_patience;
-use super::{json, transaction};
+use super::{cancels, json, transaction};
 use crate::broker::reconcile::plan;
 use crate::broker::{
     BatchId, Blame, Claimed, DEATH_IN_COMPANY, Leases, NEW_FAILURES, Peer, change, culprit, death_of, nobody,
@@ -165,6 +165,10 @@ pub(super) fn rescue(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
 }
 
 fn rescue_in(conn: &mut MysqlConnection, peer: &Peer) -> Result<usize> {
+    if cancels::exist(conn)? {
+        // Before the rows, as those have it who change messages.
+        claim_lock(conn, false)?;
+    }
     let dead: Vec<(Option<i64>, String)> = load!(
         conn, Mysql => (Nullable<BigInt>, Text),
         "SELECT alone_with, CONCAT(host, ':', pid) FROM taskmq_workers WHERE id = ? AND beat = ? FOR UPDATE",

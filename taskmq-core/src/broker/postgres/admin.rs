@@ -11,6 +11,7 @@ use diesel::sql_types::{Array, BigInt, Integer, Nullable, SmallInt, Text, Timest
 
 use super::payloads::payload;
 use super::{cancels, diagnosis, paused};
+use crate::broker::again::again;
 use crate::broker::audit::write_down_drain;
 use crate::broker::line::lines;
 use crate::broker::{
@@ -369,7 +370,7 @@ impl Administration for PgConnection {
     }
 
     fn change(&mut self, action: &Action, ids: &[MessageId], noted: Noted<'_>) -> Result<Changed> {
-        self.transaction(|conn| change::change(conn, action, ids, noted))
+        again(self, |conn| conn.transaction(|conn| change::change(conn, action, ids, noted)))
     }
 
     fn cancel_asked_at(&mut self, id: MessageId) -> Result<Option<DateTime<Utc>>> {

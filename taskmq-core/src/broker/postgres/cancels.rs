@@ -20,6 +20,12 @@ pub(super) fn ask(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
     Ok(())
 }
 
+/// Whether there is any such message.
+pub(super) fn exist(conn: &mut PgConnection) -> Result<bool> {
+    let any: Vec<i64> = load!(conn, Pg => BigInt, "SELECT message_id FROM taskmq_cancels LIMIT 1")?;
+    Ok(!any.is_empty())
+}
+
 pub(super) fn asked(conn: &mut PgConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
     Ok(load!(
         conn, Pg => BigInt,

@@ -1,5 +1,7 @@
 //! What people do with messages.
 
+use std::collections::HashSet;
+
 use chrono::{DateTime, Utc};
 use diesel::pg::Pg;
 use diesel::prelude::*;
@@ -14,14 +16,29 @@ use crate::statement::{execute, load};
 use crate::{MessageId, Result, State};
 
 impl Changing for PgConnection {
-    /// Against claims of single messages they are locked by their rows, against those of batches as a whole.
+    /// Against claims of single messages they are locked by their rows, against those of batches as a whole. Not those that
+    /// run: who settles them has their rows, and may wait for the claims that are shut out here.
     fn lock_messages(&mut self, ids: &[MessageId]) -> Result<Vec<(MessageId, State)>> {
         exclude_batch_claims(self)?;
-        let mut found: Vec<(MessageId, String)> = load!(
-            self, Pg => (BigInt, Text),
-            concat!("SELECT m.id, ", state!(), " FROM ", live_messages!(), " WHERE m.id = ANY(?) ORDER BY m.id FOR UPDATE OF m"),
-            Array<BigInt> = ids,
-        )?;
+        let mut locked: HashSet<MessageId> = HashSet::new();
+        let mut found: Vec<(MessageId, String)> = loop {
+            let waiting: Vec<MessageId> = load!(
+                self, Pg => BigInt,
+                concat!("SELECT m.id FROM ", live_messages!(), " WHERE m.id = ANY(?) AND m.worker_id <= 0 AND leased.id IS NULL
+                 ORDER BY m.id FOR UPDATE OF m"),
+                Array<BigInt> = ids,
+            )?;
+            locked.extend(waiting);
+            let found: Vec<(MessageId, String)> = load!(
+                self, Pg => (BigInt, Text),
+                concat!("SELECT m.id, ", state!(), " FROM ", live_messages!(), " WHERE m.id = ANY(?)"),
+                Array<BigInt> = ids,
+            )?;
+            // One may have been given back in between.
+            if found.iter().all(|(id, state)| locked.contains(id) || rows::state(state) == State::Running) {
+                break found;
+            }
+        };
         let finished: Vec<(MessageId, String)> = load!(
             self, Pg => (BigInt, Text),
             "SELECT id, state FROM taskmq_archive WHERE id = ANY(?) ORDER BY id FOR UPDATE",

@@ -208,13 +208,16 @@ pub(super) fn look(conn: &mut PgConnection, worker_id: i64, topics: &[&str]) -> 
             SELECT s.next_at FROM taskmq_schedules s WHERE NOT s.paused AND (s.declared_by IS NULL OR s.topic = ANY(?))
             ORDER BY s.next_at NULLS FIRST LIMIT 1) tick
          UNION ALL
-         SELECT CASE WHEN m.worker_id > 0 THEN -10 ELSE -11 END, c.message_id, NULL, NULL FROM (
-            SELECT message_id FROM taskmq_cancels LIMIT 1000) c
-         LEFT JOIN taskmq_messages m ON m.id = c.message_id
+         SELECT -10, c.message_id, NULL, NULL FROM taskmq_cancels c JOIN taskmq_messages m ON m.id = c.message_id WHERE m.worker_id = ?
+         UNION ALL
+         SELECT -11, c.message_id, NULL, NULL FROM (
+            SELECT c.message_id FROM taskmq_cancels c LEFT JOIN taskmq_messages m ON m.id = c.message_id
+            WHERE m.id IS NULL OR m.worker_id <= 0 ORDER BY c.message_id LIMIT 1000) c
          UNION ALL
          SELECT -9, NULL, NULL, NULL FROM taskmq_workers w WHERE w.id = ? AND w.draining"),
         Array<Text> = topics,
         Array<Text> = topics,
+        BigInt = worker_id,
         BigInt = worker_id,
     )?;
     let rows = rows.into_iter().map(|(id, beat, lock_free, paused)| (Peer { id, beat, lock_free }, paused));

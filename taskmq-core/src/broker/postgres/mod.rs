@@ -15,6 +15,7 @@ use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Bool, Integer, Nullable, SmallInt, Text};
 
 use self::payloads::payload;
+use super::again::again;
 use super::rows;
 use super::workflows::Stepping;
 use super::{
@@ -284,36 +285,8 @@ impl Broker for PgConnection {
     }
 
     fn insert_many(&mut self, messages: &[MessageRecord]) -> Result<usize> {
-        if let Some((first, payloads)) = super::alike(messages) {
-            return Ok(execute!(
-                self, Pg,
-                "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, payload)
-                 SELECT ?, ?, time.due, ?, payload::json
-                 FROM (SELECT statement_timestamp() + ? * interval '1 microsecond' AS due OFFSET 0) time, unnest(?) AS payload",
-                Text = &first.topic,
-                SmallInt = first.priority,
-                Nullable<SmallInt> = first.max_attempts,
-                BigInt = first.delay_micros,
-                Array<Text> = payloads,
-            )?);
-        }
-        let column = |of: fn(&MessageRecord) -> Option<&str>| messages.iter().map(of).collect::<Vec<_>>();
-        Ok(execute!(
-            self, Pg,
-            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
-             SELECT topic, priority, statement_timestamp() + delay * interval '1 microsecond', max_attempts, unique_key,
-                    ordering_key, headers::json, payload::json
-             FROM unnest(?, ?, ?, ?, ?, ?, ?, ?) AS m (topic, priority, delay, max_attempts, unique_key, ordering_key, headers, payload)
-             ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING",
-            Array<Nullable<Text>> = column(|m| Some(&m.topic)),
-            Array<SmallInt> = messages.iter().map(|m| m.priority).collect::<Vec<_>>(),
-            Array<BigInt> = messages.iter().map(|m| m.delay_micros).collect::<Vec<_>>(),
-            Array<Nullable<SmallInt>> = messages.iter().map(|m| m.max_attempts).collect::<Vec<_>>(),
-            Array<Nullable<Text>> = column(|m| m.unique_key.as_deref()),
-            Array<Nullable<Text>> = column(|m| m.ordering_key.as_deref()),
-            Array<Nullable<Text>> = column(|m| m.headers.as_deref()),
-            Array<Nullable<Text>> = column(|m| Some(&m.payload)),
-        )?)
+        // Those who want the same unique keys in another order wait for each other.
+        again(self, |conn| insert_many(conn, messages))
     }
 
     fn insert_each(&mut self, messages: &[MessageRecord]) -> Result<Vec<MessageId>> {
@@ -393,6 +366,11 @@ impl Broker for PgConnection {
         claim: Option<&Claim<'_>>,
     ) -> Result<Exchanged> {
         settle::exchange(self, worker, settlements, ended, claim)
+    }
+
+    fn is_in_transaction(&mut self) -> Result<bool> {
+        let status = AnsiTransactionManager::transaction_manager_status_mut(self);
+        Ok(status.transaction_depth()?.is_some())
     }
 
     fn begin(&mut self) -> Result<()> {
@@ -604,4 +582,37 @@ impl Broker for PgConnection {
     fn log(&mut self, id: MessageId) -> Result<Vec<LogLine>> {
         logs::of(self, id)
     }
+}
+
+fn insert_many(conn: &mut PgConnection, messages: &[MessageRecord]) -> Result<usize> {
+    if let Some((first, payloads)) = super::alike(messages) {
+        return Ok(execute!(
+            conn, Pg,
+            "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, payload)
+             SELECT ?, ?, time.due, ?, payload::json
+             FROM (SELECT statement_timestamp() + ? * interval '1 microsecond' AS due OFFSET 0) time, unnest(?) AS payload",
+            Text = &first.topic,
+            SmallInt = first.priority,
+            Nullable<SmallInt> = first.max_attempts,
+            BigInt = first.delay_micros,
+            Array<Text> = payloads,
+        )?);
+    }
+    let column = |of: fn(&MessageRecord) -> Option<&str>| messages.iter().map(of).collect::<Vec<_>>();
+    Ok(execute!(
+        conn, Pg,
+        "INSERT INTO taskmq_messages (topic, priority, run_at, max_attempts, unique_key, ordering_key, headers, payload)
+         SELECT topic, priority, statement_timestamp() + delay * interval '1 microsecond', max_attempts, unique_key,
+                ordering_key, headers::json, payload::json
+         FROM unnest(?, ?, ?, ?, ?, ?, ?, ?) AS m (topic, priority, delay, max_attempts, unique_key, ordering_key, headers, payload)
+         ON CONFLICT (topic, unique_key) WHERE unique_key IS NOT NULL DO NOTHING",
+        Array<Nullable<Text>> = column(|m| Some(&m.topic)),
+        Array<SmallInt> = messages.iter().map(|m| m.priority).collect::<Vec<_>>(),
+        Array<BigInt> = messages.iter().map(|m| m.delay_micros).collect::<Vec<_>>(),
+        Array<Nullable<SmallInt>> = messages.iter().map(|m| m.max_attempts).collect::<Vec<_>>(),
+        Array<Nullable<Text>> = column(|m| m.unique_key.as_deref()),
+        Array<Nullable<Text>> = column(|m| m.ordering_key.as_deref()),
+        Array<Nullable<Text>> = column(|m| m.headers.as_deref()),
+        Array<Nullable<Text>> = column(|m| Some(&m.payload)),
+    )?)
 }

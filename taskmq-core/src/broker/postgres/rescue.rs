@@ -5,6 +5,7 @@ use diesel::pg::Pg;
 use diesel::prelude::*;
 use diesel::sql_types::{Array, BigInt, Integer, Nullable, Text};
 
+use super::cancels;
 use super::claim::{self, ClaimedRow, ClaimedSql, claimed_row};
 use crate::broker::reconcile::plan;
 use crate::broker::{
@@ -131,6 +132,10 @@ pub(super) fn claim_suspects(
 pub(super) fn rescue(conn: &mut PgConnection, peer: &Peer) -> Result<usize> {
     conn.transaction(|conn| {
         conn.batch_execute("SET LOCAL lock_timeout = '1s'")?;
+        if cancels::exist(conn)? {
+            // Before the rows, as those have it who change messages.
+            claim::exclude_batch_claims(conn)?;
+        }
         let dead: Vec<(Option<i64>, String)> = load!(
             conn, Pg => (Nullable<BigInt>, Text),
             "DELETE FROM taskmq_workers WHERE id = ? AND beat = ? RETURNING alone_with, host || ':' || pid",

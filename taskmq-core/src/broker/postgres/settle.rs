@@ -10,6 +10,7 @@ use serde::Serialize;
 use super::claim::{self, Found, unheld};
 use super::turns::pass_turns;
 use super::{logs, payloads};
+use crate::broker::again::again;
 use crate::broker::groups::{DoneGroup, Groups};
 use crate::broker::workflows::advance;
 use crate::broker::{BatchId, Claim, Exchanged, Outcome, Settlement, WorkerIdentity, nobody};
@@ -56,15 +57,17 @@ pub(super) fn exchange(
         // One statement is a transaction, too.
         (None, 1) => (sorted.write(conn, worker)?, Found::default()),
         (Some(claim), 0) => (Vec::new(), claim::claim(conn, claim)?),
-        _ => conn.transaction(|conn| {
-            if batch_claim.is_some() && !(sorted.turns.is_empty() && sorted.steps.is_empty()) {
-                // Before the locks of turns, for who claims has them in this order, and of workflows.
+        _ => again(conn, |conn| {
+            conn.transaction(|conn| {
+                if batch_claim.is_some() && !(sorted.turns.is_empty() && sorted.steps.is_empty()) {
+                    // Before the locks of turns, for who claims has them in this order, and of workflows.
+                    claim::claim_alone_from_now(conn)?;
+                }
+                let written = sorted.write(conn, worker)?;
+                let Some(claim) = batch_claim else { return Ok((written, Found::default())) };
                 claim::claim_alone_from_now(conn)?;
-            }
-            let written = sorted.write(conn, worker)?;
-            let Some(claim) = batch_claim else { return Ok((written, Found::default())) };
-            claim::claim_alone_from_now(conn)?;
-            Ok::<_, Error>((written, claim::claim_batch(conn, claim)?))
+                Ok::<_, Error>((written, claim::claim_batch(conn, claim)?))
+            })
         })?,
     };
     if let Some(claim) = claim.filter(|claim| !claim.as_batch) {
@@ -142,25 +145,15 @@ impl<'a> Sorted<'a> {
     }
 
     /// Gives the ids of those whose lease still held.
-    fn write(self, conn: &mut PgConnection, worker: &WorkerIdentity) -> Result<Vec<MessageId>> {
-        let Sorted {
-            batches,
-            done,
-            mut failed,
-            handed_back,
-            ended,
-            mut turns,
-            steps,
-            mut logs,
-            mut forgotten,
-        } = self;
+    fn write(&self, conn: &mut PgConnection, worker: &WorkerIdentity) -> Result<Vec<MessageId>> {
         let mut written = Vec::new();
-        for group in batches.failed {
+        let mut failed = self.failed.clone();
+        for group in &self.batches.failed {
             if claim::promote(conn, worker.id, group.batch, &group.ids())? {
-                failed.extend(group.settlements);
+                failed.extend(&group.settlements);
             }
         }
-        for group in batches.handed_back {
+        for group in &self.batches.handed_back {
             if claim::release(conn, worker.id, group.batch, &group.ids())? {
                 written.extend(group.ids());
             }
@@ -169,20 +162,22 @@ impl<'a> Sorted<'a> {
             written.extend(retry(conn, worker, &failed)?);
             written.extend(bury(conn, worker, &failed)?);
         }
-        if !handed_back.is_empty() {
-            written.extend(hand_back(conn, worker, &handed_back)?);
+        if !self.handed_back.is_empty() {
+            written.extend(hand_back(conn, worker, &self.handed_back)?);
         }
-        if !done.is_empty() {
-            written.extend(self::done(conn, worker, &done)?);
+        if !self.done.is_empty() {
+            written.extend(done(conn, worker, &self.done)?);
         }
-        if !turns.is_empty() {
+        if !self.turns.is_empty() {
             let written: HashSet<MessageId> = written.iter().copied().collect();
-            turns.retain(|id| written.contains(id));
+            let turns: Vec<MessageId> =
+                self.turns.iter().copied().filter(|id| written.contains(id)).collect();
             pass_turns(conn, &turns)?;
         }
-        let mut ended = ended.to_vec();
-        for (at, group) in batches.done.iter().enumerate() {
-            let last = batches.done[at + 1..].iter().all(|later| later.batch != group.batch);
+        let mut ended = self.ended.to_vec();
+        let groups = &self.batches.done;
+        for (at, group) in groups.iter().enumerate() {
+            let last = groups[at + 1..].iter().all(|later| later.batch != group.batch);
             let ends = last && ended.contains(&group.batch);
             written.extend(done_of_batch(conn, worker, group, ends)?);
             ended.retain(|batch| !ends || *batch != group.batch);
@@ -190,14 +185,15 @@ impl<'a> Sorted<'a> {
         if !ended.is_empty() {
             claim::end_batches(conn, worker.id, &ended)?;
         }
-        advance(conn, steps.into_iter().filter(|s| written.contains(&s.id)))?;
-        if !logs.is_empty() {
+        advance(conn, self.steps.iter().copied().filter(|s| written.contains(&s.id)))?;
+        if !self.logs.is_empty() {
             let written: HashSet<MessageId> = written.iter().copied().collect();
-            logs.retain(|s| written.contains(&s.id));
-            logs::write(conn, logs.into_iter())?;
+            logs::write(conn, self.logs.iter().copied().filter(|s| written.contains(&s.id)))?;
         }
-        if !forgotten.is_empty() {
-            forgotten.retain(|id| written.contains(id));
+        if !self.forgotten.is_empty() {
+            let written: HashSet<MessageId> = written.iter().copied().collect();
+            let forgotten: Vec<MessageId> =
+                self.forgotten.iter().copied().filter(|id| written.contains(id)).collect();
             payloads::delete(conn, &forgotten)?;
         }
         Ok(written)
@@ -322,7 +318,7 @@ fn retry(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement
 /// Writes the dead letters and the cancelled ones among these. Without a kind the attempt never began.
 fn bury(conn: &mut PgConnection, worker: &WorkerIdentity, failed: &[&Settlement]) -> Result<Vec<MessageId>> {
     let of = |settlement: &Settlement| {
-        let (state, kind, error) = settlement.outcome.ended()?;
+        let (state, kind, error) = settlement.outcome.unsuccessful_end()?;
         Some((settlement.id, (settlement.attempt, kind, error.to_owned(), state.as_str())))
     };
     let dead: Vec<_> = failed.iter().filter_map(|s| of(s)).collect();

@@ -50,14 +50,17 @@ pub(super) fn look(conn: &mut SqliteConnection, worker_id: i64, topics: &[&str])
             WHERE NOT paused AND (declared_by IS NULL OR topic IN (SELECT value FROM json_each(?)))
             ORDER BY next_at LIMIT 1)
          UNION ALL
-         SELECT CASE WHEN m.worker_id > 0 THEN -10 ELSE -11 END, c.message_id, NULL FROM (
-            SELECT message_id FROM taskmq_cancels LIMIT 1000) c
-         LEFT JOIN taskmq_messages m ON m.id = c.message_id
+         SELECT -10, c.message_id, NULL FROM taskmq_cancels c CROSS JOIN taskmq_messages m NOT INDEXED ON m.id = c.message_id WHERE m.worker_id = ?
+         UNION ALL
+         SELECT -11, c.message_id, NULL FROM (
+            SELECT c.message_id FROM taskmq_cancels c LEFT JOIN taskmq_messages m NOT INDEXED ON m.id = c.message_id
+            WHERE m.id IS NULL OR m.worker_id <= 0 ORDER BY c.message_id LIMIT 1000) c
          UNION ALL
          SELECT -9, NULL, NULL FROM taskmq_workers WHERE id = ? AND draining",
         Text = &topics,
         Text = &topics,
         Text = &topics,
+        BigInt = worker_id,
         BigInt = worker_id,
     )?;
     let rows = rows.into_iter().map(|(id, beat, paused)| (Peer { id, beat, lock_free: None }, paused));

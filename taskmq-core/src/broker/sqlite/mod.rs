@@ -363,8 +363,13 @@ impl Broker for SqliteConnection {
         Ok(exchanged)
     }
 
+    fn is_in_transaction(&mut self) -> Result<bool> {
+        let status = AnsiTransactionManager::transaction_manager_status_mut(self);
+        Ok(status.transaction_depth()?.is_some())
+    }
+
     fn begin(&mut self) -> Result<()> {
-        if AnsiTransactionManager::transaction_manager_status_mut(self).transaction_depth()?.is_some() {
+        if self.is_in_transaction()? {
             AnsiTransactionManager::begin_transaction(self)?;
         } else {
             write_lock::with(self, |conn| {

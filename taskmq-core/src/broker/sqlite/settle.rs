@@ -181,7 +181,7 @@ pub(super) fn settle_one(
                  SELECT id, topic, ?, priority, run_at, created_at, claimed_at, worker_id,
                     attempts - ?, crashes, max_attempts, unique_key, ordering_key, headers, payload, ?
                  FROM taskmq_messages WHERE id = ? AND worker_id = ? AND attempts = ?",
-                Nullable<Text> = outcome.ended().map(|(state, ..)| state.as_str()),
+                Nullable<Text> = outcome.unsuccessful_end().map(|(state, ..)| state.as_str()),
                 Integer = i32::from(kind.is_none()),
                 Text = error,
                 BigInt = *id,

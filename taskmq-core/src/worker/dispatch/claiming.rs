@@ -245,9 +245,9 @@ impl Dispatcher<'_> {
     pub(super) fn assign(&mut self, claimed: Claimed, since: Instant) {
         let Some(metered) = self.setup.consumers.get(&*claimed.topic) else { return };
         let consumer = &metered.consumer;
-        self.holdings.add(&claimed, consumer.topic);
-        self.pace.weigh(consumer.topic, &claimed.payload);
         let context = context(&claimed, consumer, self.worker.id);
+        self.holdings.add(&claimed, since, &context);
+        self.pace.weigh(consumer.topic, &claimed.payload);
         if context.attempt() > context.max_attempts() {
             // Its last attempts ended no handler but the whole process, so nobody could bury it then.
             let error = format!(

@@ -8,12 +8,13 @@ mod limiting;
 mod settling;
 
 use std::collections::HashSet;
+use std::mem;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
 
-use super::executors::{Event, Executors, Finished};
+use super::executors::{Cancels, Event, Executors, Finished};
 use super::holdings::Holdings;
 use super::lanes::Lanes;
 use super::limited::Limited;
@@ -25,7 +26,7 @@ use super::report::Report;
 use super::sessions::Sessions;
 use super::wake::{POLL, Wake, sleep_for};
 use super::{Ended, Setup};
-use crate::broker::{Blame, Outcome, Settlement, WorkerIdentity};
+use crate::broker::{Blame, Settlement, WorkerIdentity};
 use crate::consumer::Handler;
 use crate::schedule::Ticked;
 use crate::{Error, MessageId, Result, schedule};
@@ -82,6 +83,7 @@ pub(super) fn run(setup: &Arc<Setup>, worker_id: i64) -> Result<Ended> {
         failed_settlements: 0,
         pace: Pace::new(setup.concurrency),
         turn: 0,
+        left_cancels: Vec::new(),
         paused: HashSet::new(),
         limited: Limited::default(),
         maybe_due: true,
@@ -140,6 +142,8 @@ struct Dispatcher<'a> {
     pace: Pace,
     /// Which topic comes first in the next claim.
     turn: usize,
+    /// What a person wants ended, and this worker does not hold.
+    left_cancels: Vec<MessageId>,
     /// Its topics of which it is to take nothing.
     paused: HashSet<&'static str>,
     limited: Limited,
@@ -217,6 +221,7 @@ impl Dispatcher<'_> {
                 self.patience = PATIENCE;
             }
             self.tick()?;
+            self.take_back()?;
             self.settle_and_claim()?;
             self.promote()?;
             self.database_is_back();
@@ -367,7 +372,8 @@ impl Dispatcher<'_> {
             Event::Due => self.maybe_due = true,
             Event::Paused(topics) => self.pause(&topics),
             Event::Limited(topics) => self.limit(&topics),
-            Event::Cancel(ids) => self.cancel(&ids),
+            Event::Cancel(cancels) => self.cancel(cancels),
+            Event::NotBegun(id) => self.hand_back(vec![id]),
             Event::Wake => {}
         }
     }
@@ -387,19 +393,40 @@ impl Dispatcher<'_> {
         self.hand_back(self.executors.take_unbegun_of(&self.paused));
     }
 
-    /// Ends what this worker holds of these.
-    fn cancel(&mut self, ids: &[MessageId]) {
-        let held: HashSet<MessageId> =
-            ids.iter().copied().filter(|id| self.holdings.topic_of(*id).is_some()).collect();
-        if held.is_empty() {
+    /// Ends what this worker holds of these; the rest is taken back with the next round.
+    fn cancel(&mut self, Cancels { seen, ids, left }: Cancels) {
+        let mut asked = self.holdings.ask_to_end(&ids, seen);
+        asked.extend(self.holdings.ask_to_end(&left, seen));
+        self.left_cancels = left.into_iter().filter(|id| !self.holdings.holds(*id)).collect();
+        if asked.is_empty() {
             return;
         }
-        let error = "it was cancelled before it began";
-        for id in self.executors.cancel(&held) {
-            let outcome = Outcome::Cancelled { kind: None, error: error.to_owned() };
-            let unbegun = self.holdings.hand_back(id).map(|back| Settlement { outcome, ..back });
-            self.handed_back.extend(unbegun);
+        tracing::info!("a person cancelled {} messages that this worker holds: they are to end", asked.len());
+        self.hand_back(self.executors.cancel(&asked));
+        // What waits for their turns may be due.
+        self.maybe_due = true;
+    }
+
+    /// Cancels what a person wanted ended while it ran, and what waits by now.
+    fn take_back(&mut self) -> Result<()> {
+        let left = mem::take(&mut self.left_cancels);
+        if left.is_empty() {
+            return Ok(());
         }
+        match link_of(&mut self.link)?.call(move |broker| broker.take_back(&left)) {
+            Ok(0) => {}
+            Ok(messages) => {
+                tracing::info!(
+                    messages,
+                    "{messages} messages that ran when a person cancelled them are taken back"
+                );
+                self.maybe_due = true;
+            }
+            // The next look tells of them again.
+            Err(error @ Error::Silent(_)) => return Err(error),
+            Err(error) => tracing::debug!("what was cancelled cannot be taken back yet: {error}"),
+        }
+        Ok(())
     }
 
     fn hand_back(&mut self, ids: Vec<MessageId>) {

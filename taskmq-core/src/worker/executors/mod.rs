@@ -10,8 +10,10 @@ use std::thread;
 use std::time::{Duration, Instant, SystemTime};
 
 use crossbeam_channel::{Receiver, Sender, unbounded};
+use rustc_hash::FxHashSet;
 
 use super::execute::{self, Ran};
+use super::holdings::unused;
 use super::liveness::LastLook;
 use super::pace::Pace;
 use super::pool::{Pool, pool};
@@ -43,10 +45,23 @@ pub(super) enum Event {
     Paused(Vec<String>),
     /// These topics have a limit, and no others.
     Limited(Vec<String>),
-    /// A person wants these messages ended, if this worker holds them.
-    Cancel(Vec<MessageId>),
+    /// A person wants messages ended.
+    Cancel(Cancels),
+    /// It was not begun, for a person wants it ended.
+    NotBegun(MessageId),
     /// Look around: the worker is to stop, or is lost.
     Wake,
+}
+
+/// Messages that a person wants ended, as seen at a look.
+#[derive(Debug)]
+pub(super) struct Cancels {
+    /// When it began. What is held since later may be a later life of the message.
+    pub(super) seen: Instant,
+    /// Those that this worker held, or perhaps did.
+    pub(super) ids: Vec<MessageId>,
+    /// Those that nobody held, or only with their batch.
+    pub(super) left: Vec<MessageId>,
 }
 
 /// An attempt that ended.
@@ -206,17 +221,17 @@ impl Executors {
         self.take_unbegun_if(|assignment| topics.contains(assignment.metered.consumer.topic))
     }
 
-    /// Tells the handlers of these messages that a person wants them ended, and ends the tasks of `async` ones. Takes back
-    /// those that have not begun.
-    pub(super) fn cancel(&self, ids: &HashSet<MessageId>) -> Vec<MessageId> {
+    /// Takes back those of these messages that have not begun, and ends the tasks of `async` handlers that have. The others have
+    /// been told.
+    pub(super) fn cancel(&self, ids: &FxHashSet<MessageId>) -> Vec<MessageId> {
         let unbegun = self.take_unbegun_if(|assignment| ids.contains(&assignment.claimed.id));
-        let slots = self.shared.slots();
         #[cfg(feature = "async")]
-        let slots = slots.into_iter().chain(self.runtime.iter().flat_map(asynchronous::Lane::slots));
-        for slot in slots {
+        for slot in self.runtime.iter().flat_map(asynchronous::Lane::slots) {
             let running = slot.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(running) = running.as_ref().filter(|running| ids.contains(&running.context.id())) {
-                running.ask_to_end();
+            if let Some(running) = running.as_ref().filter(|running| ids.contains(&running.context.id()))
+                && let Some(task) = &running.task
+            {
+                task.abort(); // at its next `await`, if it comes to one
             }
         }
         unbegun
@@ -320,7 +335,13 @@ fn spawn(shared: &Arc<Shared>) -> Result<()> {
 fn work(shared: &Shared, slot: &Slot) {
     while let Some(assignment) = shared.next() {
         shared.wait_to_be_sure();
-        let Some(_run) = shared.begin(slot, &assignment) else { return shared.places.give_back() };
+        let Some(_run) = shared.begin(slot, &assignment) else {
+            shared.places.give_back();
+            if shared.given_up.load(Ordering::Acquire) {
+                return;
+            }
+            continue;
+        };
         let Assignment { claimed, metered, context, .. } = assignment;
         let ran = execute::run(
             &shared.setup.states,
@@ -345,19 +366,6 @@ impl Running {
     fn give_up(&self) {
         self.run.give_up();
         self.context.cancel();
-    }
-
-    /// A person wants it ended.
-    fn ask_to_end(&self) {
-        if !self.context.ask_to_end() {
-            return;
-        }
-        let (topic, id) = (self.metered.consumer.topic, self.context.id());
-        tracing::info!(topic, id, "{topic} #{id} is to end: a person cancelled it");
-        #[cfg(feature = "async")]
-        if let Some(task) = &self.task {
-            task.abort(); // at its next `await`, if it comes to one
-        }
     }
 }
 
@@ -438,6 +446,10 @@ impl Shared {
         if self.given_up.load(Ordering::Acquire) {
             return None;
         }
+        if context.is_asked_to_end() {
+            let _ = self.events.send(Event::NotBegun(context.id()));
+            return None;
+        }
         let shown = self.report.began(context);
         let run = Arc::<Run>::default();
         let began = Instant::now();
@@ -498,6 +510,7 @@ impl Shared {
 }
 
 fn settlement(context: &Context, outcome: Outcome) -> Settlement {
+    let outcome = if matches!(outcome, Outcome::HandBack) { unused(context) } else { outcome };
     let attempt = i32::try_from(context.attempt()).unwrap_or(i32::MAX);
     // Whether it is leased with a batch still, the dispatching thread knows.
     let (id, tied, log) = (context.id(), context.tied(), context.logged());
