@@ -29,5 +29,6 @@ mod secrets;
 mod shutdown;
 mod strays;
 mod terminal;
+mod wakeups;
 mod workers;
 mod workflows;
