@@ -127,23 +127,27 @@ impl Context {
 }
 
 #[cfg(feature = "worker")]
-impl Context {
+impl Shared {
+    /// Nobody waits for it any more.
     pub(crate) fn cancel(&self) {
-        self.shared.cancelled.store(true, Ordering::Release);
+        self.cancelled.store(true, Ordering::Release);
     }
 
     /// A person wants it ended. `false`: that is known.
     pub(crate) fn ask_to_end(&self) -> bool {
-        let news = !self.shared.asked.swap(true, Ordering::AcqRel);
+        let news = !self.asked.swap(true, Ordering::AcqRel);
         self.cancel();
         news
     }
 
     /// Whether a person wants it ended.
     pub(crate) fn is_asked_to_end(&self) -> bool {
-        self.shared.asked.load(Ordering::Acquire)
+        self.asked.load(Ordering::Acquire)
     }
+}
 
+#[cfg(feature = "worker")]
+impl Context {
     /// What the handler has logged so far.
     pub(crate) fn logged(&self) -> Vec<crate::broker::Logged> {
         self.shared.log.lock().unwrap_or_else(PoisonError::into_inner).lines()

@@ -53,7 +53,7 @@ pub(super) fn run(
                         break Ran::Outcome(Outcome::HandBack);
                     }
                 };
-                if context.is_asked_to_end() || !begins() {
+                if context.shared.is_asked_to_end() || !begins() {
                     break Ran::Outcome(Outcome::HandBack);
                 }
                 match transactional(&mut conn, worker, consumer, claimed, &call, run) {
@@ -166,7 +166,7 @@ pub(super) fn outcome(consumer: &Consumer, context: &Context, result: HandlerRes
             let kind = failure.kind.as_str();
             let error = clean_error(&failure.error);
             match failure.verdict {
-                _ if context.is_asked_to_end() => Outcome::Cancelled { kind: Some(kind), error },
+                _ if context.shared.is_asked_to_end() => Outcome::Cancelled { kind: Some(kind), error },
                 Verdict::Dead => Outcome::Dead { kind: Some(kind), error },
                 _ if context.attempt() >= context.max_attempts() => Outcome::Dead { kind: Some(kind), error },
                 Verdict::RetryIn(delay) => Outcome::Retry { delay, kind, error },

@@ -1,15 +1,17 @@
 //! What this worker holds: every message whose end is not written yet, and the batches that leases are shared by.
 
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use rustc_hash::{FxHashMap, FxHashSet};
 
 use crate::broker::{BatchId, Claimed, Leases, Outcome, Settlement, Tied};
+use crate::consumer::context::Shared;
 use crate::{Context, MessageId};
 
 /// How an attempt ends that was none.
-pub(super) fn unused(context: &Context) -> Outcome {
-    if context.is_asked_to_end() {
+pub(super) fn unused(told: &Shared) -> Outcome {
+    if told.is_asked_to_end() {
         Outcome::Cancelled { kind: None, error: "it was cancelled before it ended".to_owned() }
     } else {
         Outcome::HandBack
@@ -34,7 +36,7 @@ struct Held {
     /// When the claim brought it.
     since: Instant,
     /// What its handler is told, whether it has begun or not.
-    context: Context,
+    told: Arc<Shared>,
 }
 
 #[derive(Debug)]
@@ -84,8 +86,8 @@ impl Holdings {
 
     pub(super) fn add(&mut self, claimed: &Claimed, since: Instant, context: &Context) {
         let Claimed { id, attempt, batch, .. } = *claimed;
-        let (topic, context) = (context.topic(), context.clone());
-        self.messages.insert(id, Held { topic, attempt, batch, tied: claimed.tied(), since, context });
+        let (topic, told) = (context.topic, Arc::clone(&context.shared));
+        self.messages.insert(id, Held { topic, attempt, batch, tied: claimed.tied(), since, told });
         *self.topics.entry(topic).or_default() += 1;
         if let Some(batch) = claimed.batch {
             self.batches.entry(batch).or_insert_with(|| Batch { left: 0, since: Instant::now() }).left += 1;
@@ -104,8 +106,8 @@ impl Holdings {
 
     /// The settlement that gives a message back unused, or ends it if a person wants that.
     pub(super) fn hand_back(&self, id: MessageId) -> Option<Settlement> {
-        let Held { attempt, batch, tied, context, .. } = self.messages.get(&id)?;
-        let outcome = unused(context);
+        let Held { attempt, batch, tied, told, .. } = self.messages.get(&id)?;
+        let outcome = unused(told);
         Some(Settlement { id, attempt: *attempt, batch: *batch, tied: *tied, outcome, log: Vec::new() })
     }
 
@@ -114,9 +116,7 @@ impl Holdings {
     pub(super) fn ask_to_end(&self, ids: &[MessageId], seen: Instant) -> FxHashSet<MessageId> {
         let was_held = |id: &&MessageId| self.messages.get(id).is_some_and(|held| held.since <= seen);
         let held = ids.iter().filter(was_held);
-        held.copied()
-            .filter(|id| self.messages.get(id).is_some_and(|held| held.context.ask_to_end()))
-            .collect()
+        held.copied().filter(|id| self.messages.get(id).is_some_and(|held| held.told.ask_to_end())).collect()
     }
 
     pub(super) fn holds(&self, id: MessageId) -> bool {

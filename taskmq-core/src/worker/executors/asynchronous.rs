@@ -90,7 +90,7 @@ async fn attempt(shared: Arc<Shared>, assignment: Assignment, slot: Slot, runnin
         handler(&Call { payload: &claimed.payload, context: &handler_context, states: &states }).await
     })));
     if let Some(running) = slot.lock().unwrap_or_else(PoisonError::into_inner).as_mut() {
-        if context.is_asked_to_end() {
+        if context.shared.is_asked_to_end() {
             task.abort();
         }
         running.task = Some(task.abort_handle());

@@ -365,7 +365,7 @@ impl Running {
     /// Nobody waits for it any more.
     fn give_up(&self) {
         self.run.give_up();
-        self.context.cancel();
+        self.context.shared.cancel();
     }
 }
 
@@ -446,7 +446,7 @@ impl Shared {
         if self.given_up.load(Ordering::Acquire) {
             return None;
         }
-        if context.is_asked_to_end() {
+        if context.shared.is_asked_to_end() {
             let _ = self.events.send(Event::NotBegun(context.id()));
             return None;
         }
@@ -510,7 +510,7 @@ impl Shared {
 }
 
 fn settlement(context: &Context, outcome: Outcome) -> Settlement {
-    let outcome = if matches!(outcome, Outcome::HandBack) { unused(context) } else { outcome };
+    let outcome = if matches!(outcome, Outcome::HandBack) { unused(&context.shared) } else { outcome };
     let attempt = i32::try_from(context.attempt()).unwrap_or(i32::MAX);
     // Whether it is leased with a batch still, the dispatching thread knows.
     let (id, tied, log) = (context.id(), context.tied(), context.logged());
