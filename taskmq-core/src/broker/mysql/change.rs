@@ -7,7 +7,7 @@ use diesel::sql_types::{BigInt, SmallInt, Text};
 
 use super::admin::{listed, listed_archive, listed_messages, text};
 use super::claim::{claim_lock, leased};
-use super::{cancels, json, logs, payloads, turns};
+use super::{json, logs, payloads, turns};
 use crate::broker::change::Changing;
 use crate::broker::{out_of_line, rows};
 use crate::statement::{execute, load};
@@ -137,15 +137,43 @@ impl Changing for MysqlConnection {
     }
 
     fn ask_to_cancel(&mut self, ids: &[MessageId]) -> Result<()> {
-        cancels::ask(self, ids)
+        execute!(
+            self,
+            Mysql,
+            concat!(
+                "INSERT INTO taskmq_cancels (message_id) SELECT listed.id FROM ",
+                listed!(),
+                " ON DUPLICATE KEY UPDATE asked_at = asked_at"
+            ),
+            Text = json(ids)?,
+        )?;
+        Ok(())
     }
 
     fn asked_to_cancel(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>> {
-        cancels::asked(self, ids)
+        Ok(load!(
+            self, Mysql => BigInt,
+            concat!(
+                "SELECT c.message_id FROM ",
+                listed!(),
+                " STRAIGHT_JOIN taskmq_cancels c FORCE INDEX (PRIMARY) ON c.message_id = listed.id"
+            ),
+            Text = json(ids)?,
+        )?)
     }
 
     fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()> {
-        cancels::forget(self, ids)
+        execute!(
+            self,
+            Mysql,
+            concat!(
+                "DELETE c FROM ",
+                listed!(),
+                " STRAIGHT_JOIN taskmq_cancels c FORCE INDEX (PRIMARY) ON c.message_id = listed.id"
+            ),
+            Text = json(ids)?,
+        )?;
+        Ok(())
     }
 
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()> {

@@ -4,39 +4,16 @@ use chrono::{DateTime, Utc};
 use diesel::connection::SimpleConnection;
 use diesel::pg::Pg;
 use diesel::prelude::*;
-use diesel::sql_types::{Array, BigInt};
+use diesel::sql_types::BigInt;
 
 use crate::broker::{change, rows};
-use crate::statement::{execute, load};
+use crate::statement::load;
 use crate::{MessageId, Result};
-
-pub(super) fn ask(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
-    execute!(
-        conn,
-        Pg,
-        "INSERT INTO taskmq_cancels (message_id) SELECT unnest(?) ON CONFLICT DO NOTHING",
-        Array<BigInt> = ids,
-    )?;
-    Ok(())
-}
 
 /// Whether there is any such message.
 pub(super) fn exist(conn: &mut PgConnection) -> Result<bool> {
     let any: Vec<i64> = load!(conn, Pg => BigInt, "SELECT message_id FROM taskmq_cancels LIMIT 1")?;
     Ok(!any.is_empty())
-}
-
-pub(super) fn asked(conn: &mut PgConnection, ids: &[MessageId]) -> Result<Vec<MessageId>> {
-    Ok(load!(
-        conn, Pg => BigInt,
-        "SELECT message_id FROM taskmq_cancels WHERE message_id = ANY(?)",
-        Array<BigInt> = ids,
-    )?)
-}
-
-pub(super) fn forget(conn: &mut PgConnection, ids: &[MessageId]) -> Result<()> {
-    execute!(conn, Pg, "DELETE FROM taskmq_cancels WHERE message_id = ANY(?)", Array<BigInt> = ids)?;
-    Ok(())
 }
 
 pub(super) fn asked_at(conn: &mut PgConnection, id: MessageId) -> Result<Option<DateTime<Utc>>> {

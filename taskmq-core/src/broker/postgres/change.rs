@@ -9,7 +9,7 @@ use diesel::sql_types::{Array, BigInt, SmallInt, Text, Timestamptz};
 
 use super::admin::timestamp;
 use super::claim::exclude_batch_claims;
-use super::{cancels, logs, payloads, turns};
+use super::{logs, payloads, turns};
 use crate::broker::change::Changing;
 use crate::broker::{out_of_line, rows};
 use crate::statement::{execute, load};
@@ -123,15 +123,26 @@ impl Changing for PgConnection {
     }
 
     fn ask_to_cancel(&mut self, ids: &[MessageId]) -> Result<()> {
-        cancels::ask(self, ids)
+        execute!(
+            self,
+            Pg,
+            "INSERT INTO taskmq_cancels (message_id) SELECT unnest(?) ON CONFLICT DO NOTHING",
+            Array<BigInt> = ids,
+        )?;
+        Ok(())
     }
 
     fn asked_to_cancel(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>> {
-        cancels::asked(self, ids)
+        Ok(load!(
+            self, Pg => BigInt,
+            "SELECT message_id FROM taskmq_cancels WHERE message_id = ANY(?)",
+            Array<BigInt> = ids,
+        )?)
     }
 
     fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()> {
-        cancels::forget(self, ids)
+        execute!(self, Pg, "DELETE FROM taskmq_cancels WHERE message_id = ANY(?)", Array<BigInt> = ids)?;
+        Ok(())
     }
 
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()> {

@@ -6,7 +6,7 @@ use diesel::sql_types::{BigInt, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::admin::text;
-use super::{cancels, json_list, logs, payloads, turns};
+use super::{json_list, logs, payloads, turns};
 use crate::broker::change::Changing;
 use crate::broker::{out_of_line, rows};
 use crate::statement::{execute, load};
@@ -134,15 +134,31 @@ impl Changing for SqliteConnection {
     }
 
     fn ask_to_cancel(&mut self, ids: &[MessageId]) -> Result<()> {
-        cancels::ask(self, ids)
+        execute!(
+            self,
+            Sqlite,
+            "INSERT OR IGNORE INTO taskmq_cancels (message_id) SELECT value FROM json_each(?)",
+            Text = json_list(ids)?,
+        )?;
+        Ok(())
     }
 
     fn asked_to_cancel(&mut self, ids: &[MessageId]) -> Result<Vec<MessageId>> {
-        cancels::asked(self, ids)
+        Ok(load!(
+            self, Sqlite => BigInt,
+            "SELECT message_id FROM taskmq_cancels WHERE message_id IN (SELECT value FROM json_each(?))",
+            Text = json_list(ids)?,
+        )?)
     }
 
     fn forget_cancels(&mut self, ids: &[MessageId]) -> Result<()> {
-        cancels::forget(self, ids)
+        execute!(
+            self,
+            Sqlite,
+            "DELETE FROM taskmq_cancels WHERE message_id IN (SELECT value FROM json_each(?))",
+            Text = json_list(ids)?,
+        )?;
+        Ok(())
     }
 
     fn pass_turns(&mut self, ids: &[MessageId]) -> Result<()> {
