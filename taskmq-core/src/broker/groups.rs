@@ -56,21 +56,6 @@ impl DoneGroup<'_> {
         self.done.iter().map(|(id, _)| *id).collect()
     }
 
-    /// The first and the last id of each stretch of successive ids.
-    #[cfg(feature = "sqlite")]
-    pub(super) fn runs(&self) -> Vec<(MessageId, MessageId)> {
-        let mut ids = self.ids();
-        ids.sort_unstable();
-        let mut runs: Vec<(MessageId, MessageId)> = Vec::new();
-        for id in ids {
-            match runs.last_mut() {
-                Some((_, last)) if *last + 1 == id => *last = id,
-                _ => runs.push((id, id)),
-            }
-        }
-        runs
-    }
-
     pub(super) fn has_results(&self) -> bool {
         self.done.iter().any(|(_, result)| result.is_some())
     }

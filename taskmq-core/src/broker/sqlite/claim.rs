@@ -5,6 +5,7 @@ use diesel::sql_types::{BigInt, Double, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
 use super::json_list;
+use super::leased::{Leased, unleased};
 use super::turns::take_turns;
 use super::waits::Waits;
 use crate::broker::lanes::Lanes;
@@ -72,7 +73,7 @@ pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result
     if !worker_exists(conn, claim.worker_id)? {
         return Ok((claimed, 0));
     }
-    note_leased(conn)?;
+    let leased = Leased::note(conn)?;
     'topics: for Share { topic, limit, ageing } in claim.topics {
         let mut lanes = Lanes::of(*ageing, || aged_lanes(conn, topic))?;
         while let Some(priority) = lanes.next(|below| next_lane(conn, topic, below))? {
@@ -82,9 +83,9 @@ pub(super) fn claim_in(conn: &mut SqliteConnection, claim: &Claim<'_>) -> Result
             }
             let room = room.min(*limit);
             claimed.extend(if claim.as_batch {
-                pick_lane(conn, topic, priority, room)?
+                pick_lane(conn, &leased, topic, priority, room)?
             } else {
-                claim_lane(conn, claim.worker_id, topic, priority, room)?
+                claim_lane(conn, claim.worker_id, &leased, topic, priority, room)?
             });
         }
     }
@@ -112,20 +113,6 @@ pub(super) fn worker_exists(conn: &mut SqliteConnection, worker_id: i64) -> Resu
     let found: Vec<i64> =
         load!(conn, Sqlite => BigInt, "SELECT id FROM taskmq_workers WHERE id = ?", BigInt = worker_id)?;
     Ok(!found.is_empty())
-}
-
-/// Notes in a table of this connection's own which messages are leased with batches. Whoever goes from lane to lane
-/// would otherwise have SQLite read all those lists anew in each.
-pub(super) fn note_leased(conn: &mut SqliteConnection) -> Result<()> {
-    execute!(conn, Sqlite, "CREATE TEMP TABLE IF NOT EXISTS taskmq_leased (id INTEGER PRIMARY KEY)")?;
-    execute!(conn, Sqlite, "DELETE FROM temp.taskmq_leased")?;
-    execute!(
-        conn,
-        Sqlite,
-        "INSERT OR IGNORE INTO temp.taskmq_leased
-         SELECT member.value FROM taskmq_claims c, json_each(c.message_ids) member"
-    )?;
-    Ok(())
 }
 
 /// The highest priority below `below` of which the topic has any message that nobody holds.
@@ -157,9 +144,10 @@ fn aged_lanes(conn: &mut SqliteConnection, topic: &str) -> Result<Vec<(i16, f64)
     Ok(lanes)
 }
 
-pub(super) fn claim_lane(
+fn claim_lane(
     conn: &mut SqliteConnection,
     worker_id: i64,
+    leased: &Leased,
     topic: &str,
     priority: i16,
     limit: i64,
@@ -168,11 +156,13 @@ pub(super) fn claim_lane(
         conn, Sqlite => ClaimedSql,
         concat!("UPDATE taskmq_messages SET worker_id = ?, attempts = attempts + 1, claimed_at = ", now!(), "
          WHERE id IN (SELECT id FROM taskmq_messages WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
-                      AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?)
+                      AND ", unleased!(), " ORDER BY run_at, id LIMIT ?)
          RETURNING ", claimed!("attempts")),
         BigInt = worker_id,
         Text = topic,
         SmallInt = priority,
+        BigInt = leased.longest.0,
+        BigInt = leased.longest.1,
         BigInt = limit,
     )?;
     in_order(rows)
@@ -185,8 +175,9 @@ pub(super) fn in_order(mut rows: Vec<ClaimedRow>) -> Result<Vec<Claimed>> {
 }
 
 /// The due messages of a lane, unleased.
-pub(super) fn pick_lane(
+fn pick_lane(
     conn: &mut SqliteConnection,
+    leased: &Leased,
     topic: &str,
     priority: i16,
     limit: i64,
@@ -195,9 +186,11 @@ pub(super) fn pick_lane(
         conn, Sqlite => ClaimedSql,
         concat!("SELECT ", claimed!("attempts + 1"), " FROM taskmq_messages
          WHERE worker_id = 0 AND topic = ? AND priority = ? AND run_at <= ", now!(), "
-         AND id NOT IN temp.taskmq_leased ORDER BY run_at, id LIMIT ?"),
+         AND ", unleased!(), " ORDER BY run_at, id LIMIT ?"),
         Text = topic,
         SmallInt = priority,
+        BigInt = leased.longest.0,
+        BigInt = leased.longest.1,
         BigInt = limit,
     )?;
     claimed_rows(rows)

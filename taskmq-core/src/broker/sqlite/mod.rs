@@ -10,7 +10,8 @@ use diesel::prelude::*;
 use diesel::sql_types::{BigInt, Integer, Nullable, SmallInt, Text};
 use diesel::sqlite::Sqlite;
 
-use self::claim::{batches_of, claim_in, end_batches, next_lane, note_leased, promote_in, worker_exists};
+use self::claim::{batches_of, claim_in, end_batches, next_lane, promote_in, worker_exists};
+use self::leased::{Leased, unleased};
 use self::settle::{settle_in, settle_one};
 use super::payloads::payload;
 use super::rows;
@@ -122,12 +123,14 @@ mod cancels;
 mod change;
 mod claim;
 mod diagnosis;
+mod leased;
 mod limits;
 mod logs;
 mod look;
 mod paused;
 mod payloads;
 mod rescue;
+mod runs;
 mod schedules;
 mod schemas;
 mod settle;
@@ -147,7 +150,7 @@ pub(crate) fn connect(url: &str) -> Result<SqliteConnection> {
     }
     let mut conn = SqliteConnection::establish(url).map_err(|e| failed(e.to_string()))?;
     conn.batch_execute(
-        "PRAGMA busy_timeout = 30000; PRAGMA synchronous = FULL; PRAGMA cache_size = -16000; PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY;",
+        "PRAGMA busy_timeout = 30000; PRAGMA synchronous = FULL; PRAGMA cache_size = -12000; PRAGMA wal_autocheckpoint = 4000; PRAGMA temp_store = MEMORY;",
     )
         .map_err(|e| failed(e.to_string()))?;
     // Two that first open a new file at once: SQLite does not wait for the other one here, whatever the time-out.
@@ -317,18 +320,20 @@ impl Broker for SqliteConnection {
     }
 
     fn next_due(&mut self, topics: &[&str]) -> Result<Option<Duration>> {
-        note_leased(self)?;
+        let leased = Leased::note(self)?;
         let mut soonest: Option<i64> = None;
         for topic in topics {
             let mut lane = next_lane(self, topic, i32::from(i16::MAX) + 1)?;
             while let Some(priority) = lane {
                 let wait: Vec<i64> = load!(
                     self, Sqlite => BigInt,
-                    "SELECT max(0, CAST((julianday(run_at) - julianday('now')) * 86400000 AS INTEGER)) FROM taskmq_messages
-                     WHERE worker_id = 0 AND topic = ? AND priority = ? AND id NOT IN temp.taskmq_leased
-                     ORDER BY run_at LIMIT 1",
+                    concat!("SELECT max(0, CAST((julianday(run_at) - julianday('now')) * 86400000 AS INTEGER)) FROM taskmq_messages
+                     WHERE worker_id = 0 AND topic = ? AND priority = ? AND ", unleased!(), "
+                     ORDER BY run_at LIMIT 1"),
                     Text = *topic,
                     SmallInt = priority,
+                    BigInt = leased.longest.0,
+                    BigInt = leased.longest.1,
                 )?;
                 soonest = soonest.into_iter().chain(wait).min();
                 if soonest == Some(0) {

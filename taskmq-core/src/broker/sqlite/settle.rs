@@ -7,6 +7,7 @@ use diesel::sql_types::{BigInt, Integer, Nullable, Text};
 use diesel::sqlite::Sqlite;
 
 use super::claim::{batches_of, promote_in, release};
+use super::runs::runs;
 use super::turns::pass_turns;
 use super::{delay_modifier, json_list, logs, payloads};
 use crate::broker::groups::{DoneGroup, Groups};
@@ -94,7 +95,8 @@ macro_rules! archive_done {
 /// Acks messages of one batch whose lease holds. NOT INDEXED leaves the primary key as the way to them; `worker_id = 0`
 /// alone would invite SQLite to walk the whole index of what is ready. A message that is gone was deleted by a person while it ran.
 pub(super) fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) -> Result<()> {
-    let runs = json_list(&group.runs())?;
+    let runs = runs(group.ids());
+    let listed = json_list(&runs)?;
     match keep_seconds(group.retention) {
         // Consumers that return nothing are many, and reading whole runs of ids is much faster than each by itself.
         Some(keep) if !group.has_results() => execute!(
@@ -103,7 +105,7 @@ pub(super) fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) ->
              CROSS JOIN taskmq_messages m NOT INDEXED ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.worker_id = 0"),
             Nullable<BigInt> = keep,
             BigInt = group.batch,
-            Text = &runs,
+            Text = &listed,
         )?,
         Some(keep) => execute!(
             conn, Sqlite,
@@ -118,15 +120,19 @@ pub(super) fn settle_done(conn: &mut SqliteConnection, group: &DoneGroup<'_>) ->
             "DELETE FROM taskmq_failures WHERE message_id IN (
                 SELECT m.id FROM json_each(?) run
                 CROSS JOIN taskmq_messages m NOT INDEXED ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1 AND m.attempts > 0)",
-            Text = &runs,
+            Text = &listed,
         )?,
     };
-    execute!(
-        conn, Sqlite,
-        "DELETE FROM taskmq_messages NOT INDEXED WHERE worker_id = 0 AND id IN (
-            SELECT m.id FROM json_each(?) run CROSS JOIN taskmq_messages m NOT INDEXED ON m.id BETWEEN run.value ->> 0 AND run.value ->> 1)",
-        Text = &runs,
-    )?;
+    // One after the other: without a subquery SQLite deletes what it meets, instead of first listing what it will delete.
+    for (first, last) in runs {
+        execute!(
+            conn,
+            Sqlite,
+            "DELETE FROM taskmq_messages NOT INDEXED WHERE id BETWEEN ? AND ? AND worker_id = 0",
+            BigInt = first,
+            BigInt = last,
+        )?;
+    }
     Ok(())
 }
 

@@ -67,7 +67,7 @@ CREATE INDEX taskmq_turns_message ON taskmq_turns (message_id);
 CREATE TABLE taskmq_archive (
     id           INTEGER   NOT NULL PRIMARY KEY,
     topic        TEXT      NOT NULL,
-    state        TEXT      NOT NULL CHECK (state IN ('done', 'dead', 'cancelled')),
+    state        TEXT      NOT NULL CHECK (state = 'done' OR state = 'dead' OR state = 'cancelled'), -- IN would make a table for each row
     priority     SMALLINT  NOT NULL,
     run_at       TIMESTAMP NOT NULL,
     created_at   TIMESTAMP NOT NULL,
