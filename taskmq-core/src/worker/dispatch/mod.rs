@@ -401,8 +401,15 @@ impl Dispatcher<'_> {
         if asked.is_empty() {
             return;
         }
-        tracing::info!("a person cancelled {} messages that this worker holds: they are to end", asked.len());
-        self.hand_back(self.executors.cancel(&asked));
+        let unbegun = self.executors.cancel(&asked);
+        tracing::info!(
+            messages = asked.len(),
+            unbegun = unbegun.len(),
+            "a person cancelled {} messages that this worker holds: {} have not begun and never will, the others are to end",
+            asked.len(),
+            unbegun.len(),
+        );
+        self.hand_back(unbegun);
         // What waits for their turns may be due.
         self.maybe_due = true;
     }
@@ -422,9 +429,12 @@ impl Dispatcher<'_> {
                 );
                 self.maybe_due = true;
             }
-            // The next look tells of them again.
             Err(error @ Error::Silent(_)) => return Err(error),
-            Err(error) => tracing::debug!("what was cancelled cannot be taken back yet: {error}"),
+            // The next look tells of them again.
+            Err(error) if error.is_blocked() => {
+                tracing::debug!("what was cancelled cannot be taken back yet: {error}");
+            }
+            Err(error) => tracing::warn!("what was cancelled cannot be taken back: {error}"),
         }
         Ok(())
     }
