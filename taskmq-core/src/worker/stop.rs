@@ -58,7 +58,7 @@ impl Stop {
 /// The exit code after a second signal.
 pub(super) const AT_ONCE: u8 = 130;
 /// So long workers have then to hand back what they run.
-const LAST_WORD: Duration = Duration::from_millis(500);
+const LAST_WORD: Duration = Duration::from_secs(1);
 
 static WORKERS: Mutex<Vec<Stop>> = Mutex::new(Vec::new());
 

@@ -17,7 +17,7 @@ const FIRST_PAUSE: Duration = Duration::from_millis(100);
 /// up to this one.
 const LONGEST_PAUSE: Duration = Duration::from_secs(10);
 /// So long the child has to end after a second signal: longer than it gives itself.
-const AT_LAST: Duration = Duration::from_millis(700);
+const AT_LAST: Duration = Duration::from_millis(1300);
 /// A pause looks this often whether it is over because of a signal.
 const LOOK: Duration = Duration::from_millis(20);
 

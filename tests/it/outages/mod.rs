@@ -2,6 +2,7 @@
 //! the durability that they ship with.
 
 mod connections;
+mod crowd;
 mod failover;
 mod frozen;
 mod full_disk;

@@ -1,5 +1,5 @@
-//! What workers hold in batches, for whoever walks a lane. It stays in the index of what is ready, in the way of every
-//! claim, so that a claim that met two batches spent as much on them as on what it took.
+//! What workers hold in batches, for whoever walks a lane: it stays in the index of what is ready, in the way of every
+//! claim. Looked up id by id, two batches would cost a claim almost as much as what it takes.
 
 use diesel::prelude::*;
 use diesel::sql_types::Text;
