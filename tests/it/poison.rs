@@ -186,7 +186,7 @@ fn a_supervised_worker_stops_as_any_other(db: &TestDatabase) {
     workers.signal(at, "TERM");
     workers.wait("it says so", LONG, || workers.log().matches("stopping").count() == 2);
     workers.signal(at, "TERM");
-    assert_eq!(workers.end_of(at, Duration::from_secs(2)), Some(130));
+    assert_eq!(workers.end_of(at, Duration::from_secs(4)), Some(130));
 }
 
 fn a_worker_stops_when_its_supervisor_is_killed(db: &TestDatabase) {
