@@ -162,7 +162,9 @@ fn what_was_cancelled_is_not_handed_back(db: &TestDatabase) {
     workers.start(&["--concurrency", "1", "--shutdown-timeout", "1s"]);
     workers.wait("it runs", LONG, || workers.journal().iter().any(|e| e.what == "begin"));
     conn.broker().change(&Action::Cancel, &[id], Noted::No).expect("changes");
-    workers.wait("its worker knows", LONG, || workers.log().contains("the others are to end"));
+    workers.wait("its worker knows", LONG, || {
+        workers.log().contains("a person cancelled messages of this worker")
+    });
     workers.signal(0, "TERM");
     workers.end_of(0, LONG);
     let message = conn.broker().message(id).expect("reads").expect("is there");

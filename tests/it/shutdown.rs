@@ -18,6 +18,7 @@ const LOAD: i64 = 20_000;
 const RUNNING: i64 = 2;
 /// What a worker has to hand back after a second signal.
 const LAST_SECOND: Duration = Duration::from_secs(1);
+const TRIES: usize = 4;
 /// Nothing has begun or ended for so long.
 const QUIET: Duration = Duration::from_millis(300);
 
@@ -77,7 +78,7 @@ fn under_load_nothing_more_begins_and_the_rest_is_handed_back_at_once(db: &TestD
 /// busy with other tests it is asked again.
 #[allow(clippy::print_stdout, reason = "the figures are worth knowing")]
 fn a_second_signal_ends_it_at_once_under_load(db: &TestDatabase) {
-    for _ in 0..4 {
+    for _ in 0..TRIES {
         let mut workers = Workers::new(db.url());
         let at = under_load(db, &mut workers);
         workers.signal(at, "TERM");

@@ -402,11 +402,11 @@ impl Dispatcher<'_> {
             return;
         }
         let unbegun = self.executors.cancel(&asked);
+        let running = asked.len() - unbegun.len();
         tracing::info!(
-            messages = asked.len(),
+            running,
             unbegun = unbegun.len(),
-            "a person cancelled {} messages that this worker holds: {} have not begun and never will, the others are to end",
-            asked.len(),
+            "a person cancelled messages of this worker: running, and to end: {running}; not begun yet, and never to: {}",
             unbegun.len(),
         );
         self.hand_back(unbegun);
